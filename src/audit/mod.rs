@@ -1,0 +1,1 @@
+//! The record: trails, the ledger, and their verification.

@@ -1,0 +1,1 @@
+//! What was written: one TOML file and a folder of Cedar policies.

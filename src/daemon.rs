@@ -1,0 +1,1 @@
+//! The composition root: configuration becomes running parts, here and nowhere else.

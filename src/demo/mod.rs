@@ -1,0 +1,1 @@
+//! `weir demo`: a gateway with embedded defaults in front of real servers.

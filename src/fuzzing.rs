@@ -1,0 +1,1 @@
+//! One entry point per parser, for fuzzing and for replaying the corpus.

@@ -1,0 +1,1 @@
+//! Masks: what a value that may not be seen becomes.

@@ -1,0 +1,50 @@
+//! The vocabulary: plain values that every other module speaks in.
+//!
+//! Values only: nothing here reads a clock, a file, a socket or the environment (the one exception
+//! is [`clock::System`], the real clock behind a trait), and nothing here names another module of
+//! this crate. Whoever wants to understand a signature elsewhere finds its words here:
+//!
+//! - [`name`]: names of targets, regions, rules, entities; identifiers of sessions and commands
+//! - [`place`]: countries, and how it became known where somebody is
+//! - [`class`]: data classes such as `pii.email`
+//! - [`principal`]: who asks
+//! - [`target`]: what may be reached, as far as a decision needs to know it
+//! - [`command`]: one thing asked of a target, its effects and the objects it touches
+//! - [`verdict`]: policy's answer
+//! - [`refusal`]: what a client is told when the answer is no
+//! - [`fault`]: whose fault an error is, and how a chain of causes is printed
+//! - [`clock`]: time, as an input
+//! - [`digest`]: SHA-256 values as they stand in records
+
+pub mod class;
+pub mod clock;
+pub mod command;
+pub mod digest;
+pub mod fault;
+pub mod name;
+pub mod place;
+pub mod principal;
+pub mod refusal;
+pub mod target;
+pub mod verdict;
+
+pub use class::DataClass;
+pub use clock::Clock;
+pub use command::Command;
+pub use command::Effect;
+pub use command::Object;
+pub use fault::Fault;
+pub use name::CommandId;
+pub use name::EntityId;
+pub use name::HoldId;
+pub use name::RegionName;
+pub use name::RuleId;
+pub use name::SessionId;
+pub use name::TargetName;
+pub use place::Country;
+pub use place::Origin;
+pub use principal::Principal;
+pub use refusal::Refusal;
+pub use target::Protocol;
+pub use target::TargetFacts;
+pub use verdict::Verdict;

@@ -1,0 +1,96 @@
+//! Countries, and how it became known from which country somebody comes.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use serde::Deserialize;
+use serde::Serialize;
+
+/// A country: an ISO 3166-1 alpha-2 code in upper case, or `INT:<name>` for an international
+/// organization, which lies outside every zone.
+///
+/// The form is checked, not the assignment: whether a code is one that the law data knows is for
+/// the transfer decision, which refuses what it does not know.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Country(String);
+
+/// A text that has not the form of a country.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no country: use an ISO 3166-1 code such as DE, or INT:<name>")]
+pub struct BadCountry(String);
+
+impl Country {
+    /// The code as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for Country {
+    type Error = BadCountry;
+
+    fn try_from(text: String) -> Result<Self, BadCountry> {
+        let iso = text.len() == 2 && text.bytes().all(|b| b.is_ascii_uppercase());
+        let organization = text.strip_prefix("INT:").is_some_and(|name| {
+            (1..=32).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_uppercase())
+        });
+        if iso || organization { Ok(Self(text)) } else { Err(BadCountry(text)) }
+    }
+}
+
+impl FromStr for Country {
+    type Err = BadCountry;
+
+    fn from_str(text: &str) -> Result<Self, BadCountry> {
+        Self::try_from(text.to_owned())
+    }
+}
+
+impl From<Country> for String {
+    fn from(country: Country) -> Self {
+        country.0
+    }
+}
+
+impl fmt::Display for Country {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Where a client comes from: its address, and the country that follows from it.
+///
+/// The country comes from the network, never from a claim. `None` is "unknown", which the transfer
+/// decision treats as unknown, not as a default.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// The client's address, as the listener (or its PROXY header) knows it.
+    pub address: IpAddr,
+    /// The country, where it could be determined.
+    pub country: Option<Country>,
+    /// How it was determined.
+    pub method: PlaceMethod,
+}
+
+/// How a country of access was determined. Recorded with every admission.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PlaceMethod {
+    /// The most specific configured network that holds the address; its text form.
+    ConfiguredNetwork(String),
+    /// No configured network holds the address.
+    Unknown,
+    /// Given by an administrator in a what-if question (`weir policy explain --from`).
+    Assumed,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.country {
+            Some(country) => write!(f, "{country} ({})", self.address),
+            None => write!(f, "an unknown country ({})", self.address),
+        }
+    }
+}

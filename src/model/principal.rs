@@ -1,0 +1,80 @@
+//! Who asks.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::fmt;
+
+use serde::Deserialize;
+use serde::Serialize;
+
+use crate::model::Country;
+use crate::model::EntityId;
+
+/// What kind of asker a principal is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// A human being.
+    Person,
+    /// A program on its own account, such as a CI job.
+    Workload,
+    /// An AI agent on behalf of a person.
+    Agent,
+    /// The gateway itself: catalogue reads, health checks.
+    Gateway,
+}
+
+/// Who asks: issuer and subject, and what the configured mapping made of the claims.
+///
+/// A `Principal` is a plain value and proves nothing: `identity::Verified` does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Principal {
+    /// The issuer's identifier (its URL); `weir` for the gateway itself.
+    pub issuer: String,
+    /// The issuer's stable identifier of the principal (`sub`).
+    pub subject: String,
+    /// The name shown to people and in records, e.g. `alice`.
+    pub name: String,
+    /// Person, workload, agent or gateway.
+    pub kind: Kind,
+    /// Roles, as mapped from the claims.
+    pub roles: BTreeSet<String>,
+    /// The legal entity the principal works for. `None`: the claims named none that is configured.
+    pub entity: Option<EntityId>,
+    /// Country of residence, where the claims give it.
+    pub residence: Option<Country>,
+    /// The claim that tells one human being from another across accounts: requester and approver
+    /// must differ in it.
+    pub person: String,
+    /// Further mapped claims that policies may read.
+    pub attributes: BTreeMap<String, String>,
+}
+
+impl fmt::Display for Principal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+/// Whether an entity decides purposes or acts for another (GDPR Art. 4(7), (8)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Decides purposes and means.
+    Controller,
+    /// Acts for a controller, or for another processor.
+    Processor,
+}
+
+/// A legal entity; with its country it makes a transfer a transfer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entity {
+    /// Its configured id.
+    pub id: EntityId,
+    /// The country it is established in.
+    pub country: Country,
+    /// Controller or processor.
+    pub role: Role,
+    /// Declared facts that adequacy rows ask for, e.g. `dpf = nonhr,hr` or `lgpd = yes`.
+    pub attributes: BTreeMap<String, String>,
+}

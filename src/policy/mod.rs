@@ -1,0 +1,3 @@
+//! Decisions: values in, values out, no clock, no I/O.
+
+pub mod transfer;

@@ -1,0 +1,1 @@
+//! What an SQL statement does, read with PostgreSQL's own grammar.

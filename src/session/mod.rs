@@ -1,0 +1,1 @@
+//! One principal at one target: the guard and what it holds.

@@ -1,0 +1,1 @@
+//! State in SQLite: the session index and holds.

@@ -1,0 +1,3 @@
+//! Integration tests against real parts.
+
+fn main() {}
