@@ -113,7 +113,7 @@ fn is_identifier(text: &str) -> bool {
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:".contains(&b))
 }
 
-/// One session: a UUIDv7 (RFC 9562 §5.7), so that ids sort by the time they were made.
+/// One session: a version 7 UUID (RFC 9562 §5.7), so that ids sort by the time they were made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct SessionId(Uuid);
