@@ -1,0 +1,377 @@
+//! What trails and the ledger say: the events, as they stand in the files.
+//!
+//! Fields are only ever added; a reader of today must read what was written in ten years' time and
+//! the other way round, as far as it goes.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde::Serialize;
+
+use crate::audit::chain::Head;
+use crate::model::Command;
+use crate::model::DataClass;
+use crate::model::HoldId;
+use crate::model::Origin;
+use crate::model::Principal;
+use crate::model::Protocol;
+use crate::model::Refusal;
+use crate::model::RegionName;
+use crate::model::RuleId;
+use crate::model::SessionId;
+use crate::model::TargetName;
+use crate::model::Verdict;
+use crate::model::digest::Digest;
+
+/// Who, where, what: the first entry of a trail, and the ledger's entry of the admission.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Opened {
+    /// The session.
+    pub session: SessionId,
+    /// Who asked.
+    pub principal: Arc<Principal>,
+    /// From where.
+    pub origin: Origin,
+    /// The target.
+    pub target: TargetName,
+    /// What it speaks.
+    pub protocol: Protocol,
+    /// The target's region.
+    pub region: RegionName,
+    /// The snapshot of policy, law and catalogue that admitted it.
+    pub snapshot: Digest,
+    /// The rules that admitted it.
+    pub rules: Vec<RuleId>,
+    /// The transfer decision at connect.
+    pub transfer: TransferNote,
+    /// Every class of the target is suppressed, because no legal basis covers showing it.
+    pub suppressed: bool,
+    /// In observe mode: why it would have been refused.
+    pub observed: Option<Refusal>,
+    /// The target is in observe mode: verdicts are recorded and not applied.
+    pub observe: bool,
+}
+
+/// A transfer decision, as it is recorded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TransferNote {
+    /// `none`, `none-logged`, `transfer` or `forbidden`.
+    pub outcome: String,
+    /// The rows of the law data and of the register of legal bases that decided.
+    pub rows: Vec<RuleId>,
+    /// One sentence for people.
+    pub reason: String,
+}
+
+/// How a command ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "how")]
+pub enum Ending {
+    /// The target answered; `status` in the protocol's words: a command tag, an exit status, 200.
+    Done {
+        /// The status.
+        status: String,
+    },
+    /// The target said no; `status` in the protocol's words: an SQLSTATE, an exit status, 404.
+    Failed {
+        /// The status.
+        status: String,
+    },
+    /// The target skipped it, because an earlier command of the pipeline failed.
+    Skipped,
+    /// The answer was withheld, because it could not be masked.
+    Withheld {
+        /// Why.
+        reason: String,
+    },
+    /// It was cut: the client, the target or the gateway ended the session in its midst.
+    Cut {
+        /// Which, and why.
+        reason: String,
+    },
+}
+
+/// How a hold ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "how")]
+pub enum HoldEnding {
+    /// Somebody allowed exactly this command, once.
+    Approved {
+        /// Who.
+        by: String,
+    },
+    /// Somebody said no.
+    Declined {
+        /// Who.
+        by: String,
+        /// Why, in their words.
+        reason: Option<String>,
+    },
+    /// Nobody answered in time.
+    TimedOut,
+    /// The client took it back or went away, or the session ended.
+    Withdrawn {
+        /// Which.
+        reason: String,
+    },
+}
+
+/// How much came back.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Volume {
+    /// Rows, objects or records.
+    pub rows: u64,
+    /// Bytes to the client.
+    pub bytes: u64,
+    /// Values that were masked.
+    pub masked: u64,
+}
+
+impl Volume {
+    /// Adds `other` to this.
+    pub fn add(&mut self, other: Self) {
+        self.rows = self.rows.saturating_add(other.rows);
+        self.bytes = self.bytes.saturating_add(other.bytes);
+        self.masked = self.masked.saturating_add(other.masked);
+    }
+}
+
+/// What the principal saw, or sent, as far as it is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sample {
+    /// The beginning, after masking; bytes that are no UTF-8 are replaced.
+    pub text: String,
+    /// There was more than is kept.
+    pub cut: bool,
+}
+
+/// One entry of a trail.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "is")]
+pub enum TrailEvent {
+    /// The session was admitted. Always the first entry.
+    Opened(Box<Opened>),
+    /// A command was decided. It is written before a byte of the command is forwarded.
+    Command {
+        /// Its number in the session.
+        number: u64,
+        /// What was asked.
+        command: Arc<Command>,
+        /// The verdict.
+        verdict: Verdict,
+        /// The verdict was not applied, because the target is in observe mode.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        observed: bool,
+        /// The snapshot that decided, where it is another than the last one named.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        snapshot: Option<Digest>,
+    },
+    /// A command waits for an approval.
+    Held {
+        /// The command's number.
+        number: u64,
+        /// The hold's id.
+        hold: HoldId,
+        /// What an approval is for: the digest of the exact command.
+        exactly: Digest,
+        /// When nobody's answer becomes a no.
+        until: Timestamp,
+    },
+    /// A hold ended.
+    HoldEnded {
+        /// The command's number.
+        number: u64,
+        /// The hold's id.
+        hold: HoldId,
+        /// How.
+        ending: HoldEnding,
+        /// The verdict with the approval as part of the question, if there was one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        verdict: Option<Verdict>,
+    },
+    /// What a principal may see of the target's classes was decided, or changed.
+    Masks {
+        /// Classes that are shown.
+        shown: BTreeSet<DataClass>,
+        /// Classes that are hidden, with the rules that hide them.
+        hidden: BTreeMap<DataClass, Vec<RuleId>>,
+        /// They were not applied, because the target is in observe mode.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        observed: bool,
+    },
+    /// A command ended.
+    Ended {
+        /// Its number.
+        number: u64,
+        /// How.
+        ending: Ending,
+        /// How much came back.
+        volume: Volume,
+        /// How many bytes followed the command to the target: stdin, a body.
+        #[serde(default)]
+        sent_bytes: u64,
+        /// The beginning of what the principal saw.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        result: Option<Sample>,
+        /// The beginning of what the principal sent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        sent: Option<Sample>,
+    },
+    /// Something that the target or the client began outside any command was refused.
+    Refused {
+        /// What.
+        what: String,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// The session ended. Always the last entry, but for a crash.
+    Closed {
+        /// Why.
+        reason: String,
+        /// How many commands there were.
+        commands: u64,
+        /// How much came back in all.
+        volume: Volume,
+    },
+}
+
+/// One entry of the ledger.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "is")]
+pub enum LedgerEvent {
+    /// The gateway started.
+    Started {
+        /// The gateway's id.
+        gateway: String,
+        /// The snapshot in force.
+        snapshot: Digest,
+        /// Targets in observe mode.
+        observed: Vec<TargetName>,
+    },
+    /// The gateway stopped in order.
+    Stopped {
+        /// Why.
+        reason: String,
+    },
+    /// A reload put another snapshot in force.
+    Changed {
+        /// The snapshot that was.
+        from: Digest,
+        /// The snapshot that is.
+        to: Digest,
+        /// Targets in observe mode.
+        observed: Vec<TargetName>,
+    },
+    /// A session was admitted.
+    Admitted(Box<Opened>),
+    /// A principal was refused at connect.
+    Refused {
+        /// Who asked.
+        principal: Arc<Principal>,
+        /// From where.
+        origin: Origin,
+        /// For what, as the client wrote it.
+        target: String,
+        /// Why not.
+        refusal: Refusal,
+        /// The snapshot that decided.
+        snapshot: Digest,
+    },
+    /// Personal data is about to become available across a border, or to be watched for it.
+    TransferOpened {
+        /// The session.
+        session: SessionId,
+        /// The exporter: the entity that answers for the data (of a write: the principal's).
+        from: String,
+        /// The importer: the principal's entity (of a write: the one that answers for the target).
+        to: String,
+        /// Where the importer's person sits.
+        place: Option<String>,
+        /// `read` or `write`.
+        direction: String,
+        /// Which classes.
+        classes: BTreeSet<DataClass>,
+        /// On what legal basis.
+        basis: TransferNote,
+    },
+    /// How much a transfer moved so far, and whether that is all.
+    TransferVolume {
+        /// The session.
+        session: SessionId,
+        /// How much.
+        volume: Volume,
+        /// The session has ended.
+        closed: bool,
+    },
+    /// A transfer's session did not end in order; the volume is at least what its trail has.
+    TransferUnclean {
+        /// The session.
+        session: SessionId,
+        /// What the trail has.
+        volume: Volume,
+    },
+    /// A command waits for an approval.
+    Held {
+        /// The hold's id.
+        hold: HoldId,
+        /// The session.
+        session: SessionId,
+        /// The command's number.
+        number: u64,
+        /// What an approval is for: the digest of the exact command.
+        exactly: Digest,
+    },
+    /// A hold ended.
+    HoldEnded {
+        /// The hold's id.
+        hold: HoldId,
+        /// How.
+        ending: HoldEnding,
+    },
+    /// Somebody used the control plane: read a trail, ended a session.
+    Control {
+        /// Who.
+        principal: Arc<Principal>,
+        /// From where.
+        origin: Origin,
+        /// `replay`, `kill`, …
+        action: String,
+        /// Of what.
+        of: String,
+        /// The rules that permitted it; none when it was refused.
+        rules: Vec<RuleId>,
+        /// Why not, if it was refused.
+        refusal: Option<Refusal>,
+    },
+    /// Where open trails stand, every 10 s.
+    Heads {
+        /// The trails.
+        trails: BTreeMap<SessionId, Head>,
+    },
+    /// A trail was closed.
+    TrailClosed {
+        /// The session.
+        session: SessionId,
+        /// Where it ends.
+        head: Head,
+    },
+    /// After a crash: a trail was found open. What is readable ends at `head`.
+    TrailRecovered {
+        /// The session.
+        session: SessionId,
+        /// Where the readable part ends.
+        head: Head,
+        /// What is wrong behind it, if anything.
+        damage: Option<String>,
+    },
+    /// After a crash: the ledger ended in half an entry, which was set aside.
+    TornTail {
+        /// How many bytes.
+        bytes: u64,
+        /// The file that has them now.
+        kept_as: String,
+    },
+}

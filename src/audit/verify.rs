@@ -1,0 +1,165 @@
+//! Verifying a record offline: with the files alone, and a checkpoint where one was kept.
+//!
+//! A hash chain shows any changed, removed or reordered entry but the removal of its own tail. The
+//! trails' tails are pinned by the ledger; the ledger's own only by a checkpoint that was kept
+//! elsewhere. Without one the best that can be said is "internally consistent only".
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use crate::audit::chain;
+use crate::audit::chain::Head;
+use crate::audit::entry::LedgerEvent;
+use crate::audit::entry::TrailEvent;
+use crate::audit::ledger;
+use crate::audit::ledger::Paths;
+use crate::audit::trail;
+use crate::model::SessionId;
+
+/// What verifying a record found.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// Where the ledger ends: keep this elsewhere, and it is a checkpoint.
+    pub ledger: Head,
+    /// How many trails were checked.
+    pub trails: u64,
+    /// How many entries they have in all.
+    pub trail_entries: u64,
+    /// Whether the given checkpoint was found in the ledger; `None` where none was given.
+    pub checkpoint_held: Option<bool>,
+    /// Everything that is wrong.
+    pub problems: Vec<Problem>,
+}
+
+/// One thing that is wrong with a record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    /// The file.
+    pub file: PathBuf,
+    /// What, with entry and byte where it can be told.
+    pub what: String,
+}
+
+/// What the ledger says of one trail.
+#[derive(Debug, Default)]
+struct Pinned {
+    /// Heads that must be found inside the trail.
+    heads: Vec<Head>,
+    /// The head at which it must end.
+    end: Option<Head>,
+    /// Damage that was found and noted after a crash: bytes behind the end are no news.
+    damage_known: bool,
+    admitted: bool,
+}
+
+/// Verifies the record in `dir`, which belongs to the gateway called `gateway`.
+pub fn verify(dir: &Path, gateway: &str, checkpoint: Option<Head>) -> io::Result<Report> {
+    let paths = Paths::of(dir);
+    let mut pinned = BTreeMap::<SessionId, Pinned>::new();
+    let mut held = checkpoint.map(|_| false);
+    let reading =
+        chain::read::<LedgerEvent>(&paths.ledger, ledger::origin(gateway), |line, head| {
+            if checkpoint == Some(head) {
+                held = Some(true);
+            }
+            note(&mut pinned, line.event);
+        })?;
+    let mut report = Report {
+        ledger: reading.head,
+        trails: 0,
+        trail_entries: 0,
+        checkpoint_held: held,
+        problems: Vec::new(),
+    };
+    let mut problem = |file: &Path, what: String| {
+        report.problems.push(Problem { file: file.to_owned(), what });
+    };
+    if let Some(damage) = reading.damage {
+        problem(&paths.ledger, damage.to_string());
+    }
+    if held == Some(false) {
+        problem(&paths.ledger, "the checkpoint is not in it: entries were changed or removed".into());
+    }
+    let mut files = trail_files(&paths)?;
+    for (session, pin) in &pinned {
+        let Some(file) = files.remove(session) else {
+            problem(&trail::file_of(&paths.closed, *session), "the trail is missing".into());
+            continue;
+        };
+        report.trails = report.trails.saturating_add(1);
+        match check_trail(&file, *session, pin) {
+            Ok(entries) => report.trail_entries = report.trail_entries.saturating_add(entries),
+            Err(what) => problem(&file, what),
+        }
+    }
+    for file in files.values() {
+        problem(file, "the ledger knows nothing of this trail".into());
+    }
+    Ok(report)
+}
+
+fn note(pinned: &mut BTreeMap<SessionId, Pinned>, event: LedgerEvent) {
+    if let LedgerEvent::Admitted(opened) = &event {
+        pinned.entry(opened.session).or_default().admitted = true;
+    }
+    if let LedgerEvent::Heads { trails } = &event {
+        for (session, head) in trails {
+            pinned.entry(*session).or_default().heads.push(*head);
+        }
+    }
+    if let LedgerEvent::TrailClosed { session, head } = event {
+        pinned.entry(session).or_default().end = Some(head);
+    } else if let LedgerEvent::TrailRecovered { session, head, damage } = event {
+        let pin = pinned.entry(session).or_default();
+        pin.end = Some(head);
+        pin.damage_known = damage.is_some();
+        // A crash between the trail's first entry and the ledger's leaves a trail without one.
+        pin.admitted = true;
+    }
+}
+
+fn trail_files(paths: &Paths) -> io::Result<BTreeMap<SessionId, PathBuf>> {
+    let mut files = BTreeMap::new();
+    for dir in [&paths.open, &paths.closed] {
+        for entry in fs::read_dir(dir)? {
+            let path = entry?.path();
+            if let Some(session) = ledger::session_of(&path) {
+                files.insert(session, path);
+            }
+        }
+    }
+    Ok(files)
+}
+
+fn check_trail(file: &Path, session: SessionId, pin: &Pinned) -> Result<u64, String> {
+    let mut missing = pin.heads.clone();
+    let mut end_seen = false;
+    let reading = chain::read::<TrailEvent>(file, trail::origin(session), |_, head| {
+        missing.retain(|pinned| *pinned != head);
+        end_seen |= pin.end == Some(head);
+    })
+    .map_err(|error| format!("it cannot be read: {error}"))?;
+    if let Some(head) = missing.first() {
+        return Err(format!("entry {} is not the one that the ledger names", head.entries));
+    }
+    if let Some(end) = pin.end {
+        if !end_seen {
+            return Err(format!("it should end with entry {}, as the ledger says", end.entries));
+        }
+        if reading.head != end {
+            return Err(format!("it goes on behind entry {}, its end", end.entries));
+        }
+    }
+    if !pin.admitted {
+        return Err("the ledger has no admission of this session".into());
+    }
+    match reading.damage {
+        Some(damage) if !pin.damage_known => Err(damage.to_string()),
+        Some(_) | None => Ok(reading.head.entries),
+    }
+}
