@@ -155,7 +155,10 @@ pub fn read<E: for<'de> Deserialize<'de>>(
     }
 }
 
-fn check<E: for<'de> Deserialize<'de>>(line: &[u8], before: Head) -> Result<(Line<E>, Head), String> {
+fn check<E: for<'de> Deserialize<'de>>(
+    line: &[u8],
+    before: Head,
+) -> Result<(Line<E>, Head), String> {
     let Some(text) = line.strip_suffix(b"\n") else {
         return Err("the last entry is cut off".to_owned());
     };

@@ -98,7 +98,8 @@ impl Audit {
     pub fn open(options: &Options, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
         let paths = Paths::of(&options.dir);
         for dir in [&paths.open, &paths.closed] {
-            fs::create_dir_all(dir).map_err(|source| OpenError::Io { path: dir.clone(), source })?;
+            fs::create_dir_all(dir)
+                .map_err(|source| OpenError::Io { path: dir.clone(), source })?;
         }
         let (chain, torn) = open_ledger(&paths.ledger, origin(&options.gateway))?;
         let audit = Self {
@@ -108,7 +109,9 @@ impl Audit {
             open: Mutex::default(),
             noted: Mutex::default(),
         };
-        audit.recover(torn).map_err(|source| OpenError::Io { path: options.dir.clone(), source })?;
+        audit
+            .recover(torn)
+            .map_err(|source| OpenError::Io { path: options.dir.clone(), source })?;
         Ok(audit)
     }
 

@@ -30,7 +30,11 @@ pub struct Trail {
 }
 
 impl Trail {
-    pub(super) fn create(dir: &Path, session: SessionId, clock: Arc<dyn Clock>) -> io::Result<Self> {
+    pub(super) fn create(
+        dir: &Path,
+        session: SessionId,
+        clock: Arc<dyn Clock>,
+    ) -> io::Result<Self> {
         let path = file_of(dir, session);
         let chain = Mutex::new(Chain::create(&path, origin(session))?);
         Ok(Self { session, path, chain, clock, lost: AtomicBool::new(false) })

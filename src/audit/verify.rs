@@ -83,7 +83,10 @@ pub fn verify(dir: &Path, gateway: &str, checkpoint: Option<Head>) -> io::Result
         problem(&paths.ledger, damage.to_string());
     }
     if held == Some(false) {
-        problem(&paths.ledger, "the checkpoint is not in it: entries were changed or removed".into());
+        problem(
+            &paths.ledger,
+            "the checkpoint is not in it: entries were changed or removed".into(),
+        );
     }
     let mut files = trail_files(&paths)?;
     for (session, pin) in &pinned {

@@ -22,3 +22,6 @@ pub use snapshot::BadPolicy;
 pub use snapshot::GatewayFacts;
 pub use snapshot::Parts;
 pub use snapshot::Snapshot;
+
+pub mod writes;
+pub use writes::write_transfer;

@@ -1,1 +1,31 @@
-//! One principal at one target: the guard and what it holds.
+//! One principal at one target: the guard every command passes, and what surrounds it.
+//!
+//! ```text
+//! login     claim → Verified → target → policy.admit → record → Admitted { guard, target }
+//! guard     command → policy.decide → record → Cleared;   answer → masks → account → Released
+//! hold      commands that wait for somebody's approval
+//! registry  the sessions that live now: who sees them, who ends them
+//! ```
+//!
+//! Knows no concrete protocol: a protocol brings its frames as `F` and its answers as
+//! [`guard::Answer`], and gets proofs back.
+
+pub mod guard;
+pub mod hold;
+pub mod login;
+pub mod registry;
+
+pub use guard::Asked;
+pub use guard::Cleared;
+pub use guard::Guard;
+pub use guard::Held;
+pub use guard::Released;
+pub use guard::Running;
+pub use guard::Settled;
+pub use hold::Decision;
+pub use hold::Desk;
+pub use login::Admitted;
+pub use login::Gateway;
+pub use login::Version;
+pub use registry::EndReason;
+pub use registry::Registry;

@@ -1,3 +1,14 @@
-//! Integration tests against real parts.
+//! Integration tests: the built binary with real clients against real servers, and the rules of
+//! the source tree. One binary, so that it links once.
 
-fn main() {}
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    reason = "a test that cannot go on says so by panicking"
+)]
+
+mod architecture;
+mod forgery;

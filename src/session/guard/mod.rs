@@ -1,0 +1,587 @@
+//! The guard: what every command and every answer of a session passes.
+//!
+//! It is the sole maker of [`Cleared`] and [`Released`]. It is shared (`&self`), because commands
+//! overlap: pipelines, SSH channels, HTTP/2 streams. It knows no protocol: what a command means and
+//! how an answer is masked the protocol says, by handing over a [`Command`] and an [`Answer`]; what
+//! may happen policy says; that it was recorded the trail says; here the three meet.
+//!
+//! ```text
+//! ask(command, frame) ──► decide ──► record ──► Go(Running, Cleared)   the frame may be sent
+//!                                          ├──► Held                   wait, then settle: Go or No
+//!                                          └──► No(Refusal)            tell the client why
+//! Running::release(answer) ──► transfer in the ledger ──► mask ──► account ──► Released
+//! ```
+
+mod proof;
+mod held;
+mod running;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+
+use jiff::Timestamp;
+use tokio::sync::watch;
+
+use crate::audit::Admission;
+use crate::audit::Audit;
+use crate::audit::LedgerEvent;
+use crate::audit::Recorded;
+use crate::audit::Trail;
+use crate::audit::TrailEvent;
+use crate::audit::Unrecorded;
+use crate::audit::entry::Opened;
+use crate::audit::entry::TransferNote;
+use crate::audit::entry::Volume;
+use crate::model::Clock;
+use crate::model::Command;
+use crate::model::DataClass;
+use crate::model::HoldId;
+use crate::model::Refusal;
+use crate::model::SessionId;
+use crate::model::Verdict;
+use crate::model::digest::Digest;
+use crate::model::refusal::IntoRefusal;
+use crate::model::refusal::RefusalCode;
+use crate::model::verdict::Masks;
+use crate::policy;
+use crate::policy::Permit;
+use crate::policy::Snapshot;
+use crate::policy::transfer::Outcome;
+use crate::session::hold::Desk;
+use crate::session::hold::Pending;
+use crate::session::login::Version;
+use crate::session::registry::EndReason;
+use crate::session::registry::Live;
+use crate::session::registry::Registry;
+use crate::store::Journal;
+use crate::store::Note;
+
+pub use held::Held;
+pub use proof::Cleared;
+pub use proof::Released;
+pub use proof::WrongSession;
+pub use running::Running;
+
+/// Volume that moves in a transfer before the ledger is told again, in bytes.
+const TRANSFER_NOTE_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Frames that change nothing and ask for nothing: each protocol lists its own in one table, with
+/// a test. They pass without a decision of their own.
+pub trait Plumbing {}
+
+/// The gateway's own words to a client: encoders of refusals and notices, without a byte of a
+/// target's.
+pub trait Said {}
+
+/// Something of a target's that may go to a client once it is masked.
+pub trait Answer {
+    /// What is left to send.
+    type Out;
+
+    /// Applies `masks`; `room` is how many bytes of it the record still keeps (0: none).
+    fn masked(self, masks: &Masks, room: usize) -> Result<Masked<Self::Out>, Withheld>;
+}
+
+/// An answer after masking.
+#[derive(Debug)]
+pub struct Masked<O> {
+    /// What is left to send.
+    pub out: O,
+    /// How much it is.
+    pub volume: Volume,
+    /// What of it is recorded, in a form that people read; empty where there is no room.
+    pub shown: Vec<u8>,
+}
+
+/// An answer that must not be released. What is told to the client is in the refusal.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("an answer was withheld: {0}")]
+pub struct Withheld(pub Refusal);
+
+impl Withheld {
+    /// The answer cannot be masked, because of `reason`.
+    pub fn unmaskable(reason: impl Into<String>) -> Self {
+        Self(Refusal::new(RefusalCode::Withheld, reason))
+    }
+}
+
+impl IntoRefusal for Withheld {
+    fn refusal(&self) -> Refusal {
+        self.0.clone()
+    }
+}
+
+impl From<Unrecorded> for Withheld {
+    fn from(error: Unrecorded) -> Self {
+        Self(error.refusal())
+    }
+}
+
+/// The guard's answer to a command.
+#[derive(Debug)]
+pub enum Asked<F> {
+    /// Decided.
+    Settled(Settled<F>),
+    /// It waits for somebody's approval.
+    Held(Box<Held<F>>),
+}
+
+/// A decided command.
+#[derive(Debug)]
+pub enum Settled<F> {
+    /// It may go on: the frame may be sent, and its answers go through the [`Running`].
+    Go(Arc<Running>, Cleared<F>),
+    /// It may not.
+    No(Refusal),
+}
+
+/// What a guard needs of the gateway.
+#[derive(Debug, Clone)]
+pub struct Parts {
+    /// Where is recorded.
+    pub audit: Arc<Audit>,
+    /// Policy, law and catalogue, as they change.
+    pub version: watch::Receiver<Arc<Version>>,
+    /// Where commands wait.
+    pub desk: Arc<Desk>,
+    /// Where live sessions are listed.
+    pub registry: Arc<Registry>,
+    /// Where the index of sessions and holds is written.
+    pub journal: Journal,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// How much of a command's result is kept, in bytes.
+    pub result_bytes_max: usize,
+}
+
+/// What every command and every answer of a session passes. See the module.
+#[derive(Debug)]
+pub struct Guard {
+    permit: Recorded<Permit>,
+    trail: Arc<Trail>,
+    live: Arc<Live>,
+    parts: Parts,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// The last snapshot that the trail names.
+    snapshot: Digest,
+    /// Masks of all the target's classes, and the snapshot that they were asked of.
+    masks: Option<(Digest, Arc<Masks>)>,
+    /// Everything that was released.
+    volume: Volume,
+    /// Transfers that are open in the ledger, by direction, and what it was last told of them.
+    reading: Option<u64>,
+    writing: bool,
+    /// How many commands were denied.
+    denied: u64,
+    /// Why the session ended, once that is known.
+    reason: Option<String>,
+}
+
+impl Admission for Permit {
+    fn opened(&self) -> Opened {
+        let target = self.target();
+        Opened {
+            session: self.session(),
+            principal: Arc::clone(self.principal()),
+            origin: self.origin().clone(),
+            target: target.name.clone(),
+            protocol: target.protocol,
+            region: target.region.clone(),
+            snapshot: self.version(),
+            rules: self.rules().to_vec(),
+            transfer: note(self.transfer()),
+            suppressed: self.suppressed(),
+            observed: self.observed().cloned(),
+            observe: target.observe,
+        }
+    }
+}
+
+fn note(decision: &policy::transfer::Decision) -> TransferNote {
+    TransferNote {
+        outcome: decision.outcome.to_string(),
+        rows: decision.rows.clone(),
+        reason: decision.reason(),
+    }
+}
+
+impl Guard {
+    /// Records the admission and opens the session. The target may be dialled with
+    /// [`Guard::permit`] from now on.
+    pub fn open(permit: Permit, parts: Parts) -> Result<Arc<Self>, Unrecorded> {
+        let opened = permit.opened();
+        let (permit, trail) = parts.audit.admit(permit)?;
+        let now = parts.clock.now();
+        let live = parts.registry.enter(Live::of(&opened, now));
+        parts.journal.note(Note::Opened { at: now, opened: Box::new(opened.clone()) });
+        let state = State {
+            snapshot: opened.snapshot,
+            masks: None,
+            volume: Volume::default(),
+            reading: None,
+            writing: false,
+            denied: 0,
+            reason: None,
+        };
+        Ok(Arc::new(Self { permit, trail, live, parts, state: Mutex::new(state) }))
+    }
+
+    /// The session.
+    pub fn session(&self) -> SessionId {
+        self.permit.session()
+    }
+
+    /// The recorded permit, with which [`crate::upstream::dial`] reaches the target.
+    pub fn permit(&self) -> &Recorded<Permit> {
+        &self.permit
+    }
+
+    /// Decides a command and records the decision; only then is its frame cleared.
+    pub fn ask<F>(self: &Arc<Self>, command: Command, frame: F) -> Asked<F> {
+        let command = Arc::new(command);
+        let number = self.live.next_command();
+        if let Some(reason) = self.over() {
+            return Asked::Settled(Settled::No(reason.refusal()));
+        }
+        let snapshot = self.snapshot();
+        let verdict = policy::decide(&self.permit, &snapshot, &command, None, self.now());
+        let observed = self.permit.target().observe
+            && command.unsupported.is_none()
+            && !matches!(verdict, Verdict::Allow { .. });
+        let event = TrailEvent::Command {
+            number,
+            command: Arc::clone(&command),
+            verdict: verdict.clone(),
+            observed,
+            snapshot: self.newly_named(snapshot.version()),
+        };
+        if let Err(error) = self.trail.append(&event) {
+            return Asked::Settled(Settled::No(self.unrecorded(&error)));
+        }
+        match verdict {
+            Verdict::Allow { .. } => Asked::Settled(self.go(number, &command, &snapshot, frame)),
+            Verdict::Hold { .. } | Verdict::Deny(_) if observed => {
+                Asked::Settled(self.go(number, &command, &snapshot, frame))
+            }
+            Verdict::Deny(refusal) => {
+                self.state().denied += 1;
+                Asked::Settled(Settled::No(refusal))
+            }
+            Verdict::Hold { reason, approvers, .. } => {
+                self.hold(number, command, frame, reason, approvers)
+            }
+        }
+    }
+
+    /// Lets a frame pass that changes nothing and asks for nothing.
+    pub fn plumb<P: Plumbing>(&self, frame: P) -> Cleared<P> {
+        Cleared::once_recorded(self.session(), frame)
+    }
+
+    /// Lets the gateway's own words to the client.
+    pub fn say<S: Said>(&self, own: S) -> Released<S> {
+        Released::once_masked(self.session(), own)
+    }
+
+    /// Releases something that the target began outside any command, such as a parameter's status
+    /// or a notice. Its volume counts; no result is kept.
+    pub fn pass<A: Answer>(&self, answer: A) -> Result<Released<A::Out>, Withheld> {
+        let masks = self.masks()?;
+        let masked = answer.masked(&masks, 0)?;
+        self.account(masked.volume)?;
+        Ok(Released::once_masked(self.session(), masked.out))
+    }
+
+    /// Records that something was refused which is no command: a channel that a target opens, a
+    /// frame out of place.
+    pub fn refused(&self, what: impl Into<String>, refusal: &Refusal) -> Result<(), Unrecorded> {
+        let event = TrailEvent::Refused { what: what.into(), refusal: refusal.clone() };
+        self.trail.append(&event).map(|_| ())
+    }
+
+    /// What the principal may see of the target's classes now. In observe mode everything is shown
+    /// and what would be hidden is recorded.
+    pub fn masks(&self) -> Result<Arc<Masks>, Unrecorded> {
+        let snapshot = self.snapshot();
+        if let Some((version, masks)) = &self.state().masks
+            && *version == snapshot.version()
+        {
+            return Ok(Arc::clone(masks));
+        }
+        let target = self.permit.target();
+        let masks = policy::reveal(&self.permit, &snapshot, &target.classes, self.now());
+        self.trail.append(&TrailEvent::Masks {
+            shown: masks.shown().clone(),
+            hidden: masks.hidden().clone(),
+            observed: target.observe && masks.hides_something(),
+        })?;
+        let masks = Arc::new(if target.observe { shows_all(&target.classes) } else { masks });
+        self.state().masks = Some((snapshot.version(), Arc::clone(&masks)));
+        Ok(masks)
+    }
+
+    /// Waits until the session has to end although neither side ended it: killed, policy changed,
+    /// credential expired, trail lost, gateway draining. Cancel-safe.
+    pub async fn ended(&self) -> EndReason {
+        let mut version = self.parts.version.clone();
+        let mut ending = self.live.ending();
+        loop {
+            // Marked as seen before looking, so that no change falls between the two.
+            version.mark_unchanged();
+            ending.mark_unchanged();
+            if let Some(reason) = self.over() {
+                return reason;
+            }
+            let now = self.now();
+            let expiry = self.ends_at().duration_since(now);
+            let left = std::time::Duration::try_from(expiry).unwrap_or_default();
+            // Woken at least once a minute: the clock may be set, and dates end.
+            let nap =
+                left.clamp(std::time::Duration::from_millis(10), std::time::Duration::from_mins(1));
+            tokio::select! {
+                changed = version.changed() => if changed.is_err() { return EndReason::Draining },
+                changed = ending.changed() => if changed.is_err() { return EndReason::Draining },
+                () = tokio::time::sleep(nap) => {}
+            }
+        }
+    }
+
+    /// Says why the session ends. The first reason given stays; the trail's last entry has it.
+    pub fn ending(&self, reason: impl Into<String>) {
+        self.state().reason.get_or_insert_with(|| reason.into());
+    }
+
+    /// Whether the session has to end, and why.
+    fn over(&self) -> Option<EndReason> {
+        if let Some(reason) = self.live.ending().borrow().clone() {
+            return Some(reason);
+        }
+        if self.trail.lost() {
+            return Some(EndReason::Unrecorded);
+        }
+        let now = self.now();
+        if now >= self.permit.expires_at() {
+            return Some(EndReason::Expired);
+        }
+        let snapshot = self.snapshot();
+        let changed = snapshot.version() != self.permit.version() || now >= self.ends_at();
+        if changed && let Err(refusal) = policy::readmit(&self.permit, &snapshot, now) {
+            return Some(EndReason::PolicyChanged(refusal));
+        }
+        None
+    }
+
+    fn go<F>(
+        self: &Arc<Self>,
+        number: u64,
+        command: &Command,
+        snapshot: &Snapshot,
+        frame: F,
+    ) -> Settled<F> {
+        if let Err(error) = self.writes(command, snapshot) {
+            return Settled::No(self.unrecorded(&error));
+        }
+        let running = Running::new(Arc::clone(self), number);
+        Settled::Go(Arc::new(running), Cleared::once_recorded(self.session(), frame))
+    }
+
+    fn hold<F>(
+        self: &Arc<Self>,
+        number: u64,
+        command: Arc<Command>,
+        frame: F,
+        reason: String,
+        approvers: BTreeSet<String>,
+    ) -> Asked<F> {
+        let now = self.now();
+        let until = now.checked_add(self.parts.desk.wait_max()).unwrap_or(Timestamp::MAX);
+        let exactly = exactly(self.session(), &command);
+        let pending = Pending {
+            hold: HoldId::fresh(),
+            command_id: crate::model::CommandId { session: self.session(), number },
+            principal: Arc::clone(self.permit.principal()),
+            origin: self.permit.origin().clone(),
+            target: self.permit.target().name.clone(),
+            protocol: self.permit.target().protocol,
+            command,
+            exactly,
+            reason,
+            approvers: approvers.into_iter().collect(),
+            since: now,
+            until,
+        };
+        let hold = pending.hold.clone();
+        let event = TrailEvent::Held { number, hold: hold.clone(), exactly, until };
+        let session = self.session();
+        let recorded = self.trail.append(&event).and_then(|_| {
+            self.parts.audit.record(&LedgerEvent::Held { hold, session, number, exactly })
+        });
+        if let Err(error) = recorded {
+            return Asked::Settled(Settled::No(self.unrecorded(&error)));
+        }
+        let noted = Note::Held {
+            at: now,
+            hold: pending.hold.clone(),
+            command_id: pending.command_id,
+            principal: pending.principal.name.clone(),
+            target: pending.target.to_string(),
+            command: Arc::clone(&pending.command),
+        };
+        self.parts.journal.note(noted);
+        match self.parts.desk.wait(pending) {
+            Ok(ticket) => Asked::Held(Box::new(Held::new(Arc::clone(self), ticket, frame))),
+            Err(refusal) => Asked::Settled(Settled::No(refusal)),
+        }
+    }
+
+    /// Opens the transfer to the target in the ledger, where a command carries personal data.
+    fn writes(&self, command: &Command, snapshot: &Snapshot) -> Result<(), Unrecorded> {
+        if command.writes.is_empty() || self.state().writing {
+            return Ok(());
+        }
+        let decision = policy::write_transfer(&self.permit, snapshot, &command.writes, self.now());
+        if decision.outcome == Outcome::None {
+            return Ok(());
+        }
+        let principal = self.permit.principal();
+        self.parts.audit.record(&LedgerEvent::TransferOpened {
+            session: self.session(),
+            from: principal.entity.as_ref().map_or("unknown", |e| e.as_str()).to_owned(),
+            to: self.permit.target().owner.to_string(),
+            place: Some(self.permit.target().country.to_string()),
+            direction: "write".to_owned(),
+            classes: command.writes.clone(),
+            basis: note(&decision),
+        })?;
+        self.state().writing = true;
+        Ok(())
+    }
+
+    /// Counts what is released; before the first byte of a transfer the ledger is told.
+    fn account(&self, volume: Volume) -> Result<(), Unrecorded> {
+        let decision = self.permit.transfer();
+        let mut state = self.state();
+        if volume.bytes > 0 && state.reading.is_none() && decision.outcome != Outcome::None {
+            let hidden = state.masks.as_ref().map(|(_, masks)| Arc::clone(masks));
+            let shown = |class: &&DataClass| hidden.as_ref().is_none_or(|m| !m.hides(class));
+            let classes = self.permit.target().classes.iter().filter(shown).cloned().collect();
+            let principal = self.permit.principal();
+            self.parts.audit.record(&LedgerEvent::TransferOpened {
+                session: self.session(),
+                from: self.permit.target().owner.to_string(),
+                to: principal.entity.as_ref().map_or("unknown", |e| e.as_str()).to_owned(),
+                place: self.permit.origin().country.as_ref().map(ToString::to_string),
+                direction: "read".to_owned(),
+                classes,
+                basis: note(decision),
+            })?;
+            state.reading = Some(0);
+        }
+        state.volume.add(volume);
+        if let Some(told) = state.reading
+            && state.volume.bytes.saturating_sub(told) >= TRANSFER_NOTE_BYTES
+        {
+            let (session, volume) = (self.session(), state.volume);
+            self.parts.audit.record(&LedgerEvent::TransferVolume {
+                session,
+                volume,
+                closed: false,
+            })?;
+            state.reading = Some(state.volume.bytes);
+        }
+        Ok(())
+    }
+
+    /// When the session has to be asked about again at the latest.
+    fn ends_at(&self) -> Timestamp {
+        self.permit.expires_at().min(self.permit.valid_until())
+    }
+
+    fn newly_named(&self, version: Digest) -> Option<Digest> {
+        let mut state = self.state();
+        let new = state.snapshot != version;
+        state.snapshot = version;
+        new.then_some(version)
+    }
+
+    /// Logs why something could not be recorded and gives what the client is told.
+    fn unrecorded(&self, error: &Unrecorded) -> Refusal {
+        let session = self.session();
+        let cause = crate::model::fault::Chain(error).to_string();
+        tracing::error!(%session, fault = "gateway", "{cause}; the command is refused");
+        error.refusal()
+    }
+
+    fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.parts.version.borrow().snapshot)
+    }
+
+    fn now(&self) -> Timestamp {
+        self.parts.clock.now()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Guard {
+    /// Closes the trail. Every [`Running`] and [`Held`] keeps the guard, so theirs are the entries
+    /// before.
+    fn drop(&mut self) {
+        let session = self.session();
+        self.parts.registry.leave(session);
+        let (volume, reason, transfers, denied) = {
+            let mut state = self.state();
+            let reason = state.reason.take().unwrap_or_else(|| "connection ended".to_owned());
+            (state.volume, reason, state.reading.is_some() || state.writing, state.denied)
+        };
+        let commands = self.live.commands();
+        let at = self.now();
+        let noted = Note::Closed { at, session, reason: reason.clone(), commands, denied, volume };
+        self.parts.journal.note(noted);
+        let audit = &self.parts.audit;
+        let mut closing = Ok(());
+        if transfers {
+            let event = LedgerEvent::TransferVolume { session, volume, closed: true };
+            closing = audit.record(&event).map(|_| ());
+        }
+        let last = TrailEvent::Closed { reason, commands, volume };
+        let closed = audit.close(&self.trail, &last);
+        if let Err(error) = closing.and(closed) {
+            let cause = crate::model::fault::Chain(&error).to_string();
+            tracing::error!(%session, fault = "gateway", "{cause}");
+        }
+    }
+}
+
+/// What an approval is for: exactly this text with exactly these details, in this session.
+fn exactly(session: SessionId, command: &Command) -> Digest {
+    let details = command.details.iter().fold(String::new(), |mut all, (name, value)| {
+        for part in [name, value] {
+            all.push_str(&part.len().to_string());
+            all.push(':');
+            all.push_str(part);
+        }
+        all
+    });
+    let session = session.to_string();
+    let verb = format!("{}:{}", command.verb.len(), command.verb);
+    let text = format!("{}:{}", command.text.len(), command.text);
+    Digest::of_parts(&[session.as_bytes(), verb.as_bytes(), text.as_bytes(), details.as_bytes()])
+}
+
+fn shows_all(classes: &BTreeSet<DataClass>) -> Masks {
+    let mut masks = Masks::none_asked();
+    for class in classes {
+        masks.show(class.clone());
+    }
+    masks
+}

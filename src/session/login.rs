@@ -1,0 +1,138 @@
+//! From a claim to a session: the same steps, in the same order, for every protocol.
+//!
+//! A protocol only words them: it hands over what the client claims and tells the client what came
+//! of it. It can neither verify nor admit.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use crate::audit::LedgerEvent;
+use crate::identity::Identity;
+use crate::identity::Verified;
+use crate::model::Fault;
+use crate::model::Origin;
+use crate::model::Protocol;
+use crate::model::Refusal;
+use crate::model::SessionId;
+use crate::model::TargetName;
+use crate::model::fault::Chain;
+use crate::model::refusal::IntoRefusal;
+use crate::model::refusal::RefusalCode;
+use crate::policy;
+use crate::policy::Snapshot;
+use crate::session::guard::Guard;
+use crate::session::guard::Parts;
+use crate::target::Catalogue;
+use crate::target::Target;
+
+/// One version of what decisions rest on: policy and law, and the catalogue that goes with them.
+/// They change together or not at all.
+#[derive(Debug)]
+pub struct Version {
+    /// Policy, law and the facts about targets.
+    pub snapshot: Arc<Snapshot>,
+    /// How the same targets are reached.
+    pub catalogue: Arc<Catalogue>,
+}
+
+/// What the way of a connection needs of the gateway. Built once, by the daemon.
+#[derive(Debug)]
+pub struct Gateway {
+    /// The gateway's own DNS name; targets are `<target>.<name>`.
+    pub name: String,
+    /// Who verifies claims.
+    pub identity: Arc<Identity>,
+    /// What a guard needs.
+    pub parts: Parts,
+}
+
+/// A session that was admitted and recorded; its target may be dialled.
+#[derive(Debug)]
+pub struct Admitted {
+    /// The session's guard.
+    pub guard: Arc<Guard>,
+    /// How its target is reached.
+    pub target: Arc<Target>,
+}
+
+impl Gateway {
+    /// Verifies a claim: the token that a client presented as password, answer or bearer.
+    ///
+    /// The refusal says nothing about why a token was nearly valid; the log does.
+    pub async fn verify(&self, claim: &str, origin: &Origin) -> Result<Verified, Refusal> {
+        self.identity.verify(claim).await.map_err(|error| {
+            let cause = Chain(&error).to_string();
+            tracing::info!(fault = %error.fault(), from = %origin.address, "sign-in refused: {cause}");
+            error.refusal()
+        })
+    }
+
+    /// Finds the target, asks policy, records the admission and opens the session.
+    pub fn admit(
+        &self,
+        verified: &Verified,
+        target: &str,
+        protocol: Protocol,
+        origin: &Origin,
+    ) -> Result<Admitted, Refusal> {
+        let version = self.version();
+        let admitted = self.try_admit(&version, verified, target, protocol, origin);
+        let Err(refusal) = &admitted else { return admitted };
+        let principal = Arc::clone(verified.principal());
+        tracing::info!(fault = %Fault::Client, %principal, target, from = %origin, "not admitted: {refusal}");
+        let entry = LedgerEvent::Refused {
+            principal,
+            origin: origin.clone(),
+            target: target.chars().take(128).collect(),
+            refusal: refusal.clone(),
+            snapshot: version.snapshot.version(),
+        };
+        self.parts.audit.record(&entry).map_err(|error| {
+            tracing::error!(fault = %Fault::Gateway, "{}", Chain(&error));
+            error.refusal()
+        })?;
+        admitted
+    }
+
+    /// What is in force now.
+    pub fn version(&self) -> Arc<Version> {
+        Arc::clone(&self.parts.version.borrow())
+    }
+
+    /// A watch on what is in force.
+    pub fn versions(&self) -> watch::Receiver<Arc<Version>> {
+        self.parts.version.clone()
+    }
+
+    fn try_admit(
+        &self,
+        version: &Version,
+        verified: &Verified,
+        target: &str,
+        protocol: Protocol,
+        origin: &Origin,
+    ) -> Result<Admitted, Refusal> {
+        let name = target.parse::<TargetName>().map_err(|_| unknown(target))?;
+        let asked = policy::Asked { session: SessionId::fresh(), target: &name, protocol, origin };
+        let now = self.parts.clock.now();
+        let permit = policy::admit(verified, asked, &version.snapshot, now)?;
+        let target = version.catalogue.find(&name).ok_or_else(|| unknown(target))?;
+        let guard = Guard::open(permit, self.parts.clone()).map_err(|error| {
+            tracing::error!(fault = %Fault::Gateway, "{}", Chain(&error));
+            error.refusal()
+        })?;
+        Ok(Admitted { guard, target: Arc::clone(target) })
+    }
+}
+
+/// What is said of a name that no target has; the same words as policy's for one that the
+/// principal may not know of.
+fn unknown(target: &str) -> Refusal {
+    let shown = target.chars().filter(|c| !c.is_control()).take(64).collect::<String>();
+    Refusal::new(
+        RefusalCode::NoTarget,
+        format!("there is no target `{shown}`, or none that you may know of"),
+    )
+    .hint("ask the platform team which targets you may reach")
+}

@@ -1,0 +1,220 @@
+//! The sessions that live now: who sees them, who ends them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+
+use jiff::Timestamp;
+use serde::Serialize;
+use tokio::sync::watch;
+
+use crate::model::Origin;
+use crate::model::Principal;
+use crate::model::Protocol;
+use crate::model::Refusal;
+use crate::model::SessionId;
+use crate::model::TargetName;
+use crate::model::refusal::IntoRefusal;
+use crate::model::refusal::RefusalCode;
+
+/// Why a session ends although neither side ended it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EndReason {
+    /// Somebody ended it.
+    Killed {
+        /// Who.
+        by: String,
+    },
+    /// Policy, law or catalogue changed, and would not admit it now.
+    PolicyChanged(Refusal),
+    /// The credential it was admitted with has expired.
+    Expired,
+    /// The gateway stops.
+    Draining,
+    /// Its trail cannot be written any more.
+    Unrecorded,
+}
+
+impl EndReason {
+    /// The word in records.
+    pub fn word(&self) -> String {
+        match self {
+            Self::Killed { by } => format!("killed by {by}"),
+            Self::PolicyChanged(refusal) => format!("policy_changed: {refusal}"),
+            Self::Expired => "credential expired".to_owned(),
+            Self::Draining => "gateway stopping".to_owned(),
+            Self::Unrecorded => "trail cannot be written".to_owned(),
+        }
+    }
+}
+
+impl IntoRefusal for EndReason {
+    fn refusal(&self) -> Refusal {
+        let ended = |reason: &str| Refusal::new(RefusalCode::SessionEnded, reason);
+        match self {
+            Self::Killed { by } => ended(&format!("this session was ended by {by}"))
+                .hint("ask them why; your other sessions go on"),
+            Self::PolicyChanged(refusal) => Refusal {
+                code: RefusalCode::SessionEnded,
+                reason: format!("policy_changed: {}", refusal.reason),
+                rules: refusal.rules.clone(),
+                hint: refusal.hint.clone(),
+            },
+            Self::Expired => ended("the credential of this session has expired")
+                .hint("sign in again, then connect again"),
+            Self::Draining => ended("this gateway is stopping").hint("connect again in a moment"),
+            Self::Unrecorded => {
+                ended("this session's record cannot be written, and nothing goes on unrecorded")
+                    .hint("tell the platform team: the gateway's log says what is wrong")
+            }
+        }
+    }
+}
+
+/// One live session.
+#[derive(Debug)]
+pub struct Live {
+    /// Its id.
+    pub session: SessionId,
+    /// Who.
+    pub principal: Arc<Principal>,
+    /// From where.
+    pub origin: Origin,
+    /// At which target.
+    pub target: TargetName,
+    /// Speaking what.
+    pub protocol: Protocol,
+    /// Since when.
+    pub since: Timestamp,
+    /// The target is in observe mode.
+    pub observe: bool,
+    commands: AtomicU64,
+    end: watch::Sender<Option<EndReason>>,
+}
+
+impl Live {
+    /// How many commands it has asked so far.
+    pub fn commands(&self) -> u64 {
+        self.commands.load(Ordering::Relaxed)
+    }
+
+    /// Counts one more command and gives its number, from 1.
+    pub(super) fn next_command(&self) -> u64 {
+        self.commands.fetch_add(1, Ordering::Relaxed).saturating_add(1)
+    }
+
+    /// Ends the session. The first reason given stays.
+    pub fn end(&self, reason: EndReason) {
+        self.end.send_if_modified(|now| {
+            let first = now.is_none();
+            if first {
+                *now = Some(reason);
+            }
+            first
+        });
+    }
+
+    pub(super) fn ending(&self) -> watch::Receiver<Option<EndReason>> {
+        self.end.subscribe()
+    }
+}
+
+/// A live session, as it is shown.
+#[derive(Debug, Clone, Serialize)]
+pub struct LiveView {
+    /// Its id.
+    pub session: SessionId,
+    /// Who: the principal's name.
+    pub principal: String,
+    /// The subject at the issuer, by which "their own" is decided.
+    pub subject: String,
+    /// The issuer.
+    pub issuer: String,
+    /// From where.
+    pub origin: Origin,
+    /// At which target.
+    pub target: TargetName,
+    /// Speaking what.
+    pub protocol: Protocol,
+    /// Since when.
+    pub since: Timestamp,
+    /// How many commands so far.
+    pub commands: u64,
+    /// The target is in observe mode.
+    pub observe: bool,
+}
+
+/// The sessions that live now. Bounded by the listeners' bounds on connections.
+#[derive(Debug, Default)]
+pub struct Registry {
+    live: Mutex<BTreeMap<SessionId, Arc<Live>>>,
+}
+
+impl Registry {
+    /// Puts a session among the living.
+    pub(super) fn enter(&self, live: Live) -> Arc<Live> {
+        let live = Arc::new(live);
+        self.lock().insert(live.session, Arc::clone(&live));
+        live
+    }
+
+    /// Takes a session away from the living.
+    pub(super) fn leave(&self, session: SessionId) {
+        self.lock().remove(&session);
+    }
+
+    /// A live session.
+    pub fn find(&self, session: SessionId) -> Option<Arc<Live>> {
+        self.lock().get(&session).cloned()
+    }
+
+    /// Ends every session, for `reason`.
+    pub fn end_all(&self, reason: &EndReason) {
+        let all = self.lock().values().cloned().collect::<Vec<_>>();
+        for live in all {
+            live.end(reason.clone());
+        }
+    }
+
+    /// Every live session, oldest first.
+    pub fn list(&self) -> Vec<LiveView> {
+        let view = |live: &Arc<Live>| LiveView {
+            session: live.session,
+            principal: live.principal.name.clone(),
+            subject: live.principal.subject.clone(),
+            issuer: live.principal.issuer.clone(),
+            origin: live.origin.clone(),
+            target: live.target.clone(),
+            protocol: live.protocol,
+            since: live.since,
+            commands: live.commands(),
+            observe: live.observe,
+        };
+        self.lock().values().map(view).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<SessionId, Arc<Live>>> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Live {
+    /// A session that begins to live.
+    pub(super) fn of(opened: &crate::audit::entry::Opened, since: Timestamp) -> Self {
+        Self {
+            session: opened.session,
+            principal: Arc::clone(&opened.principal),
+            origin: opened.origin.clone(),
+            target: opened.target.clone(),
+            protocol: opened.protocol,
+            since,
+            observe: opened.observe,
+            commands: AtomicU64::new(0),
+            end: watch::Sender::new(None),
+        }
+    }
+}
