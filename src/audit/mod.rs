@@ -24,6 +24,8 @@ pub mod ledger;
 pub mod recorded;
 pub mod trail;
 pub mod verify;
+#[cfg(test)]
+mod tests;
 
 pub use entry::LedgerEvent;
 pub use entry::TrailEvent;
