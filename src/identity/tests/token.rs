@@ -1,204 +1,24 @@
-//! The verifier as a whole, against a provider that does what a test tells it to.
+//! Which tokens are accepted, and what the others are told.
 
 use std::collections::BTreeMap;
-use std::collections::HashMap;
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::atomic::AtomicUsize;
-use std::sync::atomic::Ordering;
 
 use aws_lc_rs::encoding::AsDer;
 use aws_lc_rs::encoding::Pkcs8V1Der;
 use aws_lc_rs::rsa::KeySize;
 use aws_lc_rs::signature::KeyPair;
-use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
-use jiff::SignedDuration;
-use jiff::Timestamp;
-use jsonwebtoken::EncodingKey;
 use jsonwebtoken::jwk::Jwk;
 use proptest::prelude::*;
-use serde_json::Map;
-use serde_json::Value;
-use serde_json::json;
-use tokio::sync::Semaphore;
 
 use super::*;
-use crate::model::Clock;
+use crate::identity::Algorithm;
+use crate::identity::IssuerError;
+use crate::identity::LOCAL_TOKEN_BYTES_MAX;
+use crate::identity::RolesMapping;
+use crate::identity::TOKEN_BYTES_MAX;
 use crate::model::Fault;
-use crate::model::clock::Standing;
 use crate::model::principal::Kind;
 use crate::model::refusal::IntoRefusal;
 use crate::model::refusal::RefusalCode;
-
-const URL: &str = "https://id.example/realm";
-const NOW_S: i64 = 1_700_000_000;
-
-/// A provider's web server.
-struct Web {
-    documents: Mutex<HashMap<String, Response>>,
-    down: Mutex<bool>,
-    asked: AtomicUsize,
-    /// Requests are answered while there are permits.
-    gate: Semaphore,
-}
-
-impl Web {
-    fn new() -> Self {
-        Self {
-            documents: Mutex::default(),
-            down: Mutex::default(),
-            asked: AtomicUsize::default(),
-            gate: Semaphore::new(Semaphore::MAX_PERMITS),
-        }
-    }
-
-    fn serve(&self, url: &str, document: &Value) {
-        let body = document.to_string().into();
-        self.documents.lock().unwrap().insert(url.to_owned(), Response { status: 200, body });
-    }
-
-    fn serve_issuer(&self, issuer: &LocalIssuer) {
-        self.serve(&format!("{}{DISCOVERY_PATH}", issuer.issuer()), &issuer.discovery());
-        self.serve(&format!("{}{JWKS_PATH}", issuer.issuer()), &issuer.jwks());
-    }
-
-    fn go_down(&self, down: bool) {
-        *self.down.lock().unwrap() = down;
-    }
-
-    fn asked(&self) -> usize {
-        self.asked.load(Ordering::SeqCst)
-    }
-}
-
-impl Fetch for Web {
-    fn get<'a>(&'a self, url: &'a str) -> BoxFuture<'a, Result<Response, FetchError>> {
-        async move {
-            self.asked.fetch_add(1, Ordering::SeqCst);
-            self.gate.acquire().await.unwrap().forget();
-            if *self.down.lock().unwrap() {
-                return Err(FetchError::new("connection refused"));
-            }
-            let found = self.documents.lock().unwrap().get(url).cloned();
-            Ok(found.unwrap_or(Response { status: 404, body: "".into() }))
-        }
-        .boxed()
-    }
-}
-
-struct World {
-    web: Arc<Web>,
-    clock: Arc<Standing>,
-    issuer: LocalIssuer,
-    identity: Arc<Identity>,
-}
-
-impl World {
-    fn new() -> Self {
-        Self::with(|_| {})
-    }
-
-    fn with(change: impl FnOnce(&mut ProviderOptions)) -> Self {
-        let web = Arc::new(Web::new());
-        let clock = Arc::new(Standing::at(Timestamp::from_second(NOW_S).unwrap()));
-        let issuer = LocalIssuer::new(URL).unwrap();
-        web.serve_issuer(&issuer);
-        let mut options = ProviderOptions::new(URL, "weir");
-        change(&mut options);
-        let options = Options { providers: vec![options] };
-        let identity = identity(options, &web, &clock).unwrap();
-        Self { web, clock, issuer, identity: Arc::new(identity) }
-    }
-
-    async fn verify(&self, token: &str) -> Result<Verified, IdentityError> {
-        self.identity.verify(token).await
-    }
-
-    /// Verifies a token that differs from a good one in `changes`; `null` takes a claim away.
-    async fn verify_with(&self, changes: Value) -> Result<Verified, IdentityError> {
-        self.verify(&sign(&self.issuer, &json!({}), &claims_with(changes).to_string())).await
-    }
-
-    async fn refused_with(&self, changes: Value) -> IdentityError {
-        let text = changes.to_string();
-        self.verify_with(changes).await.err().unwrap_or_else(|| panic!("{text} was accepted"))
-    }
-
-    fn later(&self, seconds: i64) {
-        self.clock.set(self.clock.now() + SignedDuration::from_secs(seconds));
-    }
-}
-
-fn identity(
-    options: Options,
-    web: &Arc<Web>,
-    clock: &Arc<Standing>,
-) -> Result<Identity, OptionsError> {
-    let fetch: Arc<dyn Fetch> = Arc::<Web>::clone(web);
-    let clock: Arc<dyn Clock> = Arc::<Standing>::clone(clock);
-    Identity::new(options, &fetch, &clock)
-}
-
-fn good_claims() -> Map<String, Value> {
-    let claims = json!({
-        "iss": URL, "sub": "u-1", "aud": "weir", "preferred_username": "alice",
-        "iat": NOW_S, "exp": NOW_S + 600,
-    });
-    claims.as_object().unwrap().clone()
-}
-
-fn claims_with(changes: Value) -> Value {
-    let mut claims = good_claims();
-    for (name, value) in changes.as_object().unwrap().clone() {
-        if value.is_null() {
-            claims.remove(&name);
-        } else {
-            claims.insert(name, value);
-        }
-    }
-    Value::Object(claims)
-}
-
-fn token(issuer: &LocalIssuer) -> String {
-    issuer.mint(&good_claims()).unwrap()
-}
-
-/// Signs exactly `payload` with the issuer's key, under a header that differs in `header`.
-fn sign(issuer: &LocalIssuer, header: &Value, payload: &str) -> String {
-    let mut all = json!({"alg": "ES256", "typ": "JWT", "kid": issuer.key_id()});
-    all.as_object_mut().unwrap().extend(header.as_object().unwrap().clone());
-    sign_as(issuer.key(), jsonwebtoken::Algorithm::ES256, &all.to_string(), payload)
-}
-
-fn sign_as(
-    key: &EncodingKey,
-    algorithm: jsonwebtoken::Algorithm,
-    header: &str,
-    payload: &str,
-) -> String {
-    let message = format!("{}.{}", base64url(header.as_bytes()), base64url(payload.as_bytes()));
-    let signature = jsonwebtoken::crypto::sign(message.as_bytes(), key, algorithm).unwrap();
-    format!("{message}.{signature}")
-}
-
-fn base64url(bytes: &[u8]) -> String {
-    const SIGNS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    let mut text = String::new();
-    for chunk in bytes.chunks(3) {
-        let group = chunk.iter().fold(0_u32, |group, byte| group << 8 | u32::from(*byte));
-        let group = group << (8 * (3 - chunk.len()));
-        for index in 0..=chunk.len() {
-            let sign = usize::try_from(group >> (18 - 6 * index) & 63).unwrap();
-            text.push(char::from(SIGNS[sign]));
-        }
-    }
-    text
-}
-
-fn at(seconds: i64) -> Timestamp {
-    Timestamp::from_second(seconds).unwrap()
-}
 
 #[tokio::test]
 async fn a_good_token_becomes_the_mapped_principal() {
@@ -225,7 +45,7 @@ async fn times_are_checked_to_the_second_with_the_skew_and_no_more() {
     let world = World::new();
     for good in [
         json!({"exp": NOW_S - 59}),
-        json!({"exp": NOW_S as f64 + 0.5}),
+        json!({"exp": 1_700_000_000.5}),
         json!({"nbf": NOW_S + 60}),
         json!({"iat": NOW_S + 60}),
         json!({"iat": NOW_S - 86_400 - 59}),
@@ -292,7 +112,7 @@ async fn an_unsigned_or_altered_token_is_refused() {
     let world = World::new();
     let good = token(&world.issuer);
     let parts = good.split('.').collect::<Vec<_>>();
-    let payload = claims_with(json!({"sub": "u-2"})).to_string();
+    let payload = claims_with(&json!({"sub": "u-2"})).to_string();
     let forged = base64url(payload.as_bytes());
     for alg in ["none", "None", "NONE", ""] {
         let header = base64url(json!({"alg": alg, "typ": "JWT"}).to_string().as_bytes());
@@ -302,7 +122,7 @@ async fn an_unsigned_or_altered_token_is_refused() {
     let swapped = world.verify(&format!("{}.{forged}.{}", parts[0], parts[2])).await;
     assert!(matches!(swapped, Err(IdentityError::Signature)));
     for cut in 0..good.len() {
-        assert!(world.verify(&good[..cut]).await.is_err(), "{cut}");
+        assert!(world.verify(good.get(..cut).unwrap()).await.is_err(), "{cut}");
     }
     for index in 0..parts[2].len() - 1 {
         let mut signature = parts[2].as_bytes().to_vec();
@@ -481,217 +301,14 @@ async fn a_name_that_stands_twice_is_refused() {
 #[tokio::test]
 async fn an_oversized_token_is_not_even_read() {
     let world = World::new();
-    let long = claims_with(json!({"x": "y".repeat(TOKEN_BYTES_MAX)})).to_string();
+    let long = claims_with(&json!({"x": "y".repeat(TOKEN_BYTES_MAX)})).to_string();
     let signed = sign(&world.issuer, &json!({}), &long);
     assert!(matches!(world.verify(&signed).await, Err(IdentityError::TooLong(_))));
     assert_eq!(world.web.asked(), 0);
-    let huge = claims_with(json!({"groups": vec!["a"; 2500]})).to_string();
+    let huge = claims_with(&json!({"groups": vec!["a"; 2500]})).to_string();
     world.verify(&sign(&world.issuer, &json!({}), &huge)).await.unwrap();
     let deep = format!(r#"{{"iss":"{URL}","x":{}{}}}"#, "[".repeat(5000), "]".repeat(5000));
     world.verify(&sign(&world.issuer, &json!({}), &deep)).await.unwrap_err();
-}
-
-#[tokio::test]
-async fn an_unknown_key_is_fetched_once_and_then_not_for_a_while() {
-    let world = World::new();
-    world.verify(&token(&world.issuer)).await.unwrap();
-    assert_eq!(world.web.asked(), 2);
-    let payload = Value::Object(good_claims()).to_string();
-    let stranger = |kid: &str| sign(&world.issuer, &json!({"kid": kid}), &payload);
-    let unknown = |result| matches!(result, Err(IdentityError::UnknownKey(_)));
-    // The first fetch was just now.
-    assert!(unknown(world.verify(&stranger("a")).await));
-    assert_eq!(world.web.asked(), 2);
-    world.later(30);
-    assert!(unknown(world.verify(&stranger("a")).await));
-    assert_eq!(world.web.asked(), 4);
-    for kid in ["a", "b", "c"] {
-        assert!(unknown(world.verify(&stranger(kid)).await));
-    }
-    assert_eq!(world.web.asked(), 4);
-    // `a` is known to be unknown; `b` has not been asked for.
-    world.later(30);
-    assert!(unknown(world.verify(&stranger("a")).await));
-    assert_eq!(world.web.asked(), 4);
-    assert!(unknown(world.verify(&stranger("b")).await));
-    assert_eq!(world.web.asked(), 6);
-    world.verify(&token(&world.issuer)).await.unwrap();
-}
-
-#[tokio::test]
-async fn a_rotated_key_is_found_and_the_withdrawn_one_is_gone() {
-    let world = World::new();
-    let old = token(&world.issuer);
-    world.verify(&old).await.unwrap();
-    let rotated = LocalIssuer::new(URL).unwrap();
-    world.web.serve_issuer(&rotated);
-    world.later(31);
-    world.verify(&token(&rotated)).await.unwrap();
-    assert!(matches!(world.verify(&old).await, Err(IdentityError::UnknownKey(_))));
-}
-
-#[tokio::test]
-async fn known_keys_stay_while_the_provider_is_down() {
-    let world = World::new();
-    world.verify(&token(&world.issuer)).await.unwrap();
-    world.web.go_down(true);
-    let rotated = LocalIssuer::new(URL).unwrap();
-    world.later(31);
-    let error = world.verify(&token(&rotated)).await.unwrap_err();
-    assert_eq!(error.fault(), Fault::Provider);
-    assert!(error.refusal().reason.contains("cannot be reached"), "{:?}", error.refusal());
-    world.verify(&token(&world.issuer)).await.unwrap();
-    // Nonsense is as good as nothing.
-    world.web.go_down(false);
-    world.web.serve(&format!("{URL}{JWKS_PATH}"), &json!({"keys": []}));
-    world.later(31);
-    assert_eq!(world.verify(&token(&rotated)).await.unwrap_err().fault(), Fault::Provider);
-    world.verify(&token(&world.issuer)).await.unwrap();
-    // But not for ever.
-    world.later(24 * 60 * 60);
-    let late = claims_with(json!({"iat": world.clock.now().as_second(), "exp": NOW_S + 200_000}));
-    let late = world.issuer.mint(late.as_object().unwrap()).unwrap();
-    assert_eq!(world.verify(&late).await.unwrap_err().fault(), Fault::Provider);
-}
-
-#[tokio::test]
-async fn a_provider_that_was_down_at_first_is_asked_again_soon() {
-    let world = World::new();
-    world.web.go_down(true);
-    world.identity.warm().await;
-    assert_eq!(world.verify(&token(&world.issuer)).await.unwrap_err().fault(), Fault::Provider);
-    assert_eq!(world.web.asked(), 1);
-    world.web.go_down(false);
-    world.later(5);
-    world.verify(&token(&world.issuer)).await.unwrap();
-}
-
-#[tokio::test]
-async fn old_keys_are_fetched_anew_while_nobody_waits() {
-    let world = World::new();
-    world.verify(&token(&world.issuer)).await.unwrap();
-    world.later(599);
-    world.verify(&token(&world.issuer)).await.unwrap();
-    assert_eq!(world.web.asked(), 2);
-    world.later(1);
-    world.web.gate.forget_permits(usize::MAX);
-    // The provider hangs; whoever signs in does not.
-    world.verify(&token(&world.issuer)).await.unwrap();
-    tokio::task::yield_now().await;
-    assert_eq!(world.web.asked(), 3);
-    world.verify(&token(&world.issuer)).await.unwrap();
-    tokio::task::yield_now().await;
-    assert_eq!(world.web.asked(), 3, "one fetch at a time");
-}
-
-#[tokio::test]
-async fn many_who_wait_for_keys_cause_one_fetch_even_if_the_first_goes_away() {
-    let world = World::new();
-    world.web.gate.forget_permits(usize::MAX);
-    let good = token(&world.issuer);
-    let verify = || {
-        let (identity, good) = (Arc::clone(&world.identity), good.clone());
-        tokio::spawn(async move { identity.verify(&good).await })
-    };
-    let first = verify();
-    tokio::task::yield_now().await;
-    tokio::task::yield_now().await;
-    first.abort();
-    let others = (0..20).map(|_| verify()).collect::<Vec<_>>();
-    tokio::task::yield_now().await;
-    world.web.gate.add_permits(2);
-    for other in others {
-        other.await.unwrap().unwrap();
-    }
-    assert_eq!(world.web.asked(), 2);
-}
-
-#[tokio::test]
-async fn a_provider_that_hangs_keeps_nobody_waiting_for_long() {
-    let world = World::new();
-    world.web.gate.forget_permits(usize::MAX);
-    let error = world.verify(&token(&world.issuer)).await.unwrap_err();
-    assert_eq!(error.fault(), Fault::Provider);
-}
-
-#[tokio::test]
-async fn a_discovery_document_cannot_speak_for_others_or_send_us_elsewhere() {
-    for (member, value) in [
-        ("issuer", "https://id.example/other"),
-        ("issuer", "https://id.example/realm/"),
-        ("jwks_uri", "https://evil.example/realm/jwks.json"),
-        ("jwks_uri", "http://id.example/realm/jwks.json"),
-        ("jwks_uri", "https://id.example:8443/realm/jwks.json"),
-        ("jwks_uri", "http://169.254.169.254/latest"),
-    ] {
-        let world = World::new();
-        let mut document = world.issuer.discovery();
-        document[member] = value.into();
-        world.web.serve(&format!("{URL}{DISCOVERY_PATH}"), &document);
-        world.web.serve(value, &world.issuer.jwks());
-        let error = world.verify(&token(&world.issuer)).await.unwrap_err();
-        assert_eq!(error.fault(), Fault::Provider, "{member} {value}");
-        assert_eq!(world.web.asked(), 1, "{member} {value}");
-    }
-}
-
-#[tokio::test]
-async fn a_configured_key_set_is_used_without_discovery() {
-    let keys = "https://keys.example/v1?x=y";
-    let world = World::with(|options| options.jwks_uri = Some(keys.to_owned()));
-    world.web.serve(keys, &world.issuer.jwks());
-    world.verify(&token(&world.issuer)).await.unwrap();
-    assert_eq!(world.web.asked(), 1);
-    assert_eq!(world.identity.origins(), ["https://keys.example".to_owned()].into());
-}
-
-#[tokio::test]
-async fn answers_that_are_no_documents_are_refused() {
-    for (status, body) in [
-        (302, "{}".to_owned()),
-        (500, String::new()),
-        (200, "<html>".to_owned()),
-        (200, " ".repeat(BODY_BYTES_MAX + 1)),
-        (200, json!({"keys": vec![json!({}); 65]}).to_string()),
-    ] {
-        let world = World::new();
-        let answer = Response { status, body: body.into() };
-        world.web.documents.lock().unwrap().insert(format!("{URL}{JWKS_PATH}"), answer);
-        let error = world.verify(&token(&world.issuer)).await.unwrap_err();
-        assert_eq!(error.fault(), Fault::Provider, "{status}");
-    }
-}
-
-#[tokio::test]
-async fn each_provider_speaks_only_for_itself() {
-    let web = Arc::new(Web::new());
-    let clock = Arc::new(Standing::at(at(NOW_S)));
-    let ours = LocalIssuer::new(URL).unwrap();
-    let other = LocalIssuer::new("https://other.example").unwrap();
-    web.serve_issuer(&ours);
-    web.serve_issuer(&other);
-    let providers = vec![
-        ProviderOptions::new(URL, "weir"),
-        ProviderOptions::new("https://other.example", "weir-at-other"),
-    ];
-    let identity = identity(Options { providers }, &web, &clock).unwrap();
-    identity.warm().await;
-    let payload = Value::Object(good_claims()).to_string();
-    // Signed by the other provider, under our key id and under its own.
-    for kid in [ours.key_id(), other.key_id()] {
-        identity.verify(&sign(&other, &json!({"kid": kid}), &payload)).await.unwrap_err();
-    }
-    // Its own token is for its own audience only.
-    let theirs = |aud: &str| {
-        let claims = claims_with(json!({"aud": aud}));
-        other.mint(claims.as_object().unwrap()).unwrap()
-    };
-    identity.verify(&theirs("weir")).await.unwrap_err();
-    let verified = identity.verify(&theirs("weir-at-other")).await.unwrap();
-    assert_eq!(verified.principal().issuer, "https://other.example");
-    let stranger = LocalIssuer::new("https://evil.example").unwrap();
-    let error = identity.verify(&token(&stranger)).await.unwrap_err();
-    assert!(matches!(error, IdentityError::UnknownIssuer(_)));
 }
 
 #[tokio::test]
@@ -738,15 +355,6 @@ fn the_gateway_is_nobody_that_a_provider_can_name() {
 }
 
 #[test]
-fn two_providers_cannot_share_an_issuer() {
-    let provider = ProviderOptions::new(URL, "weir");
-    let providers = vec![provider.clone(), provider];
-    let clock = Arc::new(Standing::at(at(NOW_S)));
-    let refused = identity(Options { providers }, &Arc::new(Web::new()), &clock).unwrap_err();
-    assert_eq!(refused, OptionsError::Twice(URL.to_owned()));
-}
-
-#[test]
 fn a_local_token_fits_every_client() {
     let issuer = LocalIssuer::new("http://127.0.0.1:65535").unwrap();
     let mut claims = good_claims();
@@ -781,7 +389,7 @@ proptest! {
         let id = world.issuer.key_id();
         let header = json!({"alg": "ES256", "kid": id, "typ": "JWT", member.clone(): header}).to_string();
         let key = world.issuer.key();
-        for payload in [payload.clone(), claims_with(json!({member: payload})).to_string(), claims_with(json!({"exp": number})).to_string()] {
+        for payload in [payload.clone(), claims_with(&json!({member: payload})).to_string(), claims_with(&json!({"exp": number})).to_string()] {
             let signed = sign_as(key, jsonwebtoken::Algorithm::ES256, &header, &payload);
             drop(block_on(world.verify(&signed)));
         }
