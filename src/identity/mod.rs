@@ -1,1 +1,119 @@
-//! Who calls: a provider's token becomes a `Verified` principal, or an error.
+//! Who calls: a provider's token becomes a [`Verified`] principal, or an error.
+//!
+//! ```text
+//! token ── bounds, form ──► its `iss` chooses the provider ── keys ──► signature ──► claims ──► Verified
+//!          (token.rs)        (mod.rs)                (keys.rs, oidc.rs)   (provider.rs)  (claims.rs)
+//! ```
+//!
+//! Nothing of a token is believed before its signature is verified with a key of the configured
+//! provider; the one claim read earlier, `iss`, only chooses whose keys are tried and is compared
+//! again afterwards.
+//!
+//! This module knows tokens and providers. It must not know sockets (whoever builds [`Identity`]
+//! brings a [`Fetch`]), protocols, policies or what a principal may do.
+
+mod claims;
+mod error;
+mod fetch;
+mod issuer;
+mod keys;
+mod oidc;
+mod options;
+mod provider;
+mod token;
+mod verified;
+
+#[cfg(test)]
+mod tests;
+
+pub use error::IdentityError;
+pub use error::ProviderError;
+pub use fetch::BODY_BYTES_MAX;
+pub use fetch::Fetch;
+pub use fetch::FetchError;
+pub use fetch::Response;
+pub use issuer::DISCOVERY_PATH;
+pub use issuer::IssuerError;
+pub use issuer::JWKS_PATH;
+pub use issuer::LOCAL_TOKEN_BYTES_MAX;
+pub use issuer::LocalIssuer;
+pub use options::AGE_S_DEFAULT;
+pub use options::Algorithm;
+pub use options::ClaimPath;
+pub use options::EntityMapping;
+pub use options::KindMapping;
+pub use options::Mapping;
+pub use options::Options;
+pub use options::OptionsError;
+pub use options::ProviderOptions;
+pub use options::RolesMapping;
+pub use options::SKEW_S_DEFAULT;
+pub use options::SKEW_S_MAX;
+pub use token::TOKEN_BYTES_MAX;
+pub use verified::Verified;
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+
+use crate::identity::provider::Provider;
+use crate::identity::token::Token;
+use crate::model::Clock;
+
+/// The configured providers and what is known of their keys; shared by all connections.
+pub struct Identity {
+    providers: Vec<Arc<Provider>>,
+}
+
+impl Identity {
+    /// Checks the options; opens no connection yet.
+    pub fn new(
+        options: Options,
+        fetch: &Arc<dyn Fetch>,
+        clock: &Arc<dyn Clock>,
+    ) -> Result<Self, OptionsError> {
+        let mut issuers = BTreeSet::new();
+        let mut providers = Vec::new();
+        for provider in options.providers {
+            if !issuers.insert(provider.issuer.clone()) {
+                return Err(OptionsError::Twice(provider.issuer));
+            }
+            let provider = Provider::new(provider, Arc::clone(fetch), Arc::clone(clock))?;
+            providers.push(Arc::new(provider));
+        }
+        Ok(Self { providers })
+    }
+
+    /// Verifies a provider's token.
+    ///
+    /// May wait for the provider's keys when the token names one that is not known yet. Cancel
+    /// safe: a fetch that was begun goes on for those who come after.
+    pub async fn verify(&self, token: &str) -> Result<Verified, IdentityError> {
+        let token = Token::read(token)?;
+        let provider = self
+            .providers
+            .iter()
+            .find(|provider| provider.issuer() == token.issuer())
+            .ok_or_else(|| IdentityError::UnknownIssuer(token.issuer().to_owned()))?;
+        provider.verify(&token).await
+    }
+
+    /// Fetches the keys of all providers, so that the first to sign in need not wait, and known
+    /// keys are there should a provider go down. A failure is logged and not final.
+    pub async fn warm(&self) {
+        for provider in &self.providers {
+            provider.warm().await;
+        }
+    }
+
+    /// The origins (scheme, host, port) that providers are contacted at: there are no others.
+    pub fn origins(&self) -> BTreeSet<String> {
+        self.providers.iter().map(|provider| provider.origin()).collect()
+    }
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Identity").field("providers", &self.providers).finish()
+    }
+}
