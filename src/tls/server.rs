@@ -204,3 +204,254 @@ fn config(
     config.send_tls13_tickets = 0;
     Ok(config)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rustls::pki_types::CertificateDer;
+    use rustls::pki_types::ServerName;
+    use tokio::io::AsyncReadExt;
+    use tokio::io::AsyncWriteExt;
+    use tokio::io::DuplexStream;
+    use tokio::io::duplex;
+    use tokio_rustls::TlsConnector;
+
+    use super::*;
+    use crate::tls::Authority;
+    use crate::tls::Leaf;
+    use crate::tls::Pem;
+    use crate::tls::Roots;
+    use crate::tls::client;
+
+    type Outcome = (
+        Result<Accepted<DuplexStream>, AcceptError>,
+        io::Result<tokio_rustls::client::TlsStream<DuplexStream>>,
+    );
+
+    fn pair(leaf: &Leaf) -> KeyPair {
+        KeyPair {
+            chain: Pem::bytes(leaf.chain_pem.clone()),
+            key: Pem::bytes(leaf.key_pem.as_bytes()),
+        }
+    }
+
+    fn server(authority: &Authority, names: &[&[&str]]) -> Server {
+        let certificates =
+            names.iter().map(|names| pair(&authority.leaf(names, &[]).unwrap())).collect();
+        Server::new(&ServerOptions { certificates, tls12: false }).unwrap()
+    }
+
+    fn roots(authority: &Authority) -> Roots {
+        Roots::Bundle(Pem::bytes(authority.cert_pem()))
+    }
+
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_secs(5)
+    }
+
+    async fn meet(
+        server: &Server,
+        opening: Opening,
+        config: Arc<rustls::ClientConfig>,
+        name: &str,
+    ) -> Outcome {
+        let (far, near) = duplex(16 * 1024);
+        let name = ServerName::try_from(name.to_owned()).unwrap();
+        let client = TlsConnector::from(config).connect(name, far);
+        tokio::join!(server.accept(near, opening, soon()), client)
+    }
+
+    fn shown(stream: &tokio_rustls::client::TlsStream<DuplexStream>) -> CertificateDer<'static> {
+        stream.get_ref().1.peer_certificates().unwrap()[0].clone().into_owned()
+    }
+
+    #[tokio::test]
+    async fn what_is_spoken_is_agreed_on_and_a_foreign_offer_is_refused_with_an_alert() {
+        let authority = Authority::new("test").unwrap();
+        let server = server(&authority, &[&["weir.example"]]);
+        let direct: [(&[&[u8]], Option<Alpn>); 8] = [
+            (&[], Some(Alpn::None)),
+            (&[POSTGRESQL], Some(Alpn::Postgres)),
+            (&[H2, POSTGRESQL], Some(Alpn::Postgres)),
+            (&[H2, HTTP_1_1], Some(Alpn::Http2)),
+            (&[HTTP_1_1, H2], Some(Alpn::Http2)),
+            (&[HTTP_1_1], Some(Alpn::Http1)),
+            (&[b"ftp"], None),
+            (&[b"ftp", HTTP_1_1], Some(Alpn::Http1)),
+        ];
+        let after_request: [(&[&[u8]], Option<Alpn>); 4] = [
+            (&[], Some(Alpn::None)),
+            (&[POSTGRESQL], Some(Alpn::Postgres)),
+            (&[H2, HTTP_1_1], None),
+            (&[H2, POSTGRESQL], Some(Alpn::Postgres)),
+        ];
+        let cases = direct
+            .iter()
+            .map(|case| (Opening::Direct, case))
+            .chain(after_request.iter().map(|case| (Opening::SslRequest, case)));
+        for (opening, (offer, wanted)) in cases {
+            let config = client(&roots(&authority), offer, None).unwrap();
+            let (ours, theirs) = meet(&server, opening, config, "weir.example").await;
+            if let Some(wanted) = wanted {
+                assert_eq!(ours.unwrap().alpn, *wanted, "{opening:?} {offer:?}");
+                assert!(theirs.is_ok());
+            } else {
+                assert!(matches!(ours, Err(AcceptError::Handshake(_))));
+                let alert = theirs.unwrap_err().to_string();
+                assert!(alert.contains("NoApplicationProtocol"), "{alert}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn each_name_gets_its_certificate_and_an_unknown_one_none() {
+        let authority = Authority::new("test").unwrap();
+        let names: [&[&str]; 3] =
+            [&["weir.example"], &["*.weir.example"], &["wiki.weir.example", "Other.example"]];
+        let server = server(&authority, &names);
+        let mut certificates = Vec::new();
+        for (name, wanted) in [
+            ("weir.example", true),
+            ("customers.weir.example", true),
+            ("WIKI.weir.example", true),
+            ("other.example", true),
+            ("a.b.weir.example", false),
+            ("elsewhere.example", false),
+        ] {
+            let config = client(&roots(&authority), &[], None).unwrap();
+            let (ours, theirs) = meet(&server, Opening::Direct, config, name).await;
+            assert_eq!((ours.is_ok(), theirs.is_ok()), (wanted, wanted), "{name}");
+            if let (Ok(ours), Ok(theirs)) = (ours, theirs) {
+                assert_eq!(ours.sni, Some(name.to_ascii_lowercase()));
+                certificates.push(shown(&theirs));
+            }
+        }
+        let [gateway, wildcard, exact, other] = &certificates[..] else { panic!() };
+        assert!(gateway != wildcard && wildcard != exact);
+        assert_eq!(exact, other);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_names_no_host_gets_the_first_certificate() {
+        let authority = Authority::new("test").unwrap();
+        let first = authority.leaf(&["weir.example"], &["192.0.2.1".parse().unwrap()]).unwrap();
+        let second = authority.leaf(&["other.example"], &[]).unwrap();
+        let certificates = vec![pair(&first), pair(&second)];
+        let server = Server::new(&ServerOptions { certificates, tls12: false }).unwrap();
+        let config = client(&roots(&authority), &[], None).unwrap();
+        let (ours, theirs) = meet(&server, Opening::Direct, config, "192.0.2.1").await;
+        assert_eq!(ours.unwrap().sni, None);
+        assert!(theirs.is_ok());
+    }
+
+    #[tokio::test]
+    async fn reloading_shows_new_certificates_and_a_bad_one_changes_nothing() {
+        let authority = Authority::new("test").unwrap();
+        let server = server(&authority, &[&["weir.example"]]);
+        let config = client(&roots(&authority), &[], None).unwrap();
+        let see = async || {
+            let met = meet(&server, Opening::Direct, Arc::clone(&config), "weir.example").await;
+            shown(&met.1.unwrap())
+        };
+        let before = see().await;
+        assert_eq!(see().await, before);
+        let good = pair(&authority.leaf(&["weir.example"], &[]).unwrap());
+        server.reload(std::slice::from_ref(&good)).unwrap();
+        let after = see().await;
+        assert_ne!(after, before);
+
+        let foreign = authority.leaf(&["weir.example"], &[]).unwrap();
+        let mixed = KeyPair { chain: good.chain.clone(), key: pair(&foreign).key };
+        let nameless = pair(&authority.leaf(&[], &["192.0.2.1".parse().unwrap()]).unwrap());
+        let missing =
+            KeyPair { chain: Pem::File("/nonexistent/chain.pem".into()), key: good.key.clone() };
+        let empty = KeyPair { chain: Pem::bytes("no PEM"), key: good.key.clone() };
+        assert!(matches!(server.reload(&[mixed]), Err(TlsError::Unusable { .. })));
+        assert!(matches!(server.reload(&[nameless]), Err(TlsError::Nameless { .. })));
+        assert!(matches!(server.reload(&[missing]), Err(TlsError::Unreadable { .. })));
+        assert!(matches!(server.reload(&[empty]), Err(TlsError::NoCertificate { .. })));
+        assert!(matches!(server.reload(&[]), Err(TlsError::NoServerCertificate)));
+        let twice = [good, pair(&foreign)];
+        assert!(matches!(server.reload(&twice), Err(TlsError::Ambiguous { .. })));
+        assert_eq!(see().await, after);
+    }
+
+    #[tokio::test]
+    async fn a_client_believes_its_roots_and_the_name_it_asked_for_and_nothing_else() {
+        let authority = Authority::new("test").unwrap();
+        let stranger = Authority::new("test").unwrap();
+        let server = server(&authority, &[&["weir.example"]]);
+        let config = client(&roots(&stranger), &[], None).unwrap();
+        let met = meet(&server, Opening::Direct, config, "weir.example").await;
+        assert!(met.1.unwrap_err().to_string().contains("invalid peer certificate"));
+        let config = client(&roots(&authority), &[], None).unwrap();
+        let met = meet(&server, Opening::Direct, config, "192.0.2.9").await;
+        assert!(met.1.unwrap_err().to_string().contains("invalid peer certificate"));
+        assert!(client(&Roots::Bundle(Pem::bytes("")), &[], None).is_err());
+    }
+
+    #[tokio::test]
+    async fn tls_1_2_is_spoken_only_where_it_is_allowed() {
+        let authority = Authority::new("test").unwrap();
+        let leaf = pair(&authority.leaf(&["weir.example"], &[]).unwrap());
+        for tls12 in [false, true] {
+            let server =
+                Server::new(&ServerOptions { certificates: vec![leaf.clone()], tls12 }).unwrap();
+            let mut trusted = rustls::RootCertStore::empty();
+            let text = Pem::bytes(authority.cert_pem());
+            trusted.add(text.certificates().unwrap().remove(0)).unwrap();
+            let old = rustls::ClientConfig::builder_with_provider(provider())
+                .with_protocol_versions(&[&TLS12])
+                .unwrap()
+                .with_root_certificates(trusted)
+                .with_no_client_auth();
+            let met = meet(&server, Opening::Direct, Arc::new(old), "weir.example").await;
+            assert_eq!((met.0.is_ok(), met.1.is_ok()), (tls12, tls12));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_that_stalls_is_given_up_at_the_deadline() {
+        let authority = Authority::new("test").unwrap();
+        let server = server(&authority, &[&["weir.example"]]);
+        let (mut far, near) = duplex(64);
+        far.write_all(b"\x16\x03\x01\x02\x00").await.unwrap();
+        let deadline = Instant::now() + Duration::from_millis(50);
+        let stalled = server.accept(near, Opening::Direct, deadline).await;
+        assert!(matches!(stalled, Err(AcceptError::TooSlow)));
+        assert!(Instant::now() >= deadline);
+    }
+
+    #[tokio::test]
+    async fn bytes_pass_both_ways() {
+        let authority = Authority::new("test").unwrap();
+        let server = server(&authority, &[&["weir.example"]]);
+        let identity = pair(&authority.client_leaf("alice", Some("engineers")).unwrap());
+        let config = client(&roots(&authority), &[POSTGRESQL], Some(&identity)).unwrap();
+        let met = meet(&server, Opening::SslRequest, config, "weir.example").await;
+        let (mut ours, mut theirs) = (met.0.unwrap().stream, met.1.unwrap());
+        theirs.write_all(b"ping").await.unwrap();
+        theirs.flush().await.unwrap();
+        let mut four = [0; 4];
+        ours.read_exact(&mut four).await.unwrap();
+        assert_eq!(&four, b"ping");
+        ours.write_all(b"pong").await.unwrap();
+        ours.flush().await.unwrap();
+        theirs.read_exact(&mut four).await.unwrap();
+        assert_eq!(&four, b"pong");
+    }
+
+    #[test]
+    fn no_key_is_ever_printed() {
+        let authority = Authority::new("test").unwrap();
+        let leaf = authority.leaf(&["weir.example"], &[]).unwrap();
+        let options = ServerOptions { certificates: vec![pair(&leaf)], tls12: false };
+        let server = Server::new(&options).unwrap();
+        let text = format!("{authority:?} {leaf:?} {options:?} {server:?}");
+        for pem in [leaf.key_pem, authority.key_pem()] {
+            let secret = pem.lines().nth(1).unwrap();
+            assert!(!text.contains(secret) && !text.contains("PRIVATE"), "{text}");
+        }
+    }
+}
