@@ -342,13 +342,16 @@ mod tests {
     #[tokio::test]
     async fn a_stream_cut_into_single_bytes_is_told_and_read_in_full() {
         for (bytes, wanted) in examples() {
-            let (mut far, near) = duplex(1);
-            let sent = bytes.clone();
+            let (far, near) = duplex(1);
+            let (mut answers, mut far) = tokio::io::split(far);
+            let written = bytes.clone();
             let sender = tokio::spawn(async move {
-                drop(far.write_all(&sent).await);
-                drop(far.shutdown().await);
+                let sending = async {
+                    drop(far.write_all(&written).await);
+                    drop(far.shutdown().await);
+                };
                 let mut answer = Vec::new();
-                drop(far.read_to_end(&mut answer).await);
+                drop(tokio::join!(sending, answers.read_to_end(&mut answer)));
                 answer
             });
             match (detect(near, &Limits::default(), deadline()).await, wanted) {
