@@ -48,7 +48,8 @@ impl Authority {
         Ok(Self { cert_pem, issuer: Issuer::new(params, key) })
     }
 
-    /// A server certificate for DNS names (`*.` allowed) and addresses.
+    /// A server certificate for DNS names and addresses. A wildcard needs two labels after it to be
+    /// believed by anybody: `*.weir.example`, never `*.localhost`.
     pub fn leaf(&self, names: &[&str], addresses: &[IpAddr]) -> Result<Leaf, TlsError> {
         let dns: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
         let mut params = CertificateParams::new(dns).map_err(TlsError::Making)?;

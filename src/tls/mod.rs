@@ -6,7 +6,7 @@
 //!
 //! - [`server`]: the side that clients of the gateway see
 //! - [`certificates`]: which certificate is shown for which name, and reloading them
-//! - [`client`]: the side that targets, providers and stores see
+//! - [`mod@client`]: the side that targets, providers and stores see
 //! - [`authority`]: throw-away certificate authorities, for the demo and for tests
 
 use std::fmt;
