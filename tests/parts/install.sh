@@ -31,6 +31,16 @@ fail() {
     exit 1
 }
 
+# Runs a command and shows what it said only if it fails.
+quietly() {
+    local log code=0
+    log=$(mktemp)
+    "$@" >"$log" 2>&1 </dev/null || code=$?
+    [ "$code" -eq 0 ] || cat "$log" >&2
+    rm -f "$log"
+    return "$code"
+}
+
 # --- Debian packages ---------------------------------------------------------------------------------------------
 
 as_root() {
@@ -73,14 +83,8 @@ apt() {
     echo 'create_main_cluster = false' | as_root tee "$cluster" >/dev/null
 
     local get=(env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0)
-    local log
-    log=$(mktemp)
-    if ! { as_root "${get[@]}" update && as_root "${get[@]}" install --no-install-recommends "$@"; } \
-        >"$log" 2>&1 </dev/null; then
-        cat "$log" >&2
-        fail "apt-get could not install: $*"
-    fi
-    rm -f "$log"
+    quietly as_root "${get[@]}" update || fail "apt-get update failed"
+    quietly as_root "${get[@]}" install --no-install-recommends "$@" || fail "apt-get could not install: $*"
     for service in "${fresh[@]}"; do
         if [ -e "/etc/init.d/$service" ]; then as_root update-rc.d "$service" disable; fi
     done
@@ -127,7 +131,7 @@ venv() {
     local python=/usr/bin/python3
     [ -x "$python" ] || python=python3
     "$python" -m venv "$dir"
-    "$dir/bin/python" -m pip install --quiet --disable-pip-version-check --no-input "$@"
+    quietly "$dir/bin/python" -m pip install --disable-pip-version-check --no-input "$@"
 }
 
 make_kube() {
@@ -138,7 +142,7 @@ make_kube() {
     # The caches are the part's own and thrown away after the build: they are twenty times the size of the binary.
     (
         cd "$here/kube"
-        env GOROOT="$go" GOTOOLCHAIN=local GOENV=off GOWORK=off CGO_ENABLED=0 GOPATH="$dir/path" GOCACHE="$dir/cache" \
+        quietly env GOROOT="$go" GOTOOLCHAIN=local GOENV=off GOWORK=off CGO_ENABLED=0 GOPATH="$dir/path" GOCACHE="$dir/cache" \
             GOFLAGS='-mod=readonly -modcacherw -buildvcs=false' \
             nice -n 10 "$go/bin/go" build -trimpath -o "$dir/kube" -ldflags "-s -w
                 -X k8s.io/component-base/version.gitVersion=$kube_version
@@ -163,8 +167,8 @@ npm_ci() {
     cp "$from/package.json" "$from/package-lock.json" "$dir/"
     (
         cd "$dir"
-        PATH="$node/bin:$PATH" "$node/bin/node" "$node/lib/node_modules/npm/bin/npm-cli.js" \
-            ci --silent --ignore-scripts --no-audit --no-fund --cache "$dir/cache"
+        PATH="$node/bin:$PATH" quietly "$node/bin/node" "$node/lib/node_modules/npm/bin/npm-cli.js" \
+            ci --ignore-scripts --no-audit --no-fund --cache "$dir/cache"
     )
     rm -rf "$dir/cache"
 }
