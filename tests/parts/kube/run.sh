@@ -24,7 +24,10 @@ started_s_max=60
 dir_length_max=90
 [ ${#dir} -le $dir_length_max ] || { echo "kube: $dir is longer than $dir_length_max characters" >&2; exit 2; }
 
-eval "$("$here/../install.sh" env)"
+locations=$("$here/../install.sh" env)
+while IFS='=' read -r name path; do
+    export "$name=$path"
+done <<<"$locations"
 [ -x "$WEIR_KUBE" ] || { echo "kube: not installed; run tests/parts/install.sh kube" >&2; exit 1; }
 
 exec 3<&0 </dev/null
