@@ -1,1 +1,6 @@
 //! The composition root: configuration becomes running parts, here and nowhere else.
+
+mod targets;
+mod translate;
+
+pub use translate::BadConfig;
