@@ -33,8 +33,8 @@ pub(super) struct Case {
     pub(super) op: Op,
     pub(super) suppression: Suppression,
     pub(super) bases: Vec<Basis>,
-    expected: String,
-    rows: Vec<String>,
+    pub(super) expected: String,
+    pub(super) rows: Vec<String>,
 }
 
 impl Case {
@@ -77,8 +77,7 @@ impl Case {
 
     fn read(line: &str) -> Self {
         let cells = line.trim_matches('|').split('|').map(str::trim).collect::<Vec<_>>();
-        let [id, date, data, exporter, principal, from, path, op, bases, expected, rows] =
-            cells[..]
+        let [id, day, data, exporter, principal, from, path, op, bases, expected, rows] = cells[..]
         else {
             panic!("{line}")
         };
@@ -87,7 +86,7 @@ impl Case {
         let (marks, classes) = data.partition::<Vec<_>, _>(|word| word.contains('='));
         let mark = |name: &str| marks.iter().find_map(|word| word.strip_prefix(name));
         let exporter = entity(exporter);
-        let mut owner = exporter.clone();
+        let mut owner = exporter;
         match mark("own=") {
             Some("Acme") => owner = entity("Acme@DE/c"),
             Some("AcmeUS") => owner = entity("AcmeUS@US/p"),
@@ -98,7 +97,7 @@ impl Case {
         let words = op.split(' ').collect::<Vec<_>>();
         Self {
             id: id.to_owned(),
-            date: date.parse().unwrap(),
+            date: day.parse().unwrap(),
             country,
             classes: classes.iter().map(|class| class.parse().unwrap()).collect(),
             laws: mark("law=").map(str::to_owned).into_iter().collect(),
@@ -296,4 +295,61 @@ fn a_register_entry_reads_from_toml_and_takes_no_count_of_uses() {
     assert_eq!((basis.mechanism.as_str(), basis.uses), ("EUM-SCC2", None));
     assert!(toml::from_str::<Basis>(&format!("{text}\nuses = 0")).is_err());
     assert!(toml::from_str::<Basis>(&text.replace("document", "#")).is_err());
+}
+
+/// A law that is not Union law: rows alone say what it is.
+fn with_law(test: &str, own_staff_abroad: &str, default: &str, token_exempt: bool) -> Pack {
+    let shipped = include_str!("pack.toml");
+    let more = format!(
+        r#"
+        [[regime]]
+        id = "LOC-X"
+        law = "X"
+        attaches = ["declared"]
+        test = "{test}"
+        own_staff_abroad = "{own_staff_abroad}"
+        default = "{default}"
+        null_exempt = true
+        token_exempt = {token_exempt}
+        covers = ["personal"]
+        cites = {{ attached = "LOC-X", same_entity = "LOC-X", third_country = "LOC-X" }}
+        valid_from = "2018-05-25"
+        source = "classes"
+        [[jurisdiction]]
+        id = "X-DE"
+        regime = "X"
+        code = "DE"
+        in_zone = true
+        valid_from = "2018-05-25"
+        source = "classes"
+        "#
+    );
+    Pack::parse(&format!("{shipped}{more}")).unwrap()
+}
+
+#[test]
+fn another_law_is_rows() {
+    let outcome = |id: &str, pack: &Pack| {
+        let mut case = Case::named(id);
+        case.laws.insert("X".to_owned());
+        case.decide(pack).outcome.to_string()
+    };
+    // The exporter's own staff in India (A03), and a Norwegian processor in Norway (A02).
+    let strict = with_law("place", "forbidden", "deny", false);
+    assert_eq!(outcome("A03", &strict), "forbidden(localized)");
+    assert_eq!(outcome("A02", &strict), "forbidden(no-basis)");
+    let transfer = with_law("place", "transfer", "deny", false);
+    assert_eq!(outcome("A03", &transfer), "forbidden(no-basis)");
+    let storing = with_law("place", "none-log", "allow", false);
+    assert_eq!(outcome("A03", &storing), "none+log");
+    assert_eq!(outcome("A02", &storing), "none+log");
+    // A basis under one law never serves another; tokens, where that law lets them go, do.
+    let entity = |token_exempt| with_law("entity", "none-log", "deny", token_exempt);
+    assert_eq!(outcome("A13", &entity(false)), "forbidden(no-basis)");
+    assert_eq!(outcome("A13", &entity(true)), "transfer");
+    // A law that attaches by declaration only says nothing of a country's own law.
+    let mut case = Case::named("A01");
+    case.country = "SG".parse().unwrap();
+    let decision = case.decide(&strict);
+    assert_eq!(decision.outcome, Outcome::Forbidden { why: Why::UnknownRegime });
 }

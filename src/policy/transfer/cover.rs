@@ -239,8 +239,8 @@ impl<'a> Need<'a> {
             (basis.accepts(self.suppression), Why::NeedsMask),
             (self.at_home(&basis.access_countries), Why::AccessCountry),
         ];
-        let failed = checks.into_iter().enumerate().find(|(_, (holds, _))| !holds);
-        failed.map(|(step, (_, why))| (step, why))
+        let first_failed = checks.into_iter().enumerate().find(|(_, (holds, _))| !holds);
+        first_failed.map(|(step, (_, why))| (step, why))
     }
 
     /// Whether the mechanism is made for these two roles.

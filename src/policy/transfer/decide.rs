@@ -161,10 +161,12 @@ impl<'a> Movement<'a> {
             legs.push(leg);
         };
         let mut regimes = self.pack.file.regime.iter().filter(|regime| regime.window().holds(date));
-        let regime = regimes
-            .clone()
-            .find(|regime| self.pack.in_zone(&regime.law, self.source, date).is_some());
-        if regime.is_none() && self.pack.no_regime(self.source, date).is_none() {
+        let of_source = |regime: &Regime| {
+            regime.attaches.contains(&Attach::Location)
+                && self.pack.in_zone(&regime.law, self.source, date).is_some()
+        };
+        let known = regimes.clone().any(of_source);
+        if !known && self.pack.no_regime(self.source, date).is_none() {
             unknown(format!("that of {}", self.source), None);
         }
         for law in self.flow.data.laws {

@@ -372,10 +372,10 @@ mod tests {
         fn no_text_makes_the_parser_panic(text in ".*", at in 0..TEXT.len(), cut in 0..200_usize) {
             let _refused = Pack::parse(&text);
             let end = (at + cut).min(TEXT.len());
-            if let (Some(head), Some(tail)) = (TEXT.get(..at), TEXT.get(end..)) {
-                if let Err(bad) = Pack::parse(&format!("{head}{text}{tail}")) {
-                    prop_assert!(bad.line >= 1 && bad.column >= 1 && !bad.what.is_empty());
-                }
+            if let (Some(head), Some(tail)) = (TEXT.get(..at), TEXT.get(end..))
+                && let Err(bad) = Pack::parse(&format!("{head}{text}{tail}"))
+            {
+                prop_assert!(bad.line >= 1 && bad.column >= 1 && !bad.what.is_empty());
             }
         }
     }

@@ -1,6 +1,7 @@
 //! What holds for every flow, whatever the rows say.
 
 use std::collections::BTreeSet;
+use std::sync::OnceLock;
 
 use jiff::ToSpan;
 use jiff::civil::Date;
@@ -17,6 +18,12 @@ use crate::model::Country;
 /// Countries that differ in what the pack knows of them.
 const COUNTRIES: [&str; 12] =
     ["DE", "FR", "NO", "US", "GB", "CH", "BR", "IN", "NC", "RE", "CN", "INT:EPO"];
+
+/// The shipped pack, parsed once: a thousand flows are asked of it.
+fn pack() -> &'static Pack {
+    static PACK: OnceLock<Pack> = OnceLock::new();
+    PACK.get_or_init(|| Pack::builtin().unwrap())
+}
 
 fn country() -> impl Strategy<Value = Country> {
     prop::sample::select(&COUNTRIES[..]).prop_map(|code| code.parse().unwrap())
@@ -49,7 +56,7 @@ fn case() -> impl Strategy<Value = Case> {
             let mut case = Case::named("A01");
             let role = |index: usize| roles[index % roles.len()];
             case.owner = entity(&format!("Owner@{of}/{}", role(0)));
-            let other = entity(&format!("Other@{by}/{} {}", role(1), facts.join(" ")).trim_end());
+            let other = entity(format!("Other@{by}/{} {}", role(1), facts.join(" ")).trim_end());
             case.entity = Some(if same { case.owner.clone() } else { other });
             (case.country, case.from) = (at, Some(from));
             (case.gateway, case.recording) = (gateway, recording);
@@ -58,7 +65,9 @@ fn case() -> impl Strategy<Value = Case> {
             case.laws = law.then(|| "EU".to_owned()).into_iter().collect();
             let (exporter, importer) = match case.op {
                 Op::Write => ("Other", format!("Owner@{of}")),
-                _ => ("Owner", format!("Other@{by}")),
+                Op::Read | Op::Approve | Op::Replay | Op::Search | Op::Egress => {
+                    ("Owner", format!("Other@{by}"))
+                }
             };
             let facts = |on: [bool; 4]| {
                 let words = ["tia", "filing", "needs=token", "max=2 uses=1"];
@@ -70,9 +79,9 @@ fn case() -> impl Strategy<Value = Case> {
                     "EUM-{name} {exporter}>{importer} 2020-01-01..2026-06-30 {}",
                     facts(on)
                 );
-                let mut basis = basis(text.trim_end());
-                basis.id = format!("basis-{number}").parse().unwrap();
-                basis
+                let mut one = basis(text.trim_end());
+                one.id = format!("basis-{number}").parse().unwrap();
+                one
             });
             case.bases = bases.collect();
             case
@@ -85,20 +94,20 @@ proptest! {
 
     #[test]
     fn removing_a_basis_never_allows_more(case in case()) {
-        let pack = Pack::builtin().unwrap();
-        let before = case.decide(&pack);
+        let pack = pack();
+        let before = case.decide(pack);
         for index in 0..case.bases.len() {
             let mut less = case.clone();
             less.bases.remove(index);
-            let after = less.decide(&pack);
+            let after = less.decide(pack);
             prop_assert!(before.outcome.is_allowed() || !after.outcome.is_allowed(), "{}", after.reason());
         }
     }
 
     #[test]
     fn removing_an_adequacy_row_never_allows_more(case in case()) {
-        let pack = Pack::builtin().unwrap();
-        let before = case.decide(&pack);
+        let pack = pack();
+        let before = case.decide(pack);
         for row in &before.rows {
             let mut less = pack.clone();
             less.file.adequacy.retain(|other| other.rule() != *row);
@@ -109,7 +118,7 @@ proptest! {
 
     #[test]
     fn a_country_that_is_unknown_never_gets_personal_data(case in case(), which in 0..5_usize) {
-        let pack = Pack::builtin().unwrap();
+        let pack = pack();
         let mut case = case;
         let nowhere: Country = "ZZ".parse().unwrap();
         match which {
@@ -119,34 +128,37 @@ proptest! {
             3 => case.recording = nowhere,
             _ => case.country = nowhere,
         }
-        prop_assert_eq!(case.decide(&pack).outcome, Outcome::Forbidden { why: Why::UnknownCountry });
+        prop_assert_eq!(case.decide(pack).outcome, Outcome::Forbidden { why: Why::UnknownCountry });
     }
 
     #[test]
     fn data_in_a_country_of_unknown_law_goes_nowhere(case in case()) {
-        let pack = Pack::builtin().unwrap();
+        let pack = pack();
         let mut case = case;
         case.op = Op::Read;
         case.country = "SG".parse().unwrap();
-        prop_assert_eq!(case.decide(&pack).outcome, Outcome::Forbidden { why: Why::UnknownRegime });
+        // Before the first day of the class map its classes are unknown, which comes first.
+        let known = case.date >= date(2018, 5, 25);
+        let why = if known { Why::UnknownRegime } else { Why::UnknownClass };
+        prop_assert_eq!(case.decide(pack).outcome, Outcome::Forbidden { why });
     }
 
     #[test]
     fn another_law_never_makes_it_milder(case in case()) {
-        let pack = Pack::builtin().unwrap();
+        let pack = pack();
         let mut without = case.clone();
         without.laws = BTreeSet::new();
         let mut with = case;
         with.laws = BTreeSet::from(["EU".to_owned()]);
-        let (without, with) = (without.decide(&pack), with.decide(&pack));
+        let (without, with) = (without.decide(pack), with.decide(pack));
         prop_assert!(with.outcome.severity() >= without.outcome.severity());
     }
 
     #[test]
     fn masking_never_makes_a_read_stricter(case in case()) {
-        let pack = Pack::builtin().unwrap();
+        let pack = pack();
         let under = |suppression| {
-            let decision = Case { suppression, ..case.clone() }.decide(&pack);
+            let decision = Case { suppression, ..case.clone() }.decide(pack);
             decision.outcome.is_allowed()
         };
         prop_assert!(!under(Suppression::None) || under(Suppression::Token));
@@ -155,8 +167,8 @@ proptest! {
 
     #[test]
     fn the_answer_stays_the_same_until_the_day_it_names(case in case(), part in 0.0..=1.0_f64) {
-        let pack = Pack::builtin().unwrap();
-        let now = case.decide(&pack);
+        let pack = pack();
+        let now = case.decide(pack);
         let last = now.valid_until.unwrap_or(date(2040, 1, 1));
         prop_assert!(last >= case.date);
         let days = (last - case.date).get_days();
@@ -164,7 +176,7 @@ proptest! {
         for days in [f64::from(days), later] {
             let days = format!("{days}").parse::<i64>().unwrap();
             let then = Case { date: case.date.saturating_add(days.days()), ..case.clone() };
-            let then = then.decide(&pack);
+            let then = then.decide(pack);
             prop_assert_eq!(&now.outcome, &then.outcome);
             prop_assert_eq!(&now.rows, &then.rows);
             prop_assert_eq!(&now.valid_until, &then.valid_until);
@@ -173,8 +185,8 @@ proptest! {
 
     #[test]
     fn every_answer_can_be_explained(case in case()) {
-        let pack = Pack::builtin().unwrap();
-        let decision = case.decide(&pack);
+        let pack = pack();
+        let decision = case.decide(pack);
         prop_assert!(!decision.rows.is_empty() && !decision.legs.is_empty());
         prop_assert!(decision.rows.iter().all(|row| decision.reason().contains(row.as_str()) || decision.legs.len() > 1));
         prop_assert_eq!(decision.help().is_none(), decision.outcome.is_allowed());
