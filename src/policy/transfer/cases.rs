@@ -89,6 +89,7 @@ impl Case {
         let mut owner = exporter;
         match mark("own=") {
             Some("Acme") => owner = entity("Acme@DE/c"),
+            Some("Nordit") => owner = entity("Nordit@NO/p"),
             Some("AcmeUS") => owner = entity("AcmeUS@US/p"),
             Some(other) => panic!("{other}"),
             None => {}
@@ -192,7 +193,7 @@ pub(super) fn basis(text: &str) -> Basis {
 fn the_worked_cases_come_out_as_they_should() {
     let pack = Pack::builtin().unwrap();
     let cases = Case::all();
-    assert_eq!(cases.len(), 40 + 35);
+    assert_eq!(cases.len(), 40 + 38);
     let mut wrong = String::new();
     for case in &cases {
         let decision = case.decide(&pack);
@@ -319,6 +320,13 @@ fn with_law(test: &str, own_staff_abroad: &str, default: &str, token_exempt: boo
         id = "X-DE"
         regime = "X"
         code = "DE"
+        in_zone = true
+        valid_from = "2018-05-25"
+        source = "classes"
+        [[jurisdiction]]
+        id = "X-SG"
+        regime = "X"
+        code = "SG"
         in_zone = true
         valid_from = "2018-05-25"
         source = "classes"
