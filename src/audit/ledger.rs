@@ -101,6 +101,9 @@ impl Audit {
             fs::create_dir_all(dir)
                 .map_err(|source| OpenError::Io { path: dir.clone(), source })?;
         }
+        let name = options.dir.join("gateway");
+        fs::write(&name, &options.gateway)
+            .map_err(|source| OpenError::Io { path: name, source })?;
         let (chain, torn) = open_ledger(&paths.ledger, origin(&options.gateway))?;
         let audit = Self {
             paths,
