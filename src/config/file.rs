@@ -1,7 +1,7 @@
 //! What was written, section by section: the gateway itself, its listeners, limits and law.
 //!
 //! `config/weir.toml` shows every setting with its meaning. A value whose form is wrong does not
-//! get this far; whether values fit together is for [`crate::config::check`].
+//! get this far; whether values fit together is for [`crate::config::load`].
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -57,10 +57,7 @@ pub fn load(path: &Path) -> Result<Loaded, Problems> {
     let source = Source::new(path, text);
     let toml = toml::Deserializer::parse(source.text()).map_err(|error| source.syntax(&error))?;
     let mut file = File::deserialize(toml).map_err(|error| source.value(&error))?;
-    let problems = check::problems(&file, &source);
-    if !problems.is_empty() {
-        return Err(Problems(problems));
-    }
+    Problems::none_of(check::problems(&file, &source))?;
     file.rebase(path.parent().unwrap_or(Path::new("")));
     Ok(Loaded { file, source })
 }

@@ -192,12 +192,17 @@ impl fmt::Display for Problem {
 
 /// Everything that was found wrong, in the order of the file. Never empty when it is an error.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problems(pub(super) Vec<Problem>);
+pub struct Problems(Vec<Problem>);
 
 impl Problems {
-    /// The problems.
-    pub fn iter(&self) -> std::slice::Iter<'_, Problem> {
-        self.0.iter()
+    /// An error if there is any problem.
+    pub fn none_of(problems: Vec<Problem>) -> Result<(), Self> {
+        if problems.is_empty() { Ok(()) } else { Err(Self(problems)) }
+    }
+
+    /// The problems, at least one.
+    pub fn all(&self) -> &[Problem] {
+        &self.0
     }
 }
 
