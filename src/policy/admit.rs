@@ -45,7 +45,7 @@ pub struct Asked<'a> {
 #[derive(Debug)]
 pub struct Permit {
     session: SessionId,
-    expires_at: Timestamp,
+    expires_at: Option<Timestamp>,
     rules: Vec<RuleId>,
     observed: Option<Refusal>,
     /// As it was at admission; it stands in the record.
@@ -76,16 +76,17 @@ impl Permit {
         &self.admitted.origin
     }
 
-    /// When the principal's proof of identity ends: from then on everything is refused.
-    pub fn expires_at(&self) -> Timestamp {
+    /// When the principal's proof of identity ends: from then on everything is refused. `None`:
+    /// never, which only the gateway's own does.
+    pub fn expires_at(&self) -> Option<Timestamp> {
         self.expires_at
     }
 
     /// When the session must be asked again ([`readmit`]): the first moment at which its identity or
-    /// a fact of law that it stands on may have ended.
-    pub fn valid_until(&self) -> Timestamp {
+    /// a fact of law that it stands on may have ended. `None`: no such moment is known.
+    pub fn valid_until(&self) -> Option<Timestamp> {
         let law = law::ends(&self.seat_held().residency.applied);
-        law.map_or(self.expires_at, |law| law.min(self.expires_at))
+        law.into_iter().chain(self.expires_at).min()
     }
 
     /// The version of the snapshot that admitted.
@@ -124,9 +125,7 @@ impl Permit {
 
     /// The seat under `snapshot` at `now`; refused if the identity has ended or the target is gone.
     pub(super) fn seat(&self, snapshot: &Snapshot, now: Timestamp) -> Result<Arc<Seat>, Refusal> {
-        if now >= self.expires_at {
-            return Err(expired(self.expires_at));
-        }
+        alive(self.expires_at, now)?;
         let held = self.seat_held();
         if held.fits(snapshot, now) {
             return Ok(held);
@@ -156,9 +155,7 @@ pub fn admit(
     snapshot: &Arc<Snapshot>,
     now: Timestamp,
 ) -> Result<Permit, Refusal> {
-    if now >= verified.expires_at() {
-        return Err(expired(verified.expires_at()));
-    }
+    alive(verified.expires_at(), now)?;
     let place = snapshot.place(asked.target).ok_or_else(|| words::no_target(asked.target))?;
     let who = (verified.principal(), asked.origin);
     let seat = Arc::new(Seat::take(snapshot, who, place, Purpose::Session, now));
@@ -250,7 +247,14 @@ pub(super) fn connect(snapshot: &Snapshot, seat: &Seat) -> Result<Vec<RuleId>, R
     Err(words::no_target(name))
 }
 
-fn expired(at: Timestamp) -> Refusal {
-    Refusal::new(RefusalCode::Unauthenticated, format!("the proof of who you are ended at {at}"))
-        .hint("sign in again")
+/// Whether a proof of identity still holds.
+fn alive(expires_at: Option<Timestamp>, now: Timestamp) -> Result<(), Refusal> {
+    match expires_at {
+        Some(at) if at <= now => Err(Refusal::new(
+            RefusalCode::Unauthenticated,
+            format!("the proof of who you are ended at {at}"),
+        )
+        .hint("sign in again")),
+        Some(_) | None => Ok(()),
+    }
 }
