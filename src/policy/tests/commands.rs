@@ -207,7 +207,7 @@ fn policies_match_objects_by_kind_name_effect_and_place() {
         "context.reads.contains(\"pii\")",
         "context.facts.contains(\"depth=3\")",
         "context.verb == \"GET\" && context.place_known && context has from",
-        "resource.labels.containsAll([]) && resource.owner_country == \"DE\"",
+        "!resource.labels.contains(\"prod\") && resource.owner_country == \"DE\"",
         "principal.hasTag(\"team\") && principal.getTag(\"team\") == \"red\"",
     ];
     let mut get = command("GET", "GET …", &[Effect::Read], Some(("path", "/api/people/7")));
