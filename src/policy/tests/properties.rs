@@ -74,7 +74,7 @@ proptest! {
         (_, added) in policy().prop_filter("a forbid", |(permits, _)| !permits),
     ) {
         let before = compiled(&policies);
-        let mut more = policies.clone();
+        let mut more = policies;
         more.push((false, added));
         let after = compiled(&more);
         let opaque = command("query", "DO …", &[Effect::Execute, Effect::Opaque], None);
