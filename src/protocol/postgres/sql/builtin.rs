@@ -99,10 +99,27 @@ fn function_effects_by_prefix(name: &str) -> &'static [Effect] {
     } else if begins(&["pg_logical_", "pg_create_logical_", "pg_create_physical_"]) {
         &[Effect::Server, Effect::Export]
     } else if begins(&[
-        "pg_terminate_", "pg_cancel_", "pg_reload_", "pg_rotate_", "pg_promote", "pg_switch_",
-        "pg_create_restore_", "pg_backup_", "pg_start_backup", "pg_stop_backup", "pg_wal_replay_",
-        "pg_stat_reset", "pg_drop_replication_", "pg_copy_", "pg_replication_", "pg_import_",
-        "pg_log_", "pg_restore_", "pg_clear_", "pg_sync_", "binary_upgrade_",
+        "pg_terminate_",
+        "pg_cancel_",
+        "pg_reload_",
+        "pg_rotate_",
+        "pg_promote",
+        "pg_switch_",
+        "pg_create_restore_",
+        "pg_backup_",
+        "pg_start_backup",
+        "pg_stop_backup",
+        "pg_wal_replay_",
+        "pg_stat_reset",
+        "pg_drop_replication_",
+        "pg_copy_",
+        "pg_replication_",
+        "pg_import_",
+        "pg_log_",
+        "pg_restore_",
+        "pg_clear_",
+        "pg_sync_",
+        "binary_upgrade_",
     ]) {
         &[Effect::Execute, Effect::Server]
     } else {

@@ -15,11 +15,7 @@ use crate::protocol::postgres::sql::scope::Scope;
 
 impl Analysis<'_> {
     /// INSERT. Its rows; `None`: it returns none.
-    pub(super) fn insert(
-        &mut self,
-        insert: &nodes::InsertStmt,
-        place: Place<'_>,
-    ) -> Option<Row> {
+    pub(super) fn insert(&mut self, insert: &nodes::InsertStmt, place: Place<'_>) -> Option<Row> {
         self.within(insert.with_clause(), place, |analysis, place| {
             let target = analysis.changed(insert.relation()?);
             let width = if let Node::SelectStmt(select) = insert.select_stmt() {
@@ -52,8 +48,12 @@ impl Analysis<'_> {
         target: &Relation,
         place: Place<'_>,
     ) {
-        let excluded =
-            Relation { alias: Some("excluded".to_owned()), schema: None, open: false, ..target.clone() };
+        let excluded = Relation {
+            alias: Some("excluded".to_owned()),
+            schema: None,
+            open: false,
+            ..target.clone()
+        };
         let scope = Scope { relations: vec![target.clone(), excluded], outer: place.scope };
         let inside = Place { scope: Some(&scope), ..place };
         if let Some(infer) = conflict.infer() {
@@ -73,11 +73,7 @@ impl Analysis<'_> {
     }
 
     /// UPDATE. Its rows; `None`: it returns none.
-    pub(super) fn update(
-        &mut self,
-        update: &nodes::UpdateStmt,
-        place: Place<'_>,
-    ) -> Option<Row> {
+    pub(super) fn update(&mut self, update: &nodes::UpdateStmt, place: Place<'_>) -> Option<Row> {
         self.within(update.with_clause(), place, |analysis, place| {
             let target = analysis.changed(update.relation()?);
             let mut relations = Vec::new();
@@ -96,11 +92,7 @@ impl Analysis<'_> {
     }
 
     /// DELETE. Its rows; `None`: it returns none.
-    pub(super) fn delete(
-        &mut self,
-        delete: &nodes::DeleteStmt,
-        place: Place<'_>,
-    ) -> Option<Row> {
+    pub(super) fn delete(&mut self, delete: &nodes::DeleteStmt, place: Place<'_>) -> Option<Row> {
         self.within(delete.with_clause(), place, |analysis, place| {
             let target = analysis.changed(delete.relation()?);
             let mut relations = Vec::new();
@@ -145,10 +137,11 @@ impl Analysis<'_> {
 
     /// The table a statement changes; never a common table expression.
     fn changed(&mut self, range: &nodes::RangeVar) -> Relation {
-        let catalog = range.schemaname().is_some_and(|schema| {
-            ["pg_catalog", "information_schema"].contains(&schema)
-        }) || range.schemaname().is_none()
-            && range.relname().unwrap_or_default().starts_with("pg_");
+        let catalog = range
+            .schemaname()
+            .is_some_and(|schema| ["pg_catalog", "information_schema"].contains(&schema))
+            || range.schemaname().is_none()
+                && range.relname().unwrap_or_default().starts_with("pg_");
         if catalog {
             self.refuse(range.location, "relations of the catalogue may only be read");
         }

@@ -252,12 +252,9 @@ fn visit_select<'a>(
     select.target_list().iter().for_each(|target| work.push(Node::ResTarget(target), at));
     select.sort_clause().iter().for_each(|sort| work.push(Node::SortBy(sort), at));
     select.locking_clause().iter().for_each(|lock| work.push(Node::LockingClause(lock), at));
-    for node in [
-        select.where_clause(),
-        select.having_clause(),
-        select.limit_offset(),
-        select.limit_count(),
-    ] {
+    for node in
+        [select.where_clause(), select.having_clause(), select.limit_offset(), select.limit_count()]
+    {
         work.push(node, at);
     }
     for arm in [select.larg(), select.rarg()].into_iter().flatten() {
@@ -426,8 +423,7 @@ fn set_config(call: &nodes::FuncCall, tally: &mut Tally) {
     match (constant(0), constant(1)) {
         (Some(name), value) => {
             tally.touches("setting", name.to_ascii_lowercase(), Effect::Session);
-            let identical =
-                value.is_some_and(|value| settings::is_identical(&name, &value));
+            let identical = value.is_some_and(|value| settings::is_identical(&name, &value));
             if settings::forced_setting(&name) && !identical {
                 tally.refuse(settings::refusal(&name));
             }

@@ -57,7 +57,11 @@ impl Analysis<'_> {
             let reason = "there are more reasons than are listed".to_owned();
             Concern { classes: Classes::All, reason, position: None }
         } else {
-            Concern { classes: classes.clone(), reason: reason(), position: self.position(location) }
+            Concern {
+                classes: classes.clone(),
+                reason: reason(),
+                position: self.position(location),
+            }
         };
         if full {
             self.reads = Classes::All;

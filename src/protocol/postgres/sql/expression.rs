@@ -164,9 +164,7 @@ impl Analysis<'_> {
                 [schema, table] => scope.relation(Some(schema), table),
                 _ => None,
             };
-            return row.map_or(Meaning::Unknown, |relation| {
-                Meaning::Whole(relation.row.classes())
-            });
+            return row.map_or(Meaning::Unknown, |relation| Meaning::Whole(relation.row.classes()));
         }
         match parts.as_slice() {
             [name] => scope.column(name),

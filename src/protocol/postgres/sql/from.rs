@@ -287,7 +287,10 @@ impl Analysis<'_> {
             let other = other.unwrap_or_else(|| Field::plain(name.clone()));
             let classes = one.classes.clone().and(&other.classes);
             self.concern(&classes, -1, || {
-                format!("`{name}` is classified {}; tables may not be joined on it", listed(&classes))
+                format!(
+                    "`{name}` is classified {}; tables may not be joined on it",
+                    listed(&classes)
+                )
             });
             let origin = match join.jointype {
                 JoinType::JOIN_FULL => None,

@@ -299,9 +299,7 @@ impl Analysis<'_> {
         place: Place<'_>,
         row: &mut Row,
     ) {
-        let name = || {
-            target.name().map_or_else(|| names::output_name(target.val()), str::to_owned)
-        };
+        let name = || target.name().map_or_else(|| names::output_name(target.val()), str::to_owned);
         if let Node::ColumnRef(column) = target.val() {
             let parts: Vec<&str> = column.fields().iter().filter_map(Node::as_str).collect();
             if column.fields().iter().any(|part| matches!(part, Node::A_Star(_))) {

@@ -238,9 +238,8 @@ fn kind(
         }
         Node::DeclareCursorStmt(declare) => {
             tally.does(Effect::Session);
-            let has = |flag: u32| {
-                u32::try_from(declare.options).is_ok_and(|options| options & flag != 0)
-            };
+            let has =
+                |flag: u32| u32::try_from(declare.options).is_ok_and(|options| options & flag != 0);
             let kind = Kind::DeclareCursor {
                 name: owned(declare.portalname()),
                 hold: has(raw::CURSOR_OPT_HOLD),
@@ -295,8 +294,7 @@ fn adopt(inner: Box<Statement>, tally: &mut Tally) -> Box<Statement> {
 /// functions are.
 fn only_reads(inner: Box<Statement>, tally: &mut Tally) -> Box<Statement> {
     for object in &inner.objects {
-        let effect =
-            if object.effect == Effect::Execute { Effect::Execute } else { Effect::Read };
+        let effect = if object.effect == Effect::Execute { Effect::Execute } else { Effect::Read };
         tally.touches(&object.kind, object.name.clone(), effect);
     }
     if inner.effects.contains(&Effect::Opaque) {

@@ -89,11 +89,7 @@ fn data(node: Node<'_>, tally: &mut Tally) -> Option<String> {
 
 fn copied(copy: &nodes::CopyStmt, tally: &mut Tally) {
     tally.refuse("COPY is not carried yet; use SELECT or INSERT");
-    let way = if copy.is_program {
-        Some("program")
-    } else {
-        copy.filename().map(|_| "file")
-    };
+    let way = if copy.is_program { Some("program") } else { copy.filename().map(|_| "file") };
     if let Some(kind) = way {
         let effect = if copy.is_from { Effect::Write } else { Effect::Export };
         tally.touches(kind, copy.filename().unwrap_or_default(), effect);
@@ -539,11 +535,9 @@ fn tally_database(node: Node<'_>, tally: &mut Tally) -> Option<String> {
         Node::CreatedbStmt(create) => {
             (create.dbname(), &[Effect::Define, Effect::Server], "CREATE DATABASE")
         }
-        Node::DropdbStmt(drop) => (
-            drop.dbname(),
-            &[Effect::Define, Effect::Destroy, Effect::Server],
-            "DROP DATABASE",
-        ),
+        Node::DropdbStmt(drop) => {
+            (drop.dbname(), &[Effect::Define, Effect::Destroy, Effect::Server], "DROP DATABASE")
+        }
         Node::AlterDatabaseStmt(alter) => {
             (alter.dbname(), &[Effect::Define, Effect::Server], "ALTER DATABASE")
         }
