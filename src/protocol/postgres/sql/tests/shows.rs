@@ -92,7 +92,7 @@ fn variants_of_known_ways_out_are_shut() {
         "SELECT upper(s) FROM (SELECT * FROM customers) x(i, e, s)",
         "WITH w(a, b, s) AS (TABLE customers) SELECT length(s) FROM w",
         "WITH RECURSIVE w AS (SELECT ssn FROM customers UNION ALL SELECT ssn FROM w) TABLE w",
-        "WITH RECURSIVE a AS (SELECT upper(x) FROM orders), orders AS (SELECT ssn x FROM customers)
+        "WITH RECURSIVE a AS (SELECT upper(amount) FROM orders), orders AS (SELECT ssn AS amount FROM customers)
          SELECT * FROM a",
         "SELECT * FROM orders o JOIN customers c ON o.amount::text = c.ssn",
         "SELECT o.id FROM orders o NATURAL JOIN gen_customers NATURAL JOIN customers",
