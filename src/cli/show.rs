@@ -75,7 +75,11 @@ pub(super) fn requests(answer: &Value) {
     for hold in answer.as_array().into_iter().flatten() {
         let who = text(&hold["principal"], "name");
         let target = text(hold, "target");
-        line(&format!("{}  {who} on {target}, from {}", text(hold, "hold"), place(&hold["origin"])));
+        line(&format!(
+            "{}  {who} on {target}, from {}",
+            text(hold, "hold"),
+            place(&hold["origin"])
+        ));
         line(&format!("    {}", text(&hold["command"], "text")));
         for detail in hold["command"]["details"].as_array().into_iter().flatten() {
             line(&format!("    {} = {}", plain(&detail[0]), plain(&detail[1])));
@@ -164,7 +168,11 @@ fn details(event: &Value) -> Vec<String> {
     let mut lines = Vec::new();
     if event["is"] == "opened" {
         let transfer = &event["transfer"];
-        lines.push(format!("transfer: {} [{}]", text(transfer, "outcome"), list(&transfer["rows"])));
+        lines.push(format!(
+            "transfer: {} [{}]",
+            text(transfer, "outcome"),
+            list(&transfer["rows"])
+        ));
     }
     if event["is"] == "command" {
         let command = &event["command"];
@@ -200,12 +208,7 @@ fn verdict(verdict: &Value) -> String {
 
 fn refusal(refusal: &Value) -> String {
     let hint = refusal["hint"].as_str().map(|hint| format!(" (hint: {})", tame(hint)));
-    format!(
-        "{} [{}]{}",
-        text(refusal, "reason"),
-        list(&refusal["rules"]),
-        hint.unwrap_or_default()
-    )
+    format!("{} [{}]{}", text(refusal, "reason"), list(&refusal["rules"]), hint.unwrap_or_default())
 }
 
 fn outcome(outcome: &Value) -> String {
