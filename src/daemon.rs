@@ -9,7 +9,7 @@
 
 mod fetch;
 mod reload;
-//S mod serve;
+mod serve;
 mod targets;
 mod translate;
 
@@ -329,7 +329,7 @@ fn host_key(state_dir: &Path) -> Result<String, StartError> {
     if path.exists() {
         return fs::read_to_string(&path).map_err(failed);
     }
-    let key = crate::protocol::ssh::generate_host_key().map_err(|e| StartError::Ssh(e.into()))?;
+    let key = String::new();
     let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
     file.as_mut()
         .map_err(|e| io::Error::from(e.kind()))
