@@ -275,7 +275,7 @@ mod tests {
         let text = fs::read_to_string(&path).unwrap();
         let lines = text.lines().collect::<Vec<_>>();
         for order in [&[0, 2][..], &[1, 0, 2], &[0, 1, 1, 2], &[1, 2]] {
-            let mixed = order.iter().map(|&i| format!("{}\n", lines[i])).collect::<String>();
+            let mixed = order.iter().map(|&i| lines[i]).collect::<Vec<_>>().join("\n") + "\n";
             fs::write(&path, mixed).unwrap();
             let reading = read::<String>(&path, Digest::of(b"origin"), |_, _| ()).unwrap();
             assert!(reading.damage.is_some(), "{order:?}");

@@ -82,7 +82,7 @@ pub(super) fn requests(answer: &Value) {
         ));
         line(&format!("    {}", text(&hold["command"], "text")));
         for detail in hold["command"]["details"].as_array().into_iter().flatten() {
-            line(&format!("    {} = {}", plain(&detail[0]), plain(&detail[1])));
+            line(&format!("    {}", pair(detail)));
         }
         line(&format!("    {}; until {}", text(hold, "reason"), second(&text(hold, "until"))));
         line(&format!("    approvers: {}", list(&hold["approvers"])));
@@ -178,7 +178,7 @@ fn details(event: &Value) -> Vec<String> {
         let command = &event["command"];
         lines.extend(text(command, "text").lines().map(str::to_owned));
         for detail in command["details"].as_array().into_iter().flatten() {
-            lines.push(format!("{} = {}", plain(&detail[0]), plain(&detail[1])));
+            lines.push(pair(detail));
         }
     }
     for (name, mark) in [("sent", "<"), ("result", ">")] {
@@ -222,9 +222,16 @@ fn place(origin: &Value) -> String {
     let country = or(text(origin, "country"), "an unknown country");
     let how = match &origin["method"] {
         Value::String(word) => tame(word),
-        other => format!("network {}", text(other, "configured-network")),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
+            format!("network {}", text(&origin["method"], "configured-network"))
+        }
     };
     format!("{country} ({}, {how})", text(origin, "address"))
+}
+
+/// One detail of a command: `name = value`.
+fn pair(detail: &Value) -> String {
+    detail.as_array().into_iter().flatten().map(plain).collect::<Vec<_>>().join(" = ")
 }
 
 fn each(answer: &Value, row: impl Fn(&Value) -> Vec<String>) -> Vec<Vec<String>> {
@@ -239,7 +246,7 @@ fn plain(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
         Value::String(text) => tame(text),
-        other => other.to_string(),
+        Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => value.to_string(),
     }
 }
 
