@@ -1,4 +1,4 @@
--- The index of sessions and holds. The record itself is in the trails and the ledger; this index
+-- The index of sessions, holds and principals. The record itself is in the trails and the ledger; this index
 -- answers "which sessions were there?" without reading them all. Times are microseconds since
 -- 1970-01-01 UTC. `closed_at` is null while a session lives.
 CREATE TABLE sessions (
@@ -34,3 +34,14 @@ CREATE TABLE holds (
     command    TEXT   NOT NULL
 );
 CREATE INDEX holds_by_time ON holds (held_at);
+
+-- Who was seen last, as the claims were mapped then: for `weir policy explain --as NAME`.
+CREATE TABLE principals (
+    issuer  TEXT   NOT NULL,
+    subject TEXT   NOT NULL,
+    name    TEXT   NOT NULL,
+    seen_at BIGINT NOT NULL,
+    mapped  TEXT   NOT NULL,
+    PRIMARY KEY (issuer, subject)
+);
+CREATE INDEX principals_by_name ON principals (name, seen_at);

@@ -1,1 +1,208 @@
-//! The HTTP API behind the command line.
+//! The HTTP API behind the command line, on the gateway's own name and the same port.
+//!
+//! Every call carries the caller's credential, every answer is decided by policy for the caller and
+//! the place they call from, and whatever shows or changes something is in the ledger. The API
+//! reaches no target and knows no protocol; text of a command is read by a [`Reader`] that it is
+//! handed.
+
+mod explain;
+mod fail;
+mod requests;
+mod sessions;
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::Router;
+use axum::body::Body;
+use axum::extract::FromRequestParts;
+use axum::extract::State;
+use axum::http::Request;
+use axum::http::header::AUTHORIZATION;
+use axum::http::request::Parts;
+use axum::response::Response;
+use axum::routing::get;
+use axum::routing::post;
+use serde::Serialize;
+use tower::ServiceExt;
+
+use crate::audit::LedgerEvent;
+use crate::identity::Verified;
+use crate::model::Command;
+use crate::model::Origin;
+use crate::model::Principal;
+use crate::model::Refusal;
+use crate::model::RuleId;
+use crate::model::TargetFacts;
+use crate::model::TargetName;
+use crate::model::fault::Chain;
+use crate::model::refusal::IntoRefusal;
+use crate::model::refusal::RefusalCode;
+use crate::policy;
+use crate::session::Gateway;
+use crate::store::Store;
+
+use fail::Fail;
+
+/// Longest body of a call, in bytes.
+pub const BODY_BYTES_MAX: usize = 1024 * 1024;
+
+/// Reads the text of a command for `weir policy explain`, in the words of the target's protocol.
+pub trait Reader: Send + Sync + std::fmt::Debug {
+    /// What `text` would ask of `target`; or why it cannot be read.
+    fn read(&self, target: &TargetName, text: &str) -> Result<Command, String>;
+}
+
+/// What the API needs of the gateway.
+#[derive(Debug)]
+pub struct Resources {
+    /// The way of a connection.
+    pub gateway: Arc<Gateway>,
+    /// The index of sessions and holds.
+    pub store: Store,
+    /// Who reads commands.
+    pub reader: Arc<dyn Reader>,
+}
+
+/// The API, ready to answer.
+#[derive(Debug, Clone)]
+pub struct Api {
+    router: Router,
+}
+
+type Shared = State<Arc<Resources>>;
+
+impl Api {
+    /// The API of a gateway.
+    pub fn new(resources: Resources) -> Self {
+        let router = Router::new()
+            .route("/api/v1/whoami", get(whoami))
+            .route("/api/v1/targets", get(targets))
+            .route("/api/v1/sessions", get(sessions::list))
+            .route("/api/v1/sessions/{id}", get(sessions::show))
+            .route("/api/v1/sessions/{id}/kill", post(sessions::kill))
+            .route("/api/v1/requests", get(requests::list))
+            .route("/api/v1/requests/{id}", get(requests::show))
+            .route("/api/v1/requests/{id}/approve", post(requests::approve))
+            .route("/api/v1/requests/{id}/deny", post(requests::deny))
+            .route("/api/v1/policy/explain", post(explain::explain))
+            .fallback(unknown_path)
+            .layer(axum::extract::DefaultBodyLimit::max(BODY_BYTES_MAX))
+            .with_state(Arc::new(resources));
+        Self { router }
+    }
+
+    /// Answers one request of a caller from `origin`.
+    pub async fn answer(&self, origin: Origin, mut request: Request<Body>) -> Response {
+        request.extensions_mut().insert(origin);
+        match self.router.clone().oneshot(request).await {
+            Ok(response) => response,
+            Err(never) => match never {},
+        }
+    }
+}
+
+/// Who calls, verified, and from where.
+struct Caller {
+    verified: Verified,
+    origin: Origin,
+}
+
+impl Caller {
+    fn principal(&self) -> &Arc<Principal> {
+        self.verified.principal()
+    }
+
+    /// Asks policy, and puts the answer into the ledger when it concerns somebody's data or
+    /// changes something.
+    fn may(
+        &self,
+        resources: &Resources,
+        ask: &policy::Ask<'_>,
+        noted: Option<(&str, String)>,
+    ) -> Result<Vec<RuleId>, Fail> {
+        let parts = &resources.gateway.parts;
+        let snapshot = Arc::clone(&resources.gateway.version().snapshot);
+        let now = parts.clock.now();
+        let answer = policy::may(&snapshot, self.principal(), &self.origin, ask, now);
+        if let Some((action, of)) = noted {
+            let event = LedgerEvent::Control {
+                principal: Arc::clone(self.principal()),
+                origin: self.origin.clone(),
+                action: action.to_owned(),
+                of,
+                rules: answer.clone().unwrap_or_default(),
+                refusal: answer.clone().err(),
+            };
+            parts.audit.record(&event).map_err(|error| {
+                tracing::error!(fault = "gateway", "{}", Chain(&error));
+                Fail(error.refusal())
+            })?;
+        }
+        answer.map_err(Fail)
+    }
+}
+
+impl FromRequestParts<Arc<Resources>> for Caller {
+    type Rejection = Fail;
+
+    async fn from_request_parts(parts: &mut Parts, state: &Arc<Resources>) -> Result<Self, Fail> {
+        let origin = parts.extensions.get::<Origin>().cloned().ok_or_else(no_credential)?;
+        let mut headers = parts.headers.get_all(AUTHORIZATION).iter();
+        let (Some(header), None) = (headers.next(), headers.next()) else {
+            return Err(no_credential());
+        };
+        let token = header
+            .to_str()
+            .ok()
+            .and_then(|text| text.split_once(' '))
+            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+            .map(|(_, token)| token.trim())
+            .ok_or_else(no_credential)?;
+        let verified = state.gateway.verify(token, &origin).await.map_err(Fail)?;
+        Ok(Self { verified, origin })
+    }
+}
+
+fn no_credential() -> Fail {
+    Fail(
+        Refusal::new(RefusalCode::Unauthenticated, "this call carries no credential")
+            .hint("set WEIR_TOKEN to your provider's token"),
+    )
+}
+
+async fn unknown_path() -> Fail {
+    Fail(
+        Refusal::new(RefusalCode::NoTarget, "the API has no such path")
+            .hint("use the `weir` command line of this gateway's version"),
+    )
+}
+
+/// Who the caller is, and where the gateway sees them come from.
+#[derive(Debug, Serialize)]
+struct WhoAmI {
+    principal: Arc<Principal>,
+    origin: Origin,
+    expires_at: Option<jiff::Timestamp>,
+}
+
+async fn whoami(caller: Caller) -> Json<WhoAmI> {
+    Json(WhoAmI {
+        principal: Arc::clone(caller.principal()),
+        expires_at: caller.verified.expires_at(),
+        origin: caller.origin,
+    })
+}
+
+/// The targets that the caller may reach from where they are.
+async fn targets(State(resources): Shared, caller: Caller) -> Json<Vec<Arc<TargetFacts>>> {
+    let version = resources.gateway.version();
+    let now = resources.gateway.parts.clock.now();
+    let may_connect = |facts: &Arc<TargetFacts>| {
+        let (principal, origin) = (caller.principal(), &caller.origin);
+        let judged = policy::judge(&version.snapshot, principal, origin, &facts.name, None, now);
+        judged.connect.admits()
+    };
+    let all = version.catalogue.targets().map(|target| Arc::clone(target.facts()));
+    Json(all.filter(may_connect).collect())
+}

@@ -1,1 +1,142 @@
 //! What was written: one TOML file and a folder of Cedar policies.
+//!
+//! ```text
+//! weir.toml ──load──▶ Loaded { file: File, source: Source } ──daemon.rs──▶ every module's Options
+//! ```
+//!
+//! [`File`] is what was written, checked as far as the file alone can tell: every reference leads
+//! somewhere, nothing contradicts itself. What another module's word means (a JSON path, a login
+//! pattern) it does not know; `daemon.rs` translates with [`Source::parse`], which keeps the place
+//! in the error. Known to `daemon` and `cli` alone; knows only `model`, opens no socket.
+
+pub mod check;
+pub mod file;
+pub mod problem;
+pub mod provider;
+pub mod report;
+pub mod secret;
+pub mod target;
+pub mod value;
+pub mod watch;
+
+use std::fs;
+use std::io::Read;
+use std::path::Path;
+use std::path::PathBuf;
+
+use toml::Spanned;
+
+pub use crate::config::file::File;
+pub use crate::config::problem::Problem;
+pub use crate::config::problem::Problems;
+pub use crate::config::problem::Source;
+pub use crate::config::report::Report;
+pub use crate::config::secret::SecretRef;
+pub use crate::config::watch::Changed;
+pub use crate::config::watch::Watch;
+pub use crate::config::watch::watch;
+
+/// Largest configuration file, and largest file that it names, in bytes.
+pub const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+/// A configuration that was loaded, and its text to point into.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// What was written. Paths are relative to the working directory now, not to the file.
+    pub file: File,
+    /// The text, for errors that name their place.
+    pub source: Source,
+}
+
+/// Loads a configuration: reads it, and checks that what it says fits together.
+pub fn load(path: &Path) -> Result<Loaded, Problems> {
+    let bytes = read_bounded(path).map_err(|what| Problem::of_file(path, what))?;
+    let text = String::from_utf8(bytes)
+        .map_err(|_| Problem::of_file(path, "it is not UTF-8; expected TOML, which always is"))?;
+    let source = Source::new(path, text);
+    let mut file: File = toml::from_str(source.text()).map_err(|error| source.syntax(&error))?;
+    let problems = check::problems(&file, &source);
+    if !problems.is_empty() {
+        return Err(Problems(problems));
+    }
+    file.rebase(path.parent().unwrap_or(Path::new("")));
+    Ok(Loaded { file, source })
+}
+
+/// Loads a configuration and reports every address that the daemon may ever dial, and warnings.
+///
+/// What other modules' words mean, and the policies, are checked by the daemon, which calls this
+/// first.
+pub fn check(path: &Path) -> Result<Report, Problems> {
+    load(path).map(|loaded| loaded.report())
+}
+
+impl Loaded {
+    /// Every address that the daemon may ever dial, and warnings.
+    pub fn report(&self) -> Report {
+        report::of(&self.file, &self.source)
+    }
+
+    /// Reads a file that the configuration names.
+    pub fn read(&self, path: &Spanned<PathBuf>) -> Result<Vec<u8>, Problem> {
+        read_bounded(path.get_ref()).map_err(|what| {
+            self.source.problem(path, format!("{}: {what}", path.get_ref().display()))
+        })
+    }
+}
+
+fn read_bounded(path: &Path) -> Result<Vec<u8>, String> {
+    const EXPECTED: &str = "expected a readable file of at most 4 MiB";
+    let read = || {
+        let mut bytes = Vec::new();
+        // A pipe or a device would block or never end.
+        if !fs::metadata(path)?.is_file() {
+            return Err(std::io::Error::other("it is not a regular file"));
+        }
+        let read = fs::File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+        if u64::try_from(read).is_ok_and(|read| read <= FILE_BYTES_MAX) {
+            Ok(bytes)
+        } else {
+            Err(std::io::Error::other("it is too large"))
+        }
+    };
+    read().map_err(|error| format!("cannot read it: {error}; {EXPECTED}"))
+}
+
+impl File {
+    /// Makes paths that are relative to the file's `folder` relative to the working directory.
+    fn rebase(&mut self, folder: &Path) {
+        let rebase = |path: &mut PathBuf| *path = folder.join(&*path);
+        let secret = |secret: &mut Spanned<SecretRef>| match secret.get_mut() {
+            SecretRef::File(path) => rebase(path),
+            SecretRef::Env(_) => {}
+        };
+        let tls = |tls: &mut target::Tls| tls.ca_file.iter_mut().for_each(|p| rebase(p.get_mut()));
+        rebase(&mut self.gateway.state_dir);
+        rebase(self.gateway.policies_dir.get_mut());
+        rebase(self.tls.certificate_file.get_mut());
+        rebase(self.tls.key_file.get_mut());
+        for provider in &mut self.providers {
+            provider.ca_file.iter_mut().for_each(|path| rebase(path.get_mut()));
+        }
+        for target in self.targets.values_mut() {
+            if let Some(postgres) = &mut target.postgres {
+                secret(&mut postgres.credential);
+                tls(&mut postgres.tls);
+            }
+            if let Some(ssh) = &mut target.ssh {
+                secret(&mut ssh.credential);
+            }
+            if let Some(http) = &mut target.http {
+                http.credential.iter_mut().for_each(secret);
+                tls(&mut http.tls);
+            }
+            if let Some(kubernetes) = &mut target.kubernetes {
+                rebase(kubernetes.kubeconfig_file.get_mut());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -183,7 +183,7 @@ mod tests {
     #[test]
     fn roles_come_from_a_text_or_a_list_by_prefix_and_with_new_names() {
         let list = json!({"realm": {"roles": ["weir-ops", "weir-dev", "admin"]}});
-        let read_roles = |mapping, claims| read(&mapping, claims).unwrap().roles;
+        let read_roles = |mapping: Mapping, claims: &Value| read(&mapping, claims).unwrap().roles;
         assert_eq!(
             read_roles(roles(Some("weir-")), &list),
             BTreeSet::from(["operator".to_owned(), "dev".to_owned()])

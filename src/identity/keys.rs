@@ -89,16 +89,12 @@ impl KeySet {
     /// without a key id, the only one that fits (OpenID Connect Core 1.0 §10.1).
     pub(super) fn fitting(&self, wanted: Wanted<'_>) -> Vec<&DecodingKey> {
         let fitting = self.0.iter().filter(|key| key.fits(wanted.algorithm));
-        match wanted.id {
-            Some(id) => {
-                let named = |key: &&Key| key.id.as_deref() == Some(id);
-                fitting.filter(named).map(|key| &key.decoding).collect()
-            }
-            None => {
-                let keys = fitting.map(|key| &key.decoding).collect::<Vec<_>>();
-                if keys.len() == 1 { keys } else { Vec::new() }
-            }
-        }
+        let Some(id) = wanted.id else {
+            let keys = fitting.map(|key| &key.decoding).collect::<Vec<_>>();
+            return if keys.len() == 1 { keys } else { Vec::new() };
+        };
+        let named = |key: &&Key| key.id.as_deref() == Some(id);
+        fitting.filter(named).map(|key| &key.decoding).collect()
     }
 }
 
@@ -151,18 +147,15 @@ impl Shape {
     /// `None` for what no token may be signed with. Symmetric keys above all: jsonwebtoken would
     /// make HMAC keys of them.
     fn of(parameters: &AlgorithmParameters) -> Option<Self> {
-        let curve = |curve: &EllipticCurve| match curve {
-            EllipticCurve::P256 => Some(Self::P256),
-            EllipticCurve::P384 => Some(Self::P384),
-            _ => None,
-        };
-        match parameters {
-            AlgorithmParameters::RSA(_) => Some(Self::Rsa),
-            AlgorithmParameters::EllipticCurve(key) => curve(&key.curve),
-            AlgorithmParameters::OctetKeyPair(key) => {
-                (key.curve == EllipticCurve::Ed25519).then_some(Self::Ed25519)
-            }
-            _ => None,
+        if let AlgorithmParameters::RSA(_) = parameters {
+            Some(Self::Rsa)
+        } else if let AlgorithmParameters::EllipticCurve(key) = parameters {
+            let p384 = (key.curve == EllipticCurve::P384).then_some(Self::P384);
+            if key.curve == EllipticCurve::P256 { Some(Self::P256) } else { p384 }
+        } else if let AlgorithmParameters::OctetKeyPair(key) = parameters {
+            (key.curve == EllipticCurve::Ed25519).then_some(Self::Ed25519)
+        } else {
+            None
         }
     }
 }
@@ -218,6 +211,13 @@ struct Known {
 struct Tried {
     at: Timestamp,
     failure: Option<Arc<ProviderError>>,
+}
+
+impl Known {
+    /// Whether the keys may still be used.
+    fn is_young(&self, now: Timestamp) -> bool {
+        now.as_second().saturating_sub(self.at.as_second()) < KEYS_AGE_S_MAX
+    }
 }
 
 /// What the cache has for a token.
@@ -287,7 +287,7 @@ impl State {
         let rested =
             |seconds| self.tried.as_ref().is_none_or(|tried| passed(tried.at, now, seconds));
         let failure = || self.tried.as_ref().and_then(|tried| tried.failure.clone());
-        let Some(known) = self.known.as_ref().filter(|k| !passed(k.at, now, KEYS_AGE_S_MAX)) else {
+        let Some(known) = self.known.as_ref().filter(|known| known.is_young(now)) else {
             return if rested(FIRST_RETRY_S) {
                 Look::Fetch
             } else {

@@ -69,8 +69,8 @@ impl Identity {
     /// Checks the options; opens no connection yet.
     pub fn new(
         options: Options,
-        fetch: Arc<dyn Fetch>,
-        clock: Arc<dyn Clock>,
+        fetch: &Arc<dyn Fetch>,
+        clock: &Arc<dyn Clock>,
     ) -> Result<Self, OptionsError> {
         let mut issuers = BTreeSet::new();
         let mut providers = Vec::new();
@@ -78,7 +78,7 @@ impl Identity {
             if !issuers.insert(provider.issuer.clone()) {
                 return Err(OptionsError::Twice(provider.issuer));
             }
-            let provider = Provider::new(provider, Arc::clone(&fetch), Arc::clone(&clock))?;
+            let provider = Provider::new(provider, Arc::clone(fetch), Arc::clone(clock))?;
             providers.push(Arc::new(provider));
         }
         Ok(Self { providers })

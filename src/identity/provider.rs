@@ -13,6 +13,7 @@ use crate::identity::Algorithm;
 use crate::identity::Fetch;
 use crate::identity::IdentityError;
 use crate::identity::OptionsError;
+use crate::identity::ProviderError;
 use crate::identity::ProviderOptions;
 use crate::identity::Verified;
 use crate::identity::claims;
@@ -221,7 +222,7 @@ impl Provider {
         }
     }
 
-    fn unreachable(&self, source: Arc<crate::identity::ProviderError>) -> IdentityError {
+    fn unreachable(&self, source: Arc<ProviderError>) -> IdentityError {
         IdentityError::Provider { issuer: self.issuer().to_owned(), source }
     }
 }
@@ -280,7 +281,7 @@ fn algorithm_name(algorithm: jsonwebtoken::Algorithm) -> &'static str {
     }
 }
 
-/// A NumericDate (RFC 7519 §2): seconds since the epoch, perhaps with a fraction, which is cut off.
+/// A `NumericDate` (RFC 7519 §2): seconds since the epoch, perhaps with a fraction, which is cut off.
 fn date(claims: &Claims, claim: &'static str) -> Result<Option<Timestamp>, IdentityError> {
     let Some(value) = claims.named(claim) else { return Ok(None) };
     let wrong = || IdentityError::claim(claim, "is no date");

@@ -47,8 +47,8 @@ impl Verified {
 
     /// A proof out of nothing, for unit tests of other modules; no product code has it.
     #[cfg(test)]
-    pub(crate) fn for_test(principal: Principal) -> Self {
-        Self { principal: Arc::new(principal), expires_at: None }
+    pub(crate) fn for_test(principal: Principal, expires_at: Option<Timestamp>) -> Self {
+        Self { principal: Arc::new(principal), expires_at }
     }
 
     /// Who it is.
@@ -65,5 +65,19 @@ impl Verified {
     /// Whether the credential is no longer good at `now`.
     pub fn is_expired(&self, now: Timestamp) -> bool {
         self.expires_at.is_some_and(|at| at <= now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_proof_holds_until_it_expires() {
+        let principal = Verified::gateway(None).principal().as_ref().clone();
+        let at = Timestamp::UNIX_EPOCH;
+        let verified = Verified::for_test(principal.clone(), Some(at));
+        assert!(!verified.is_expired(Timestamp::MIN) && verified.is_expired(at));
+        assert!(!Verified::for_test(principal, None).is_expired(Timestamp::MAX));
     }
 }

@@ -3,6 +3,8 @@
 //! Values in, values out; names only `model`. Which value is of which class is not decided here:
 //! a protocol knows its columns, paths and kinds.
 
+pub mod path;
+
 use crate::model::DataClass;
 
 /// How every mask begins. A write that contains it is refused: a mask that was read must never be

@@ -79,3 +79,42 @@ impl fmt::Display for DataClass {
         f.write_str(&self.0)
     }
 }
+
+/// What a column, a field or a kind was declared to hold: a class, or, in writing, none.
+///
+/// What was not declared at all is neither: it is unknown, and unknown is no.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Declared {
+    /// Holds no classified data: everybody who may ask may see it.
+    Clear,
+    /// Holds data of this class.
+    Class(DataClass),
+}
+
+impl Declared {
+    /// The class, if it is one.
+    pub fn class(&self) -> Option<&DataClass> {
+        match self {
+            Self::Clear => None,
+            Self::Class(class) => Some(class),
+        }
+    }
+}
+
+impl TryFrom<String> for Declared {
+    type Error = BadClass;
+
+    fn try_from(text: String) -> Result<Self, BadClass> {
+        if text == "clear" { Ok(Self::Clear) } else { text.try_into().map(Self::Class) }
+    }
+}
+
+impl From<Declared> for String {
+    fn from(declared: Declared) -> Self {
+        match declared {
+            Declared::Clear => "clear".to_owned(),
+            Declared::Class(class) => class.into(),
+        }
+    }
+}

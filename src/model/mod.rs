@@ -5,6 +5,7 @@
 //! this crate. Whoever wants to understand a signature elsewhere finds its words here:
 //!
 //! - [`name`]: names of targets, regions, rules, entities; identifiers of sessions and commands
+//! - [`address`]: hosts and ports, as configured and not yet resolved
 //! - [`place`]: countries, and how it became known where somebody is
 //! - [`class`]: data classes such as `pii.email`
 //! - [`principal`]: who asks
@@ -16,6 +17,7 @@
 //! - [`clock`]: time, as an input
 //! - [`digest`]: SHA-256 values as they stand in records
 
+pub mod address;
 pub mod class;
 pub mod clock;
 pub mod command;
@@ -28,7 +30,10 @@ pub mod refusal;
 pub mod target;
 pub mod verdict;
 
+pub use address::Address;
+pub use address::Host;
 pub use class::DataClass;
+pub use class::Declared;
 pub use clock::Clock;
 pub use command::Command;
 pub use command::Effect;
@@ -37,6 +42,7 @@ pub use fault::Fault;
 pub use name::CommandId;
 pub use name::EntityId;
 pub use name::HoldId;
+pub use name::HostName;
 pub use name::RegionName;
 pub use name::RuleId;
 pub use name::SessionId;

@@ -11,6 +11,8 @@ use uuid::Uuid;
 
 /// Longest DNS label (RFC 1035 §2.3.4), in bytes.
 pub const LABEL_BYTES_MAX: usize = 63;
+/// Longest DNS name in text form (RFC 1035 §2.3.4), in bytes.
+pub const HOST_BYTES_MAX: usize = 253;
 /// Longest name of a region, rule or entity, in bytes.
 pub const NAME_BYTES_MAX: usize = 128;
 
@@ -100,6 +102,25 @@ name!(
     "use 1 to 128 of letters, digits, `-`, `_`, `.` and `:`",
     is_identifier
 );
+
+name!(
+    /// A DNS name, e.g. `weir.example`: labels joined by dots, lower case, no dot at the end.
+    HostName,
+    "host name",
+    "use DNS labels of a-z, 0-9 and `-`, joined by dots; an IP address is written as one",
+    is_host_name
+);
+
+fn is_host_name(text: &str) -> bool {
+    // Resolvers read `127.1` and `0x7f000001` as addresses: a name must not look like one.
+    let numeric = |label: &str| {
+        label.bytes().all(|b| b.is_ascii_digit())
+            || label.strip_prefix("0x").is_some_and(|h| h.bytes().all(|b| b.is_ascii_hexdigit()))
+    };
+    text.len() <= HOST_BYTES_MAX
+        && text.split('.').all(is_label)
+        && text.rsplit('.').next().is_some_and(|last| !numeric(last))
+}
 
 fn is_label(text: &str) -> bool {
     (1..=LABEL_BYTES_MAX).contains(&text.len())
@@ -233,6 +254,19 @@ mod tests {
         for bad in ["", "-a", "a-", "a.b", "A", "a_b", "ａ", &"x".repeat(64)] {
             assert!(bad.parse::<TargetName>().is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn a_host_name_is_dns_labels_and_never_an_address_in_disguise() {
+        for good in ["localhost", "weir.example", "db-1.eu.internal", "1a.example", "0x7f.example"]
+        {
+            assert_eq!(good.parse::<HostName>().unwrap().as_str(), good);
+        }
+        for bad in ["", ".", "a..b", "a.", "A.example", "127.1", "2130706433", "0x7f000001", "a_b"]
+        {
+            assert!(bad.parse::<HostName>().is_err(), "{bad:?}");
+        }
+        assert!("a.".repeat(130).parse::<HostName>().is_err());
     }
 
     #[test]

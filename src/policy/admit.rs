@@ -1,6 +1,10 @@
-//! May this principal hold a session with this target?
+//! May this principal hold a session with this target, and may it still?
+//!
+//! The only maker of [`Permit`]. Knows who was verified; how that came about is for `identity`.
 
 use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 
 use jiff::Timestamp;
 
@@ -15,8 +19,14 @@ use crate::model::TargetFacts;
 use crate::model::TargetName;
 use crate::model::digest::Digest;
 use crate::model::refusal::RefusalCode;
+use crate::policy::engine::Action;
+use crate::policy::law;
+use crate::policy::seat::Purpose;
+use crate::policy::seat::Seat;
+use crate::policy::seat::place_facts;
 use crate::policy::snapshot::Snapshot;
 use crate::policy::transfer::Decision;
+use crate::policy::words;
 
 /// What a client asks for at connect.
 #[derive(Debug, Clone, Copy)]
@@ -35,16 +45,14 @@ pub struct Asked<'a> {
 #[derive(Debug)]
 pub struct Permit {
     session: SessionId,
-    principal: Arc<Principal>,
-    target: Arc<TargetFacts>,
-    origin: Origin,
-    expires_at: Timestamp,
-    valid_until: Timestamp,
-    version: Digest,
+    expires_at: Option<Timestamp>,
     rules: Vec<RuleId>,
-    transfer: Decision,
-    suppressed: Option<Decision>,
     observed: Option<Refusal>,
+    /// As it was at admission; it stands in the record.
+    admitted: Arc<Seat>,
+    version: Digest,
+    /// As it is under the snapshot that was asked last: made anew when policy, law or the day change.
+    seat: Mutex<Arc<Seat>>,
 }
 
 impl Permit {
@@ -52,63 +60,201 @@ impl Permit {
     pub fn session(&self) -> SessionId {
         self.session
     }
+
     /// Who holds the session.
     pub fn principal(&self) -> &Arc<Principal> {
-        &self.principal
+        &self.admitted.principal
     }
+
     /// The target, as it was at admission.
     pub fn target(&self) -> &Arc<TargetFacts> {
-        &self.target
+        &self.admitted.facts
     }
+
     /// Where the principal comes from.
     pub fn origin(&self) -> &Origin {
-        &self.origin
+        &self.admitted.origin
     }
-    /// When the principal's proof of identity ends; the session ends with it.
-    pub fn expires_at(&self) -> Timestamp {
+
+    /// When the principal's proof of identity ends: from then on everything is refused. `None`:
+    /// never, which only the gateway's own does.
+    pub fn expires_at(&self) -> Option<Timestamp> {
         self.expires_at
     }
-    /// When the session must be asked again ([`readmit`]): the earliest end of a fact it stands on.
-    pub fn valid_until(&self) -> Timestamp {
-        self.valid_until
+
+    /// When the session must be asked again ([`readmit`]): the first moment at which its identity or
+    /// a fact of law that it stands on may have ended. `None`: no such moment is known.
+    pub fn valid_until(&self) -> Option<Timestamp> {
+        let law = law::ends(&self.seat_held().residency.applied);
+        law.into_iter().chain(self.expires_at).min()
     }
+
     /// The version of the snapshot that admitted.
     pub fn version(&self) -> Digest {
         self.version
     }
+
     /// The rules that decided.
     pub fn rules(&self) -> &[RuleId] {
         &self.rules
     }
+
     /// The transfer decision that the session stands on.
     pub fn transfer(&self) -> &Decision {
-        &self.transfer
+        &self.admitted.residency.applied
     }
+
     /// Whether it is admitted only with every class of the target suppressed.
     pub fn suppressed(&self) -> bool {
-        self.suppressed.is_some()
+        self.suppressed_by().is_some()
     }
+
     /// Why every class is suppressed: the decision that forbids showing any.
     pub fn suppressed_by(&self) -> Option<&Decision> {
-        self.suppressed.as_ref()
+        self.admitted.residency.suppressed_by.as_ref()
     }
+
     /// What would have been refused, were the target not in observe mode.
     pub fn observed(&self) -> Option<&Refusal> {
         self.observed.as_ref()
     }
+
+    fn seat_held(&self) -> Arc<Seat> {
+        Arc::clone(&self.seat.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The seat under `snapshot` at `now`; refused if the identity has ended or the target is gone.
+    pub(super) fn seat(&self, snapshot: &Snapshot, now: Timestamp) -> Result<Arc<Seat>, Refusal> {
+        alive(self.expires_at, now)?;
+        let held = self.seat_held();
+        if held.fits(snapshot, now) {
+            return Ok(held);
+        }
+        let name = &self.admitted.facts.name;
+        let place = snapshot.place(name).ok_or_else(|| words::no_target(name))?;
+        let who = (&self.admitted.principal, &self.admitted.origin);
+        let mut fresh = Seat::take(snapshot, who, place, Purpose::Session, now);
+        // A session that began without any class shown stays so.
+        if fresh.residency.suppressed_by.is_none() {
+            fresh.residency.suppressed_by.clone_from(&self.admitted.residency.suppressed_by);
+        }
+        let fresh = Arc::new(fresh);
+        *self.seat.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&fresh);
+        Ok(fresh)
+    }
 }
 
 /// Decides whether `verified` may hold a session with the target it asks for.
+///
+/// Where the target is in observe mode, a refusal for reasons of policy or law is kept in
+/// [`Permit::observed`] instead. A target that is not, another protocol and an identity that has
+/// ended are refused always.
 pub fn admit(
-    _verified: &Verified,
-    _asked: Asked<'_>,
-    _snapshot: &Arc<Snapshot>,
-    _now: Timestamp,
+    verified: &Verified,
+    asked: Asked<'_>,
+    snapshot: &Arc<Snapshot>,
+    now: Timestamp,
 ) -> Result<Permit, Refusal> {
-    Err(Refusal::new(RefusalCode::NoTarget, "not decided"))
+    alive(verified.expires_at(), now)?;
+    let place = snapshot.place(asked.target).ok_or_else(|| words::no_target(asked.target))?;
+    let who = (verified.principal(), asked.origin);
+    let seat = Arc::new(Seat::take(snapshot, who, place, Purpose::Session, now));
+    let answer = connect(snapshot, &seat);
+    if asked.protocol != seat.facts.protocol {
+        // Only who may reach the target learns what it speaks.
+        return Err(match answer {
+            Ok(_) => Refusal::new(
+                RefusalCode::NoTarget,
+                format!("{} speaks {}, not {}", asked.target, seat.facts.protocol, asked.protocol),
+            ),
+            Err(_) => words::no_target(asked.target),
+        });
+    }
+    let (rules, observed) = match answer {
+        Ok(rules) => (rules, None),
+        Err(refusal) if seat.facts.observe => (refusal.rules.clone(), Some(refusal)),
+        Err(refusal) => return Err(refusal),
+    };
+    Ok(Permit {
+        session: asked.session,
+        expires_at: verified.expires_at(),
+        rules,
+        observed,
+        version: snapshot.version(),
+        seat: Mutex::new(Arc::clone(&seat)),
+        admitted: seat,
+    })
 }
 
 /// Asks again whether the session that `permit` is for may go on under `snapshot`.
-pub fn readmit(_permit: &Permit, _snapshot: &Snapshot, _now: Timestamp) -> Result<(), Refusal> {
-    Err(Refusal::new(RefusalCode::NoTarget, "not decided"))
+///
+/// To be asked whenever policy, law, catalogue or identity change, and at [`Permit::valid_until`].
+pub fn readmit(permit: &Permit, snapshot: &Snapshot, now: Timestamp) -> Result<(), Refusal> {
+    let seat = permit.seat(snapshot, now)?;
+    let (then, facts) = (&permit.admitted.facts, &seat.facts);
+    if then.protocol != facts.protocol
+        || then.region != facts.region
+        || then.country != facts.country
+    {
+        return Err(Refusal::new(
+            RefusalCode::SessionEnded,
+            format!("{} stands somewhere else now, or speaks another protocol", facts.name),
+        )
+        .hint("connect again"));
+    }
+    match connect(snapshot, &seat) {
+        Err(refusal) if !facts.observe => return Err(refusal),
+        // Refused, and observed as at admission.
+        Err(_) => return Ok(()),
+        Ok(_) => {}
+    }
+    match &seat.residency.suppressed_by {
+        Some(decision) if !permit.suppressed() && !facts.observe => Err(words::residency(decision)),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// The question `connect`: the rules that admit, or the refusal.
+pub(super) fn connect(snapshot: &Snapshot, seat: &Seat) -> Result<Vec<RuleId>, Refusal> {
+    let decision = &seat.residency.applied;
+    let mut facts = seat.facts(decision);
+    facts.set("rows", decision.rows.iter().map(ToString::to_string));
+    let answer = seat.ask(snapshot, Action::Connect, facts, false);
+    if answer.allowed {
+        return Ok(answer.ids());
+    }
+    let name = &seat.facts.name;
+    let asked = words::Asked { who: &seat.principal, what: "connect", target: Some(name) };
+    if !answer.broken.is_empty() {
+        return Err(words::refusal(&answer, asked, None));
+    }
+    let answer = if words::is_residency(&answer) {
+        // What the law says about a target is told only to those whom policy would let know of it.
+        let mut facts = place_facts(&seat.origin);
+        facts.text("residency", "none");
+        facts.set("rows", []);
+        let otherwise = seat.ask(snapshot, Action::Connect, facts, false);
+        if otherwise.allowed {
+            return Err(words::residency(decision));
+        }
+        otherwise
+    } else {
+        answer
+    };
+    if words::is_reasoned(&answer) {
+        return Err(words::refusal(&answer, asked, None));
+    }
+    Err(words::no_target(name))
+}
+
+/// Whether a proof of identity still holds.
+fn alive(expires_at: Option<Timestamp>, now: Timestamp) -> Result<(), Refusal> {
+    match expires_at {
+        Some(at) if at <= now => Err(Refusal::new(
+            RefusalCode::Unauthenticated,
+            format!("the proof of who you are ended at {at}"),
+        )
+        .hint("sign in again")),
+        Some(_) | None => Ok(()),
+    }
 }

@@ -23,6 +23,7 @@ use crate::policy;
 use crate::policy::Snapshot;
 use crate::session::guard::Guard;
 use crate::session::guard::Parts;
+use crate::store::Note;
 use crate::target::Catalogue;
 use crate::target::Target;
 
@@ -61,11 +62,14 @@ impl Gateway {
     ///
     /// The refusal says nothing about why a token was nearly valid; the log does.
     pub async fn verify(&self, claim: &str, origin: &Origin) -> Result<Verified, Refusal> {
-        self.identity.verify(claim).await.map_err(|error| {
+        let verified = self.identity.verify(claim).await.map_err(|error| {
             let cause = Chain(&error).to_string();
             tracing::info!(fault = %error.fault(), from = %origin.address, "sign-in refused: {cause}");
             error.refusal()
-        })
+        })?;
+        let principal = Arc::clone(verified.principal());
+        self.parts.journal.note(Note::Seen { at: self.parts.clock.now(), principal });
+        Ok(verified)
     }
 
     /// Finds the target, asks policy, records the admission and opens the session.
@@ -117,7 +121,7 @@ impl Gateway {
         let asked = policy::Asked { session: SessionId::fresh(), target: &name, protocol, origin };
         let now = self.parts.clock.now();
         let permit = policy::admit(verified, asked, &version.snapshot, now)?;
-        let target = version.catalogue.find(&name).ok_or_else(|| unknown(target))?;
+        let target = version.catalogue.target(&name).ok_or_else(|| unknown(target))?;
         let guard = Guard::open(permit, self.parts.clone()).map_err(|error| {
             tracing::error!(fault = %Fault::Gateway, "{}", Chain(&error));
             error.refusal()

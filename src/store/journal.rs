@@ -11,6 +11,7 @@ use crate::audit::entry::Volume;
 use crate::model::Command;
 use crate::model::CommandId;
 use crate::model::HoldId;
+use crate::model::Principal;
 use crate::model::SessionId;
 use crate::model::fault::Chain;
 use crate::store::Store;
@@ -22,6 +23,13 @@ pub(super) const WAITING_MAX: usize = 4_096;
 /// A row to be written.
 #[derive(Debug)]
 pub enum Note {
+    /// A principal was verified.
+    Seen {
+        /// When.
+        at: Timestamp,
+        /// Who.
+        principal: Arc<Principal>,
+    },
     /// A session was admitted.
     Opened {
         /// When.
@@ -107,6 +115,7 @@ impl Journal {
 impl Store {
     async fn write(&self, note: &Note) -> Result<(), StoreError> {
         let done = match note {
+            Note::Seen { at, principal } => self.write_seen(*at, principal).await,
             Note::Opened { at, opened } => self.write_opened(*at, opened).await,
             Note::Closed { at, session, reason, commands, denied, volume } => {
                 sqlx::query(
@@ -150,6 +159,27 @@ impl Store {
             }
         };
         done.map(|_| ()).map_err(StoreError::Query)
+    }
+
+    async fn write_seen(
+        &self,
+        at: Timestamp,
+        principal: &Principal,
+    ) -> Result<sqlx::sqlite::SqliteQueryResult, sqlx::Error> {
+        let mapped =
+            serde_json::to_string(principal).map_err(|error| sqlx::Error::Encode(error.into()))?;
+        sqlx::query(
+            "INSERT INTO principals (issuer, subject, name, seen_at, mapped) \
+             VALUES ($1, $2, $3, $4, $5) ON CONFLICT (issuer, subject) \
+             DO UPDATE SET name = $3, seen_at = $4, mapped = $5",
+        )
+        .bind(&principal.issuer)
+        .bind(&principal.subject)
+        .bind(&principal.name)
+        .bind(at.as_microsecond())
+        .bind(mapped)
+        .execute(&self.pool)
+        .await
     }
 
     async fn write_opened(

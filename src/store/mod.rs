@@ -1,4 +1,4 @@
-//! State in SQLite: the index of sessions and holds.
+//! State in SQLite: the index of sessions, holds and principals.
 //!
 //! An index, not the record: what happened is in the trails and the ledger, and a row lost here is
 //! a session that is harder to find, not one that was not recorded. So writing it never makes a
@@ -24,6 +24,7 @@ use sqlx::sqlite::SqliteRow;
 
 use crate::model::Country;
 use crate::model::HoldId;
+use crate::model::Principal;
 use crate::model::Protocol;
 use crate::model::SessionId;
 use crate::model::TargetName;
@@ -181,6 +182,25 @@ impl Store {
             .await
             .map_err(StoreError::Query)?;
         row.as_ref().map(session_row).transpose().map_err(StoreError::Query)
+    }
+
+    /// Whom the gateway saw last under `name`, as their claims were mapped then.
+    pub async fn principal(&self, name: &str) -> Result<Option<Principal>, StoreError> {
+        let text = "SELECT mapped FROM principals WHERE name = $1 ORDER BY seen_at DESC LIMIT 1";
+        let row = sqlx::query(text)
+            .bind(name)
+            .fetch_optional(&self.pool)
+            .await
+            .map_err(StoreError::Query)?;
+        let mapped = row.map(|row| row.try_get::<String, _>("mapped")).transpose();
+        mapped
+            .and_then(|mapped| {
+                mapped
+                    .map(|text| serde_json::from_str(&text))
+                    .transpose()
+                    .map_err(|error| sqlx::Error::Decode(error.into()))
+            })
+            .map_err(StoreError::Query)
     }
 
     /// The newest holds, newest first.

@@ -340,8 +340,8 @@ impl Guard {
                 return reason;
             }
             let now = self.now();
-            let expiry = self.ends_at().duration_since(now);
-            let left = std::time::Duration::try_from(expiry).unwrap_or_default();
+            let left = self.asked_again_at().map_or(jiff::SignedDuration::MAX, |at| at.duration_since(now));
+            let left = std::time::Duration::try_from(left).unwrap_or_default();
             // Woken at least once a minute: the clock may be set, and dates end.
             let nap =
                 left.clamp(std::time::Duration::from_millis(10), std::time::Duration::from_mins(1));
@@ -367,11 +367,11 @@ impl Guard {
             return Some(EndReason::Unrecorded);
         }
         let now = self.now();
-        if now >= self.permit.expires_at() {
+        if self.permit.expires_at().is_some_and(|expiry| now >= expiry) {
             return Some(EndReason::Expired);
         }
         let snapshot = self.snapshot();
-        let changed = snapshot.version() != self.permit.version() || now >= self.ends_at();
+        let changed = snapshot.version() != self.permit.version() || self.asked_again_at().is_some_and(|at| now >= at);
         if changed && let Err(refusal) = policy::readmit(&self.permit, &snapshot, now) {
             return Some(EndReason::PolicyChanged(refusal));
         }
@@ -385,8 +385,8 @@ impl Guard {
         snapshot: &Snapshot,
         frame: F,
     ) -> Settled<F> {
-        if let Err(error) = self.writes(command, snapshot) {
-            return Settled::No(self.unrecorded(&error));
+        if let Err(refusal) = self.writes(command, snapshot) {
+            return Settled::No(refusal);
         }
         let running = Running::new(Arc::clone(self), number);
         Settled::Go(Arc::new(running), Cleared::once_recorded(self.session(), frame))
@@ -442,16 +442,17 @@ impl Guard {
     }
 
     /// Opens the transfer to the target in the ledger, where a command carries personal data.
-    fn writes(&self, command: &Command, snapshot: &Snapshot) -> Result<(), Unrecorded> {
+    fn writes(&self, command: &Command, snapshot: &Snapshot) -> Result<(), Refusal> {
         if command.writes.is_empty() || self.state().writing {
             return Ok(());
         }
-        let decision = policy::write_transfer(&self.permit, snapshot, &command.writes, self.now());
+        let decision =
+            policy::write_transfer(&self.permit, snapshot, &command.writes, self.now())?;
         if decision.outcome == Outcome::None {
             return Ok(());
         }
         let principal = self.permit.principal();
-        self.parts.audit.record(&LedgerEvent::TransferOpened {
+        let event = LedgerEvent::TransferOpened {
             session: self.session(),
             from: principal.entity.as_ref().map_or("unknown", |e| e.as_str()).to_owned(),
             to: self.permit.target().owner.to_string(),
@@ -459,7 +460,8 @@ impl Guard {
             direction: "write".to_owned(),
             classes: command.writes.clone(),
             basis: note(&decision),
-        })?;
+        };
+        self.parts.audit.record(&event).map_err(|error| self.unrecorded(&error))?;
         self.state().writing = true;
         Ok(())
     }
@@ -499,9 +501,9 @@ impl Guard {
         Ok(())
     }
 
-    /// When the session has to be asked about again at the latest.
-    fn ends_at(&self) -> Timestamp {
-        self.permit.expires_at().min(self.permit.valid_until())
+    /// When the session has to be asked about again at the latest, if ever.
+    fn asked_again_at(&self) -> Option<Timestamp> {
+        self.permit.valid_until()
     }
 
     fn newly_named(&self, version: Digest) -> Option<Digest> {

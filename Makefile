@@ -1,0 +1,49 @@
+# What people do with this tree. Everything that is needed besides Rust, make and a Debian is installed on the way.
+
+RUST := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+ARGS ?=
+
+.PHONY: help demo test build fmt lint doc clean-parts rust
+
+help:
+	@echo 'make demo         install what is missing, build, and run the demo (ARGS="--json", ARGS="--kubeconfig FILE")'
+	@echo 'make test         install what is missing, build, and run all tests against the real servers and clients'
+	@echo 'make build        build target/debug/weir'
+	@echo 'make fmt          format the code'
+	@echo 'make lint         formatting, clippy, licences and banned crates'
+	@echo 'make doc          the API documentation, with warnings denied'
+	@echo 'make clean-parts  remove the privately installed test programs'
+
+demo: rust
+	@tests/parts/install.sh build demo
+	cargo build --locked
+	target/debug/weir demo $(ARGS)
+
+# Tests never skip: what they need is installed here, and a part that is missing fails them.
+test: build
+	@tests/parts/install.sh test
+	cargo test --locked
+
+build: rust
+	@tests/parts/install.sh build
+	cargo build --locked
+
+fmt: rust
+	cargo fmt
+
+lint: rust
+	cargo fmt --check
+	@tests/parts/install.sh build
+	cargo clippy --all-targets --locked -- -D warnings
+	tests/parts/licenses.sh
+
+doc: rust
+	@tests/parts/install.sh build
+	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps
+
+clean-parts:
+	rm -rf "$${WEIR_PARTS:-$${XDG_CACHE_HOME:-$$HOME/.cache}/weir-parts}"
+
+rust:
+	@command -v cargo rustc >/dev/null || { \
+		echo 'cargo is missing: install Rust $(RUST) or newer, see https://rustup.rs' >&2; exit 1; }

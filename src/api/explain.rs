@@ -1,0 +1,113 @@
+//! `weir policy explain`: the daemon's own verdict by the daemon's own code.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use serde::Deserialize;
+
+use crate::api::Caller;
+use crate::api::Shared;
+use crate::api::fail::Fail;
+use crate::model::Country;
+use crate::model::EntityId;
+use crate::model::Origin;
+use crate::model::Principal;
+use crate::model::Refusal;
+use crate::model::TargetName;
+use crate::model::place::PlaceMethod;
+use crate::model::principal::Kind;
+use crate::model::refusal::RefusalCode;
+use crate::policy;
+
+/// A what-if question.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Question {
+    /// Who would ask: a name. Without one, the caller.
+    #[serde(default, rename = "as")]
+    who: Option<String>,
+    /// Their roles, where the gateway has not seen them yet or they should be others.
+    #[serde(default)]
+    roles: Option<BTreeSet<String>>,
+    /// Their entity, likewise.
+    #[serde(default)]
+    entity: Option<EntityId>,
+    /// From which country. Without one, from where the caller is.
+    #[serde(default)]
+    from: Option<Country>,
+    /// Which target.
+    target: TargetName,
+    /// What they would ask of it. Without it, only whether they may connect.
+    #[serde(default)]
+    command: Option<String>,
+}
+
+pub(super) async fn explain(
+    State(resources): Shared,
+    caller: Caller,
+    Json(question): Json<Question>,
+) -> Result<Json<policy::Judgement>, Fail> {
+    let own = question.who.as_deref().is_none_or(|who| who == caller.principal().name)
+        && question.roles.is_none()
+        && question.entity.is_none();
+    if !own {
+        let ask = policy::Ask::Administer { what: "policy" };
+        caller.may(&resources, &ask, None)?;
+    }
+    let principal = match (&question.who, own) {
+        (_, true) | (None, false) => Arc::clone(caller.principal()),
+        (Some(who), false) => {
+            let seen = resources.store.principal(who).await;
+            let seen = seen.map_err(|error| Fail::ours(&error))?;
+            Arc::new(seen.unwrap_or_else(|| nobody_yet(who)))
+        }
+    };
+    let principal = Principal {
+        roles: question.roles.unwrap_or_else(|| principal.roles.clone()),
+        entity: question.entity.or_else(|| principal.entity.clone()),
+        ..(*principal).clone()
+    };
+    let origin = match question.from {
+        Some(country) => Origin {
+            address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            country: Some(country),
+            method: PlaceMethod::Assumed,
+        },
+        None => caller.origin.clone(),
+    };
+    let command = question
+        .command
+        .map(|text| resources.reader.read(&question.target, &text))
+        .transpose()
+        .map_err(|why| Fail(Refusal::new(RefusalCode::Malformed, why)))?;
+    let version = resources.gateway.version();
+    let now = resources.gateway.parts.clock.now();
+    let judged = policy::judge(
+        &version.snapshot,
+        &principal,
+        &origin,
+        &question.target,
+        command.as_ref(),
+        now,
+    );
+    Ok(Json(judged))
+}
+
+/// Somebody whom this gateway has not seen: no roles and no entity but those of the question.
+fn nobody_yet(name: &str) -> Principal {
+    Principal {
+        issuer: "unseen".to_owned(),
+        subject: name.to_owned(),
+        name: name.to_owned(),
+        kind: Kind::Person,
+        roles: BTreeSet::new(),
+        entity: None,
+        residence: None,
+        person: name.to_owned(),
+        attributes: std::collections::BTreeMap::new(),
+    }
+}

@@ -1,0 +1,63 @@
+//! Refusals as HTTP answers: `application/problem+json` (RFC 9457).
+
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
+use axum::response::Response;
+use serde_json::json;
+
+use crate::model::Refusal;
+use crate::model::refusal::RefusalCode;
+
+/// A refusal that answers a call.
+#[derive(Debug)]
+pub(super) struct Fail(pub(super) Refusal);
+
+impl Fail {
+    /// Something on our side failed; the log says what.
+    pub(super) fn ours(error: &dyn std::error::Error) -> Self {
+        tracing::error!(fault = "gateway", "{}", crate::model::fault::Chain(error));
+        Self(
+            Refusal::new(RefusalCode::Unrecorded, "the gateway could not answer this call")
+                .hint("try again; the gateway's log says what is wrong"),
+        )
+    }
+
+    /// Nothing is called so, or nothing that the caller may know of.
+    pub(super) fn not_found(what: &str) -> Self {
+        Self(Refusal::new(
+            RefusalCode::NoTarget,
+            format!("there is no such {what}, or none that you may know of"),
+        ))
+    }
+}
+
+impl IntoResponse for Fail {
+    fn into_response(self) -> Response {
+        let Self(refusal) = self;
+        let status = match refusal.code {
+            RefusalCode::Denied
+            | RefusalCode::Residency
+            | RefusalCode::Declined
+            | RefusalCode::SessionEnded => StatusCode::FORBIDDEN,
+            RefusalCode::TimedOut => StatusCode::REQUEST_TIMEOUT,
+            RefusalCode::Canceled => StatusCode::CONFLICT,
+            RefusalCode::Unauthenticated => StatusCode::UNAUTHORIZED,
+            RefusalCode::NoTarget => StatusCode::NOT_FOUND,
+            RefusalCode::Unsupported => StatusCode::NOT_IMPLEMENTED,
+            RefusalCode::Malformed => StatusCode::BAD_REQUEST,
+            RefusalCode::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            RefusalCode::Withheld | RefusalCode::TargetFailed => StatusCode::BAD_GATEWAY,
+            RefusalCode::Unrecorded => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        let body = json!({
+            "type": "about:blank",
+            "title": status.canonical_reason(),
+            "status": status.as_u16(),
+            "detail": refusal.reason,
+            "rules": refusal.rules,
+            "hint": refusal.hint,
+        });
+        (status, [(CONTENT_TYPE, "application/problem+json")], body.to_string()).into_response()
+    }
+}

@@ -1,0 +1,176 @@
+//! Sessions: list them, show one's record, end one.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::Path;
+use axum::extract::Query;
+use axum::extract::State;
+use serde::Deserialize;
+use serde::Serialize;
+
+use crate::api::Caller;
+use crate::api::Resources;
+use crate::api::Shared;
+use crate::api::fail::Fail;
+use crate::audit::TrailEvent;
+use crate::audit::chain::Line;
+use crate::audit::entry::Opened;
+use crate::model::DataClass;
+use crate::model::Principal;
+use crate::model::SessionId;
+use crate::model::TargetName;
+use crate::policy;
+use crate::session::EndReason;
+use crate::store::LIST_ROWS_MAX;
+use crate::store::SessionRow;
+
+/// Most entries of a trail that one answer carries.
+const ENTRIES_MAX: usize = 10_000;
+
+#[derive(Debug, Deserialize)]
+pub(super) struct ListQuery {
+    #[serde(default)]
+    limit: Option<u32>,
+}
+
+pub(super) async fn list(
+    State(resources): Shared,
+    caller: Caller,
+    Query(query): Query<ListQuery>,
+) -> Result<Json<Vec<SessionRow>>, Fail> {
+    let all = policy::Ask::ListSessions { own_only: false };
+    let everybody = caller.may(&resources, &all, None).is_ok();
+    if !everybody {
+        caller.may(&resources, &policy::Ask::ListSessions { own_only: true }, None)?;
+    }
+    let own = (caller.principal().issuer.as_str(), caller.principal().subject.as_str());
+    let only = (!everybody).then_some(own);
+    let limit = query.limit.unwrap_or(50).min(LIST_ROWS_MAX);
+    let mut rows =
+        resources.store.sessions(only, limit).await.map_err(|error| Fail::ours(&error))?;
+    for row in &mut rows {
+        // The index learns the number of commands at the end; a live session knows better.
+        if let Some(live) = resources.gateway.parts.registry.find(row.session) {
+            row.commands = live.commands();
+        }
+    }
+    Ok(Json(rows))
+}
+
+/// A session's record: what its trail says.
+#[derive(Debug, Serialize)]
+pub(super) struct Shown {
+    session: SessionId,
+    live: bool,
+    /// Results are left out, because the viewer may not see a class that they may carry.
+    results_withheld: bool,
+    /// There are more entries than one answer carries.
+    cut: bool,
+    /// Why reading stopped before the end, if it did.
+    damage: Option<String>,
+    entries: Vec<Line<TrailEvent>>,
+}
+
+pub(super) async fn show(
+    State(resources): Shared,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Json<Shown>, Fail> {
+    let session = parse(&id)?;
+    let opened = opened(&resources, session)?;
+    allow_replay(&resources, &caller, &opened)?;
+    let own = is_own(&caller, &opened.principal);
+    let withheld = !own && hides_something(&resources, &caller, &opened.target);
+    let mut shown = Shown {
+        session,
+        live: resources.gateway.parts.registry.find(session).is_some(),
+        results_withheld: withheld,
+        cut: false,
+        damage: None,
+        entries: Vec::new(),
+    };
+    let audit = Arc::clone(&resources.gateway.parts.audit);
+    let reading = audit.read_trail(session, |mut line, _| {
+        if shown.entries.len() >= ENTRIES_MAX {
+            shown.cut = true;
+            return;
+        }
+        if withheld {
+            withhold(&mut line.event);
+        }
+        shown.entries.push(line);
+    });
+    match reading.map_err(|error| Fail::ours(&error))? {
+        Some(reading) => shown.damage = reading.damage.map(|damage| damage.to_string()),
+        None => return Err(Fail::not_found("session")),
+    }
+    Ok(Json(shown))
+}
+
+pub(super) async fn kill(
+    State(resources): Shared,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Json<serde_json::Value>, Fail> {
+    let session = parse(&id)?;
+    let live = resources.gateway.parts.registry.find(session);
+    let live = live.ok_or_else(|| Fail::not_found("live session"))?;
+    let ask = policy::Ask::Kill { target: &live.target, owner: &live.principal };
+    caller.may(&resources, &ask, Some(("kill", session.to_string())))?;
+    live.end(EndReason::Killed { by: caller.principal().name.clone() });
+    Ok(Json(serde_json::json!({ "session": session, "killed": true })))
+}
+
+fn allow_replay(resources: &Resources, caller: &Caller, opened: &Opened) -> Result<(), Fail> {
+    let ask = policy::Ask::Replay { target: &opened.target, owner: &opened.principal };
+    let noted = ("replay", opened.session.to_string());
+    caller.may(resources, &ask, Some(noted)).map(|_| ())
+}
+
+/// What the trail's first entry says.
+fn opened(resources: &Resources, session: SessionId) -> Result<Opened, Fail> {
+    let mut first = None;
+    let audit = &resources.gateway.parts.audit;
+    audit
+        .read_trail(session, |line, _| {
+            if let TrailEvent::Opened(opened) = line.event {
+                first = Some(*opened);
+            }
+        })
+        .map_err(|error| Fail::ours(&error))?;
+    first.ok_or_else(|| Fail::not_found("session"))
+}
+
+fn is_own(caller: &Caller, owner: &Principal) -> bool {
+    caller.principal().issuer == owner.issuer && caller.principal().subject == owner.subject
+}
+
+/// Whether the viewer may not see some class of the target from where they are: what somebody else
+/// was shown then stays hidden from them.
+fn hides_something(resources: &Resources, caller: &Caller, target: &TargetName) -> bool {
+    let snapshot = Arc::clone(&resources.gateway.version().snapshot);
+    let now = resources.gateway.parts.clock.now();
+    let Some(facts) = snapshot.target(target).cloned() else { return true };
+    let classes: Vec<&DataClass> = facts.classes.iter().collect();
+    let masks = policy::control::view(
+        &snapshot,
+        caller.principal(),
+        &caller.origin,
+        target,
+        classes.iter().copied(),
+        now,
+    );
+    masks.hides_any(classes)
+}
+
+fn withhold(event: &mut TrailEvent) {
+    if let TrailEvent::Ended { result, sent, .. } = event {
+        *result = None;
+        *sent = None;
+    }
+}
+
+fn parse(id: &str) -> Result<SessionId, Fail> {
+    id.parse().map_err(|_| Fail::not_found("session"))
+}

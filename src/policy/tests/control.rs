@@ -1,0 +1,87 @@
+//! Approving, listing, replaying, ending sessions.
+
+use super::*;
+use crate::model::RuleId;
+use crate::model::refusal::RefusalCode;
+use crate::policy::Ask;
+use crate::policy::may;
+use crate::policy::view;
+
+fn asks(principal: &Principal, country: &str, ask: &Ask<'_>) -> Result<Vec<RuleId>, Refusal> {
+    may(&demo(), principal, &from(country), ask, now())
+}
+
+#[test]
+fn an_approver_is_another_person_with_the_role_a_permit_and_a_right_to_see() {
+    let (alice, target, command) = (alice(), name("customers"), update());
+    let dba = set(["dba".to_owned()]);
+    let approve = |who: &Principal, country: &str, command: &Command| {
+        let approvers = &dba;
+        let ask = Ask::Approve { requester: &alice, target: &target, command, approvers };
+        asks(who, country, &ask)
+    };
+    assert_eq!(ids(&approve(&dana(), "DE", &command).unwrap()), ["control.approvers-approve"]);
+    let rules = |refusal: Result<Vec<RuleId>, Refusal>| {
+        refusal.unwrap_err().rules.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(rules(approve(&alice, "DE", &command)), ["weir.approve.another-person"]);
+    assert_eq!(rules(approve(&olaf(), "DE", &command)), ["weir.approve.role"]);
+    // Approving is an access: it is decided for the place and the entity of the approver.
+    let nowhere = approve(&dana(), "", &command).unwrap_err();
+    assert_eq!(nowhere.code, RefusalCode::Residency);
+    let sister = person("mei2", &["dba"], Some("acme-sg"));
+    assert_eq!(approve(&sister, "SG", &command).unwrap_err().code, RefusalCode::Residency);
+    // The role is asked for before policy: a permit to approve alone is not enough, nor the role.
+    let role_only = person("rob", &["dba"], Some("acme-de"));
+    approve(&role_only, "DE", &command).unwrap();
+    // The exact statement is shown to the approver: only to one who may see what it carries.
+    let mut card = update();
+    card.writes = classes(&["pii.name", "pci.pan"]);
+    assert!(rules(approve(&dana(), "DE", &card)).contains(&"weir.approve.sees".to_owned()));
+}
+
+#[test]
+fn everybody_lists_their_own_sessions_and_few_all() {
+    let own = Ask::ListSessions { own_only: true };
+    let all = Ask::ListSessions { own_only: false };
+    for principal in [alice(), dana(), olaf(), mei()] {
+        asks(&principal, "SG", &own).unwrap();
+    }
+    asks(&dana(), "DE", &all).unwrap();
+    asks(&olaf(), "DE", &all).unwrap();
+    let refusal = asks(&alice(), "DE", &all).unwrap_err();
+    assert_eq!(refusal.reason, "no policy permits alice to list everybody's sessions");
+}
+
+#[test]
+fn replays_are_accesses_and_kills_are_for_administrators() {
+    let (alice, target) = (alice(), name("customers"));
+    let replay = Ask::Replay { target: &target, owner: &alice };
+    assert_eq!(ids(&asks(&alice, "DE", &replay).unwrap()), ["control.replay-own-sessions"]);
+    asks(&olaf(), "DE", &replay).unwrap();
+    asks(&mei(), "DE", &replay).unwrap_err();
+    let sister = person("mei2", &["dba"], Some("acme-sg"));
+    assert_eq!(asks(&sister, "SG", &replay).unwrap_err().code, RefusalCode::Residency);
+    let kill = Ask::Kill { target: &target, owner: &alice };
+    asks(&dana(), "DE", &kill).unwrap();
+    asks(&alice, "DE", &kill).unwrap_err();
+    asks(&olaf(), "DE", &kill).unwrap_err();
+    asks(&olaf(), "DE", &Ask::Administer { what: "ledger" }).unwrap();
+    asks(&olaf(), "DE", &Ask::Administer { what: "config" }).unwrap_err();
+    let gone = name("no-such");
+    let gone = asks(&dana(), "DE", &Ask::Kill { target: &gone, owner: &alice }).unwrap_err();
+    assert_eq!(gone.code, RefusalCode::NoTarget);
+}
+
+#[test]
+fn who_replays_sees_what_they_may_see_not_what_the_owner_saw() {
+    let all = select().reads;
+    let sees = |principal: &Principal, country: &str| {
+        let masks = view(&demo(), principal, &from(country), &name("customers"), &all, now());
+        masks.shown().clone()
+    };
+    assert_eq!(sees(&olaf(), "DE"), all);
+    assert_eq!(sees(&alice(), "DE"), classes(&["pii.name"]));
+    assert!(sees(&mei(), "SG").is_empty());
+    assert!(sees(&olaf(), "").is_empty());
+}

