@@ -15,7 +15,6 @@ use crate::audit::entry::Volume;
 use crate::mask;
 use crate::model::DataClass;
 use crate::model::verdict::Masks;
-use crate::protocol::postgres::sql::Declared;
 use crate::protocol::postgres::sql::Outputs;
 use crate::protocol::postgres::wire::Cells;
 use crate::protocol::postgres::wire::Column;
@@ -45,19 +44,27 @@ struct Field {
 #[error("the target's columns are not those that this statement was read to have: {0}")]
 pub struct Disagreement(String);
 
+impl Disagreement {
+    /// The server answers a statement that was not read.
+    pub fn unread() -> Self {
+        Self("there are more of them than statements".to_owned())
+    }
+}
+
 impl Shape {
-    /// The shape of rows that the statement says to be `outputs` and the server to be `columns`.
+    /// The shape of rows that the statement says to be `outputs` and the server to be `columns`;
+    /// `declared` are the tables that were declared, by object identifier.
     pub fn of(
         columns: &[Column],
         outputs: &Outputs,
-        declared: &Declared,
+        declared: &BTreeSet<u32>,
     ) -> Result<Self, Disagreement> {
         let wrong = |what: String| Disagreement(what);
         match outputs {
             Outputs::Nothing => Err(wrong("it returns no rows".to_owned())),
             Outputs::Stored => Err(wrong("what was prepared is not known".to_owned())),
             Outputs::Unclassified => {
-                let strange = columns.iter().find(|c| c.table != 0 && is_declared(declared, c.table));
+                let strange = columns.iter().find(|c| declared.contains(&c.table));
                 match strange {
                     Some(column) => Err(wrong(format!("a column comes from table {}", column.table))),
                     None => Ok(Self { columns: columns.iter().map(|c| field(c, &BTreeSet::new())).collect() }),
@@ -73,7 +80,7 @@ impl Shape {
                     // was declared; one that comes from a table must say so.
                     let agrees = match output.origin {
                         Some(expected) => origin == Some(expected),
-                        None => !is_declared(declared, column.table),
+                        None => !declared.contains(&column.table),
                     };
                     if agrees {
                         Ok(field(column, &output.classes))
@@ -93,10 +100,6 @@ impl Shape {
 
 fn field(column: &Column, classes: &BTreeSet<DataClass>) -> Field {
     Field { classes: classes.clone(), text: TEXT_TYPES.contains(&column.kind) }
-}
-
-fn is_declared(declared: &Declared, table: u32) -> bool {
-    table != 0 && declared.has_table(table)
 }
 
 /// A run of whole rows of one statement.
@@ -340,7 +343,7 @@ mod tests {
             output(&["pii.email"], Some((9, 3))),
         ]);
         let columns = [column(9, 1, 23), column(9, 2, 25), column(9, 3, 23)];
-        Shape::of(&columns, &outputs, &Declared::default()).unwrap()
+        Shape::of(&columns, &outputs, &BTreeSet::new()).unwrap()
     }
 
     #[test]
@@ -374,7 +377,7 @@ mod tests {
     #[test]
     fn a_server_that_names_another_origin_is_not_believed() {
         let outputs = Outputs::Columns(vec![output(&[], Some((9, 1)))]);
-        let declared = Declared::default();
+        let declared = BTreeSet::new();
         for columns in [vec![column(9, 2, 25)], vec![column(8, 1, 25)], vec![column(0, 0, 25)], vec![]]
         {
             assert!(Shape::of(&columns, &outputs, &declared).is_err(), "{columns:?}");

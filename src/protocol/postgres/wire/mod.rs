@@ -211,6 +211,11 @@ impl Answers {
         Ok(self.part(buffer, true))
     }
 
+    /// Whether the last message was given out whole, so that another may follow.
+    pub fn is_between_messages(&self) -> bool {
+        self.left == 0
+    }
+
     fn part(&mut self, buffer: &mut BytesMut, first: bool) -> Option<Piece> {
         let size = self.left.min(buffer.len());
         self.left = self.left.saturating_sub(size);
