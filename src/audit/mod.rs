@@ -7,6 +7,7 @@
 //! and `sha256sum`.
 //!
 //! ```text
+//! state/gateway                the gateway's id, for whoever verifies a copy
 //! state/ledger.jsonl            one line an entry: {"n":7,"at":…,"prev":sha256 of line 6,"event":…}
 //! state/trails/open/ID.jsonl    sessions that run (after a crash: sessions that ran)
 //! state/trails/closed/ID.jsonl  sessions that ended; the ledger has the hash of their last line

@@ -106,6 +106,13 @@ pub fn verify(dir: &Path, gateway: &str, checkpoint: Option<Head>) -> io::Result
     Ok(report)
 }
 
+/// The gateway's id as the ledger itself names it. Good enough to find damage; whose record it is
+/// only somebody who knows the id can tell.
+pub fn gateway_of(dir: &Path) -> io::Result<String> {
+    let text = fs::read_to_string(dir.join("gateway"))?;
+    Ok(text.trim().to_owned())
+}
+
 fn note(pinned: &mut BTreeMap<SessionId, Pinned>, event: LedgerEvent) {
     if let LedgerEvent::Admitted(opened) = &event {
         pinned.entry(opened.session).or_default().admitted = true;

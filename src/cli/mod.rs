@@ -1,1 +1,47 @@
-//! The command line.
+//! The command line: what it is called, what it prints, what it returns.
+//!
+//! Two kinds of commands: those that run or check a gateway (`serve`, `check`, `demo`,
+//! `audit verify`), and those that talk to a running one over its API. Whoever talks says where and
+//! as whom by `WEIR_GATEWAY`, `WEIR_CA_FILE` and `WEIR_TOKEN`.
+//!
+//! | exit code | means |
+//! |---|---|
+//! | 0 | done |
+//! | 1 | the gateway, or policy, said no |
+//! | 2 | the command line, or a file it names, is wrong |
+//! | 3 | the gateway cannot be reached |
+//! | 4 | a record is damaged |
+
+mod args;
+mod client;
+mod print;
+mod record;
+mod run;
+mod show;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::Args;
+
+/// Runs the command that `args` name.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    match Args::try_parse_from(args) {
+        Ok(args) => run::command(args),
+        Err(error) => {
+            // Help and version are no errors; clap knows which stream each goes to.
+            let code = u8::try_from(error.exit_code()).unwrap_or(2);
+            match error.print() {
+                Ok(()) => ExitCode::from(code),
+                Err(_closed) => ExitCode::from(2),
+            }
+        }
+    }
+}
+
+/// The commands and their options, for completions and tests.
+pub fn command() -> clap::Command {
+    <Args as clap::CommandFactory>::command()
+}

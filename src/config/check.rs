@@ -19,8 +19,10 @@ use crate::config::problem::Source;
 use crate::config::target::Target;
 use crate::config::target::Tls;
 use crate::config::target::TlsMode;
+use crate::config::value::Network;
 use crate::model::Address;
 use crate::model::Host;
+use crate::model::RegionName;
 use crate::model::TargetName;
 
 /// Everything that does not fit, in the order of the file.
@@ -136,18 +138,13 @@ impl Check<'_> {
                     );
                     self.problem(network, what);
                 }
-                self.one_country(name.to_string(), region, network);
+                self.one_country(name.get_ref(), region, network);
             }
         }
     }
 
     /// An address that lay in regions of two countries would be in both: refused.
-    fn one_country(
-        &mut self,
-        name: String,
-        region: &Region,
-        network: &Spanned<crate::config::value::Network>,
-    ) {
+    fn one_country(&mut self, name: &RegionName, region: &Region, network: &Spanned<Network>) {
         let net = network.get_ref().net();
         let others = self.file.regions.iter().filter(|(_, other)| other.country != region.country);
         let clash = others

@@ -24,6 +24,7 @@ use std::io::Read;
 use std::path::Path;
 use std::path::PathBuf;
 
+use serde::Deserialize;
 use toml::Spanned;
 
 pub use crate::config::file::File;
@@ -54,11 +55,9 @@ pub fn load(path: &Path) -> Result<Loaded, Problems> {
     let text = String::from_utf8(bytes)
         .map_err(|_| Problem::of_file(path, "it is not UTF-8; expected TOML, which always is"))?;
     let source = Source::new(path, text);
-    let mut file: File = toml::from_str(source.text()).map_err(|error| source.syntax(&error))?;
-    let problems = check::problems(&file, &source);
-    if !problems.is_empty() {
-        return Err(Problems(problems));
-    }
+    let toml = toml::Deserializer::parse(source.text()).map_err(|error| source.syntax(&error))?;
+    let mut file = File::deserialize(toml).map_err(|error| source.value(&error))?;
+    Problems::none_of(check::problems(&file, &source))?;
     file.rebase(path.parent().unwrap_or(Path::new("")));
     Ok(Loaded { file, source })
 }

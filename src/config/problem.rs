@@ -56,10 +56,36 @@ impl Source {
         text.get_ref().parse().map_err(|error: T::Err| self.problem(text, error.to_string()))
     }
 
-    /// The problem that the toml crate found.
-    pub(super) fn syntax(&self, error: &toml::de::Error) -> Problem {
+    /// The problem that the toml crate found with a value or a name.
+    pub(super) fn value(&self, error: &toml::de::Error) -> Problem {
         let span = error.span().unwrap_or(0..0);
-        self.at(&span, error.message().trim_end().replace('\n', "; "))
+        let what = error.message().trim_end().replace('\n', "; ");
+        let span = self.member(&span, &what).unwrap_or(span);
+        self.at(&span, what)
+    }
+
+    /// The toml crate points at a whole list where one member is wrong. Finds the member that
+    /// `what` names first, if it stands there once.
+    fn member(&self, list: &Range<usize>, what: &str) -> Option<Range<usize>> {
+        let text = self.text.get(list.clone()).filter(|text| text.starts_with('['))?;
+        let member = format!("\"{}\"", what.split('`').nth(1)?);
+        let (start, _) = text
+            .match_indices(&member)
+            .next()
+            .filter(|(start, _)| text.rfind(&member).is_some_and(|last| last == *start))?;
+        let start = list.start.checked_add(start)?;
+        Some(start..start.checked_add(member.len())?)
+    }
+
+    /// The problem that the toml crate found with the text: this is no TOML.
+    pub(super) fn syntax(&self, error: &toml::de::Error) -> Problem {
+        let mut problem = self.value(error);
+        // What is quoted before the place may be a secret, whatever the setting is called: only
+        // TOML that can be read tells where a value ends.
+        if let Some(place) = &mut problem.place {
+            place.snippet.take_if(|snippet| snippet.shown.contains(['"', '\'']));
+        }
+        problem
     }
 
     fn at(&self, span: &Range<usize>, what: String) -> Problem {
@@ -166,12 +192,17 @@ impl fmt::Display for Problem {
 
 /// Everything that was found wrong, in the order of the file. Never empty when it is an error.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problems(pub(super) Vec<Problem>);
+pub struct Problems(Vec<Problem>);
 
 impl Problems {
-    /// The problems.
-    pub fn iter(&self) -> std::slice::Iter<'_, Problem> {
-        self.0.iter()
+    /// An error if there is any problem.
+    pub fn none_of(problems: Vec<Problem>) -> Result<(), Self> {
+        if problems.is_empty() { Ok(()) } else { Err(Self(problems)) }
+    }
+
+    /// The problems, at least one.
+    pub fn all(&self) -> &[Problem] {
+        &self.0
     }
 }
 

@@ -79,7 +79,7 @@ pub enum WatchError {
 /// A folder is watched with the files directly in it.
 pub fn watch(paths: Vec<PathBuf>) -> Result<Watch, WatchError> {
     let (wake, woken) = mpsc::channel(1);
-    let woke = move |event: notify::Result<notify::Event>| {
+    let on_event = move |event: notify::Result<notify::Event>| {
         // Reading the files again must not look like a change of them.
         let read = event.is_ok_and(|event| matches!(event.kind, EventKind::Access(_)));
         if !read {
@@ -88,7 +88,7 @@ pub fn watch(paths: Vec<PathBuf>) -> Result<Watch, WatchError> {
         }
     };
     let whole = |cause| WatchError::Files { path: PathBuf::new(), cause };
-    let mut watcher = notify::recommended_watcher(woke).map_err(whole)?;
+    let mut watcher = notify::recommended_watcher(on_event).map_err(whole)?;
     for path in &paths {
         follow(&mut watcher, path)
             .map_err(|cause| WatchError::Files { path: path.clone(), cause })?;

@@ -199,3 +199,120 @@ fn is_shorthand(key: &str) -> bool {
     key.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
         && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn path(text: &str) -> JsonPath {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_path_meets_what_it_selects() {
+        use At::Index;
+        use At::Key;
+        let email = path("$.people[*].email");
+        let cases: [(&[At<'_>], Meeting); 9] = [
+            (&[], Meeting::Above),
+            (&[Key("people")], Meeting::Above),
+            (&[Key("people"), Index(7)], Meeting::Above),
+            (&[Key("people"), Index(7), Key("email")], Meeting::Here),
+            (&[Key("people"), Key("x"), Key("email")], Meeting::Here),
+            (&[Key("people"), Index(7), Key("email"), Index(0)], Meeting::Inside),
+            (&[Key("people"), Index(7), Key("Email")], Meeting::Apart),
+            (&[Key("persons"), Index(7), Key("email")], Meeting::Apart),
+            (&[Index(0)], Meeting::Apart),
+        ];
+        for (at, expected) in cases {
+            assert_eq!(email.meet(at), expected, "{at:?}");
+        }
+        assert_eq!(path("$").meet(&[]), Meeting::Here, "the root is the whole document");
+        assert_eq!(path("$").meet(&[Key("a")]), Meeting::Inside);
+        assert_eq!(path("$['0']").meet(&[Index(0)]), Meeting::Apart, "a key is no index");
+        assert_eq!(path("$[0]").meet(&[Key("0")]), Meeting::Apart);
+    }
+
+    #[test]
+    fn one_path_has_several_spellings() {
+        assert_eq!(path("$.data.*"), path("$['data'][*]"));
+        assert_eq!(path("$.a"), path("$[\"a\"]"));
+        assert_eq!(path(r"$['it\'s']").to_string(), r"$['it\'s']");
+        assert_eq!(path("$['last-applied'][10]").to_string(), "$['last-applied'][10]");
+    }
+
+    #[test]
+    fn what_is_no_path_is_refused_with_what_was_expected() {
+        let bad =
+            ["", "people", "$people", "$.", "$..a", "$.a-b", "$.1", "$[", "$[]", "$[1", "$[-1]"];
+        let more = [
+            "$[01]",
+            "$['a",
+            "$['a'",
+            "$['a\\n']",
+            "$[?@.a]",
+            "$[0:1]",
+            "$ .a",
+            "$.a ",
+            "$['a\n']",
+        ];
+        for text in bad.into_iter().chain(more) {
+            let error = text.parse::<JsonPath>().unwrap_err().to_string();
+            assert!(error.contains("expected"), "{error}");
+        }
+        let huge = "99999999999999999999999";
+        assert!(format!("$[{huge}]").parse::<JsonPath>().is_err());
+        assert!(format!("${}", ".a".repeat(PATH_STEPS_MAX)).parse::<JsonPath>().is_ok());
+        assert!(format!("${}", ".a".repeat(PATH_STEPS_MAX + 1)).parse::<JsonPath>().is_err());
+        assert!(format!("$.{}", "a".repeat(PATH_BYTES_MAX)).parse::<JsonPath>().is_err());
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            any::<String>()
+                .prop_map(|key| key.chars().filter(|s| !s.is_control()).take(16).collect())
+                .prop_map(Step::Key),
+            any::<usize>().prop_map(Step::Index),
+            Just(Step::Any),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn a_path_reads_back(steps in prop::collection::vec(step(), 0..8)) {
+            let written = JsonPath(steps);
+            prop_assert_eq!(written.to_string().parse::<JsonPath>(), Ok(written));
+        }
+
+        #[test]
+        fn any_text_is_a_path_or_refused(text in r#"\$?([.\[\]*'"\\a0-]|\PC){0,24}"#) {
+            if let Ok(path) = text.parse::<JsonPath>() {
+                prop_assert_eq!(path.to_string().parse::<JsonPath>(), Ok(path));
+            }
+        }
+
+        #[test]
+        fn a_place_is_above_here_or_inside_in_this_order(
+            steps in prop::collection::vec(step(), 0..8),
+            more in 0_usize..3,
+        ) {
+            let path = JsonPath(steps.clone());
+            let mut at: Vec<At<'_>> = steps
+                .iter()
+                .map(|step| match step {
+                    Step::Key(key) => At::Key(key),
+                    Step::Index(index) => At::Index(*index),
+                    Step::Any => At::Index(3),
+                })
+                .collect();
+            prop_assert_eq!(path.meet(&at), Meeting::Here);
+            at.extend([At::Key("more")].repeat(more + 1));
+            prop_assert_eq!(path.meet(&at), Meeting::Inside);
+            for length in 0..steps.len() {
+                prop_assert_eq!(path.meet(&at[..length]), Meeting::Above);
+            }
+        }
+    }
+}

@@ -229,8 +229,7 @@ fn command(verb: &str, text: &str, effects: &[Effect], object: Option<(&str, &st
     let mut command = Command::new(verb, text);
     command.effects = set(effects.iter().copied());
     if let Some((kind, name)) = object {
-        command.objects =
-            effects.iter().map(|effect| Object::new(kind, name, *effect)).collect();
+        command.objects = effects.iter().map(|effect| Object::new(kind, name, *effect)).collect();
     }
     command
 }

@@ -36,11 +36,13 @@ pub struct Limits {
     pub wait_s_max: u32,
     /// How many commands may wait at once, of all sessions.
     pub pending_max: usize,
+    /// How many commands of one session may wait at once.
+    pub pending_per_session_max: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { wait_s_max: 300, pending_max: 1_000 }
+        Self { wait_s_max: 300, pending_max: 1_000, pending_per_session_max: 4 }
     }
 }
 
@@ -186,12 +188,12 @@ impl Desk {
         let (tell, answer) = oneshot::channel();
         let pending = Arc::new(pending);
         let mut waiting = self.lock();
-        if waiting.len() >= self.limits.pending_max {
-            return Err(Refusal::new(
-                RefusalCode::TooLarge,
-                format!("{} commands already wait for an approval", waiting.len()),
-            )
-            .hint("try again once some of them are answered"));
+        let session = pending.command_id.session;
+        let own = waiting.values().filter(|w| w.pending.command_id.session == session).count();
+        if waiting.len() >= self.limits.pending_max || own >= self.limits.pending_per_session_max {
+            let full = format!("{} commands already wait for an approval", waiting.len());
+            return Err(Refusal::new(RefusalCode::TooLarge, full)
+                .hint("send the command again once some of them are answered"));
         }
         let place = Waiting { pending: Arc::clone(&pending), answer: tell };
         waiting.insert(pending.hold.clone(), place);

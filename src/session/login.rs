@@ -119,6 +119,7 @@ impl Gateway {
     ) -> Result<Admitted, Refusal> {
         let name = target.parse::<TargetName>().map_err(|_| unknown(target))?;
         let asked = policy::Asked { session: SessionId::fresh(), target: &name, protocol, origin };
+        self.parts.registry.has_room(verified.principal())?;
         let now = self.parts.clock.now();
         let permit = policy::admit(verified, asked, &version.snapshot, now)?;
         let target = version.catalogue.target(&name).ok_or_else(|| unknown(target))?;

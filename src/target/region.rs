@@ -30,3 +30,21 @@ impl Region {
             && self.networks.iter().any(|network| network.contains(&ip))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mapped_address_lies_where_the_ipv4_address_lies() {
+        let region = |network: &str| Region {
+            name: "eu-central".parse().unwrap(),
+            country: "DE".parse().unwrap(),
+            networks: vec![network.parse().unwrap()],
+        };
+        let mapped = "::ffff:10.1.0.5".parse().unwrap();
+        assert!(region("10.1.0.0/16").holds(mapped));
+        assert!(!region("::ffff:0:0/96").holds(mapped));
+        assert!(!region("::/1").holds(mapped));
+    }
+}

@@ -105,8 +105,8 @@ impl FromStr for LoginPattern {
     }
 }
 
-/// A host key: the first two words of an OpenSSH public key line (sshd(8), "AUTHORIZED_KEYS FILE
-/// FORMAT", without options). What the base64 holds, `protocol/ssh` reads.
+/// A host key: the first two words of an OpenSSH public key line (sshd(8), the format of
+/// `authorized_keys`, without options). What the base64 holds, `protocol/ssh` reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostKey(String);
 

@@ -1,4 +1,5 @@
-//! GET over HTTP/1.1 from a configured place: how the gateway reads what a provider publishes.
+//! One HTTP/1.1 exchange with a configured place: how the gateway reads what a provider publishes,
+//! and how the command line talks to a gateway.
 //!
 //! No redirects, no proxy, no cookies, one bounded body: whatever else a place says is an error.
 
@@ -7,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::BodyExt;
-use http_body_util::Empty;
+use http_body_util::Full;
 use http_body_util::Limited;
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
@@ -21,7 +22,7 @@ use crate::upstream::DialError;
 use crate::upstream::reach;
 
 /// Longest body that is read, in bytes.
-pub(super) const BODY_BYTES_MAX: usize = 1024 * 1024;
+pub(super) const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// How long a whole exchange may take, in milliseconds.
 pub(super) const FETCH_MS_MAX: u64 = 15_000;
 
@@ -30,7 +31,7 @@ pub(super) const FETCH_MS_MAX: u64 = 15_000;
 pub struct Fetched {
     /// The status code.
     pub status: u16,
-    /// The body, at most 1 MiB.
+    /// The body, at most 16 MiB.
     pub body: Bytes,
 }
 
@@ -90,40 +91,52 @@ impl Fetcher {
 
     /// Fetches `url`, which must lead to this place.
     pub async fn get(&self, url: &http::Uri) -> Result<Fetched, FetchError> {
+        self.call(url, http::Request::get(url), Bytes::new()).await
+    }
+
+    /// Sends a request to `url`, which must lead to this place. Nothing but what `request` has
+    /// goes along, save `Host`, `Accept` and `Connection: close`.
+    pub async fn call(
+        &self,
+        url: &http::Uri,
+        request: http::request::Builder,
+        body: Bytes,
+    ) -> Result<Fetched, FetchError> {
         if !self.serves(url) {
             return Err(FetchError::NotConfigured(url.to_string()));
         }
+        let path = url.path_and_query().map_or("/", |path| path.as_str());
+        let authority = url.authority().map_or("", |authority| authority.as_str());
+        let request = request
+            .uri(path)
+            .header(http::header::HOST, authority)
+            .header(http::header::ACCEPT, "application/json")
+            .header(http::header::CONNECTION, "close")
+            .body(Full::new(body))
+            .map_err(|e| self.failed(e))?;
         let host = self.place.host().to_owned();
-        tokio::time::timeout(Duration::from_millis(FETCH_MS_MAX), self.exchange(url))
+        tokio::time::timeout(Duration::from_millis(FETCH_MS_MAX), self.exchange(request))
             .await
             .unwrap_or(Err(FetchError::Slow { host }))
     }
 
-    async fn exchange(&self, url: &http::Uri) -> Result<Fetched, FetchError> {
+    async fn exchange(&self, request: http::Request<Full<Bytes>>) -> Result<Fetched, FetchError> {
         let stream = reach(&self.place).await?;
-        let Some(tls) = &self.tls else { return self.talk(stream, url).await };
+        let Some(tls) = &self.tls else { return self.talk(stream, request).await };
         let bare = self.place.host().trim_start_matches('[').trim_end_matches(']').to_owned();
         let name = ServerName::try_from(bare).map_err(|e| self.failed(e))?;
         let connector = TlsConnector::from(Arc::clone(tls));
         let stream = connector.connect(name, stream).await.map_err(|e| self.failed(e))?;
-        self.talk(stream, url).await
+        self.talk(stream, request).await
     }
 
     async fn talk(
         &self,
         stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
-        url: &http::Uri,
+        request: http::Request<Full<Bytes>>,
     ) -> Result<Fetched, FetchError> {
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
-            .map_err(|e| self.failed(e))?;
-        let path = url.path_and_query().map_or("/", |path| path.as_str());
-        let authority = url.authority().map_or("", |authority| authority.as_str());
-        let request = http::Request::get(path)
-            .header(http::header::HOST, authority)
-            .header(http::header::ACCEPT, "application/json")
-            .header(http::header::CONNECTION, "close")
-            .body(Empty::<Bytes>::new())
             .map_err(|e| self.failed(e))?;
         let answer = async {
             let response = sender.send_request(request).await.map_err(|e| self.failed(e))?;

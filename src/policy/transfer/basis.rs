@@ -96,8 +96,9 @@ impl Basis {
 
     pub(super) fn accepts(&self, suppression: Suppression) -> bool {
         match (self.needs_mask, suppression) {
-            (None, _) | (Some(_), Suppression::Null) => true,
-            (Some(NeedsMask::Token), Suppression::Token) => true,
+            (None, _)
+            | (Some(_), Suppression::Null)
+            | (Some(NeedsMask::Token), Suppression::Token) => true,
             (Some(_), Suppression::None) | (Some(NeedsMask::Null), Suppression::Token) => false,
         }
     }

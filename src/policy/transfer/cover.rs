@@ -107,7 +107,7 @@ impl<'a> Need<'a> {
         let registered = self.registered();
         let adequate = self.begun_adequacy().find(|row| self.adequacy(row).is_ok());
         if let Some(row) = adequate {
-            return self.by_adequacy(row, &registered);
+            return by_adequacy(row, &registered);
         }
         let mut rows = Vec::new();
         let mut used = Vec::new();
@@ -134,23 +134,6 @@ impl<'a> Need<'a> {
                 && row.window().holds(self.date)
         });
         rows.find(|row| row.roles.is_some() && self.fits(row))
-    }
-
-    fn by_adequacy(&self, row: &Adequacy, registered: &[Registered<'a>]) -> Cover {
-        let mut rows = vec![row.rule()];
-        let mut bases = Vec::new();
-        let mut alone = None;
-        if row.status == Status::Contested {
-            let second = registered.iter().filter(|found| {
-                found.refused.is_none() && found.mechanism.kind == MechanismKind::Safeguard
-            });
-            for found in second {
-                push(&mut rows, found.mechanism.rule());
-                push(&mut bases, found.basis.id.clone());
-            }
-            alone = bases.is_empty().then(|| row.rule());
-        }
-        Cover::Found { rows, bases, alone }
     }
 
     /// The reason is that of the registered basis that came furthest, else of the newest adequacy
@@ -256,8 +239,8 @@ impl<'a> Need<'a> {
             (basis.accepts(self.suppression), Why::NeedsMask),
             (self.at_home(&basis.access_countries), Why::AccessCountry),
         ];
-        let failed = checks.into_iter().enumerate().find(|(_, (holds, _))| !holds);
-        failed.map(|(step, (_, why))| (step, why))
+        let first_failed = checks.into_iter().enumerate().find(|(_, (holds, _))| !holds);
+        first_failed.map(|(step, (_, why))| (step, why))
     }
 
     /// Whether the mechanism is made for these two roles.
@@ -274,6 +257,24 @@ struct Registered<'a> {
     mechanism: &'a Mechanism,
     /// The first check it fails, and how far it came.
     refused: Option<(usize, Why)>,
+}
+
+/// Stands on an adequacy decision; where that is contested, on the safeguards on file as well.
+fn by_adequacy(row: &Adequacy, registered: &[Registered<'_>]) -> Cover {
+    let mut rows = vec![row.rule()];
+    let mut bases = Vec::new();
+    let mut alone = None;
+    if row.status == Status::Contested {
+        let second = registered.iter().filter(|found| {
+            found.refused.is_none() && found.mechanism.kind == MechanismKind::Safeguard
+        });
+        for found in second {
+            push(&mut rows, found.mechanism.rule());
+            push(&mut bases, found.basis.id.clone());
+        }
+        alone = bases.is_empty().then(|| row.rule());
+    }
+    Cover::Found { rows, bases, alone }
 }
 
 /// Appends what is not there yet.

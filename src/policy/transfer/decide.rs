@@ -161,10 +161,12 @@ impl<'a> Movement<'a> {
             legs.push(leg);
         };
         let mut regimes = self.pack.file.regime.iter().filter(|regime| regime.window().holds(date));
-        let regime = regimes
-            .clone()
-            .find(|regime| self.pack.in_zone(&regime.law, self.source, date).is_some());
-        if regime.is_none() && self.pack.no_regime(self.source, date).is_none() {
+        let of_source = |regime: &Regime| {
+            regime.attaches.contains(&Attach::Location)
+                && self.pack.in_zone(&regime.law, self.source, date).is_some()
+        };
+        let known = regimes.clone().any(of_source);
+        if !known && self.pack.no_regime(self.source, date).is_none() {
             unknown(format!("that of {}", self.source), None);
         }
         for law in self.flow.data.laws {
@@ -325,11 +327,11 @@ impl<'a> Under<'a> {
     /// STEP-6: a machine on the way. Being of the same entity excuses people only.
     fn machine(&self, leg: Leg, country: &'a Country) -> LegDecision {
         if let Some(row) = self.zone(country) {
-            return self.at(self.movement.leg(leg, Outcome::None, vec![row]), country);
+            return at(self.movement.leg(leg, Outcome::None, vec![row]), country);
         }
         // A machine in the data's own country adds nothing.
         if country == self.movement.source {
-            return self.at(self.movement.leg(leg, Outcome::None, Vec::new()), country);
+            return at(self.movement.leg(leg, Outcome::None, Vec::new()), country);
         }
         let mut judged = self.covered(leg, Importer::Host(country), country, Suppression::None);
         match leg {
@@ -343,7 +345,7 @@ impl<'a> Under<'a> {
             }
             Leg::Gateway | Leg::Person | Leg::Target => {}
         }
-        self.at(judged, country)
+        at(judged, country)
     }
 
     /// On a write: the machine that stores. Where the owner is another entity outside the zone, the
@@ -397,15 +399,16 @@ impl<'a> Under<'a> {
         judged
     }
 
-    fn at(&self, leg: LegDecision, country: &Country) -> LegDecision {
-        let importer = Some(Importer::Host(country).party());
-        LegDecision { importer, place: Some(country.clone()), ..leg }
-    }
-
     fn zone(&self, country: &Country) -> Option<RuleId> {
         let Movement { pack, flow, .. } = *self.movement;
         pack.in_zone(&self.regime.law, country, flow.date).map(Row::rule)
     }
+}
+
+/// The leg, with the machine as its importer.
+fn at(leg: LegDecision, country: &Country) -> LegDecision {
+    let importer = Some(Importer::Host(country).party());
+    LegDecision { importer, place: Some(country.clone()), ..leg }
 }
 
 /// A refusal before any law is asked.

@@ -366,7 +366,7 @@ impl LegDecision {
                 self.register(&between)
             }
             Why::AccessCountry => {
-                format!("add {place} to the access countries of the basis {between}")
+                format!("register a basis {between} that has {place} among its access countries")
             }
             Why::Class => format!("extend the basis {between} to this class"),
             Why::NoTia => format!("file a transfer impact assessment for the basis {between}"),

@@ -18,7 +18,6 @@ use crate::policy::transfer::rows::File;
 use crate::policy::transfer::rows::Jurisdiction;
 use crate::policy::transfer::rows::Mechanism;
 use crate::policy::transfer::rows::NoRegime;
-use crate::policy::transfer::rows::Regime;
 use crate::policy::transfer::rows::Row;
 use crate::policy::transfer::rows::Status;
 
@@ -107,7 +106,7 @@ impl Pack {
     /// The longest entry of the class map that covers `class`.
     pub(super) fn class(&self, class: &DataClass, date: Date) -> Option<&Class> {
         let rows = self.file.class.iter().filter(|row| row.window().holds(date));
-        rows.filter(|row| row.class.covers(class)).max_by_key(|row| row.class.as_str().len())
+        rows.filter(|row| row.prefix.covers(class)).max_by_key(|row| row.prefix.as_str().len())
     }
 
     pub(super) fn no_regime(&self, code: &Country, date: Date) -> Option<&NoRegime> {
@@ -305,12 +304,6 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_row_is_named_with_its_line() {
-        let bad = broken("code = \"NOPE\"", "").what;
-        assert!(!bad.is_empty());
-    }
-
-    #[test]
     fn an_error_points_at_the_line_and_says_what_was_expected() {
         let bad = broken("id = \"EUA-BR\"", "id = \"EUA-AR\"");
         assert_eq!((bad.line, bad.column), (line_of("EUA-BR"), 6));
@@ -323,5 +316,67 @@ mod tests {
         let bad = broken("id = \"TER-NC\"\nregime = \"EU\"", "id = \"TER-NC\"\nregime = \"FR\"");
         assert_eq!(bad.line, line_of("TER-NC"));
         assert!(bad.what.contains("no [[regime]] has the law `FR`"), "{bad}");
+    }
+    #[test]
+    fn what_is_half_known_or_contradicts_does_not_load() {
+        let mechanism = "article = \"46(2)(b), 47\"\n";
+        for (from, to, expected) in [
+            (mechanism, "", "missing field `article`"),
+            ("id = \"CLS-OPS\"\nclass = \"ops\"", "id = \"CLS-OPS\"\nclass = \"pii\"", "same days"),
+            ("id = \"NOR-US\"\ncode = \"US\"", "id = \"NOR-US\"\ncode = \"DE\"", "is in a zone"),
+            (
+                "id = \"TER-NC\"\nregime = \"EU\"\ncode = \"NC\"",
+                "id = \"X\"\nregime = \"EU\"\ncode = \"ZZ\"",
+                "not in `countries`",
+            ),
+            (
+                "id = \"EUA-GB2\"\nregime = \"EU\"\ncode = \"GB\"",
+                "id = \"X\"\nregime = \"EU\"\ncode = \"CH\"",
+                "same days",
+            ),
+            ("valid_to = \"2015-10-05\"\n", "", "needs `valid_to`"),
+            ("valid_to = \"2020-12-31\"", "valid_to = \"1972-12-31\"", "before `valid_from`"),
+            ("source = \"eea\"", "", "source"),
+            ("review_by = \"2027-02-28\"", "review_by = \"2026-02-28\"", "before `as_of`"),
+            (
+                "review_by = \"2027-02-28\"",
+                "review_by = \"2027-02-28\"\nsurprise = 1",
+                "unknown field",
+            ),
+            ("normalize = \"STEP-1\"\n", "", "missing field `normalize`"),
+        ] {
+            let bad = Pack::parse(&TEXT.replacen(from, to, 1)).unwrap_err();
+            assert!(bad.what.contains(expected), "{from}: {bad}");
+        }
+    }
+
+    #[test]
+    fn two_rows_of_one_country_may_share_days_if_they_differ_in_scope() {
+        let from = "id = \"EUA-UY\"";
+        let row = TEXT.split("[[adequacy]]").find(|row| row.contains(from)).unwrap();
+        let row = row.split("# ---").next().unwrap();
+        let more = |row: String| Pack::parse(&format!("{TEXT}\n[[adequacy]]{row}"));
+        let same = row.replace("EUA-UY", "EUA-UY2");
+        assert!(more(same.clone()).is_err());
+        let scoped = "{ pred = \"declared\", attribute = \"x\" }";
+        assert!(more(same.replace("{ pred = \"all\" }", scoped)).is_ok());
+    }
+
+    #[test]
+    fn a_text_beyond_the_bound_is_refused() {
+        assert!(Pack::parse(&" ".repeat(PACK_BYTES_MAX + 1)).unwrap_err().what.contains("larger"));
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_the_parser_panic(text in ".*", at in 0..TEXT.len(), cut in 0..200_usize) {
+            let _refused = Pack::parse(&text);
+            let end = (at + cut).min(TEXT.len());
+            if let (Some(head), Some(tail)) = (TEXT.get(..at), TEXT.get(end..))
+                && let Err(bad) = Pack::parse(&format!("{head}{text}{tail}"))
+            {
+                prop_assert!(bad.line >= 1 && bad.column >= 1 && !bad.what.is_empty());
+            }
+        }
     }
 }

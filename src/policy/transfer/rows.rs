@@ -167,18 +167,19 @@ pub(super) enum Kind {
 #[serde(deny_unknown_fields)]
 pub(super) struct Class {
     id: Spanned<RuleId>,
-    pub(super) class: DataClass,
+    #[serde(rename = "class")]
+    pub(super) prefix: DataClass,
     pub(super) kind: Kind,
     /// Data of the employment relationship.
     #[serde(default)]
     pub(super) hr: bool,
-    /// For whoever reads the file, and for the list of known classes in a refusal.
-    pub(super) means: String,
+    #[serde(rename = "means")]
+    _means: String,
     valid_from: Date,
     valid_to: Option<Date>,
     source: String,
 }
-row!(Class, "class", |row| Some(row.class.to_string()));
+row!(Class, "class", |row| Some(row.prefix.to_string()));
 
 /// By what a regime attaches to a flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
@@ -341,7 +342,7 @@ pub(super) struct Adequacy {
     pub(super) status: Status,
     pub(super) scope: Scope,
     #[serde(default, rename = "scope_text")]
-    pub(super) text: Option<String>,
+    _text: Option<String>,
     /// The importer may look from anywhere: an organization, not a country.
     #[serde(default)]
     pub(super) anywhere: bool,

@@ -340,7 +340,9 @@ impl Guard {
                 return reason;
             }
             let now = self.now();
-            let left = self.asked_again_at().map_or(jiff::SignedDuration::MAX, |at| at.duration_since(now));
+            let left = self
+                .asked_again_at()
+                .map_or(jiff::SignedDuration::MAX, |at| at.duration_since(now));
             let left = std::time::Duration::try_from(left).unwrap_or_default();
             // Woken at least once a minute: the clock may be set, and dates end.
             let nap =
@@ -371,7 +373,8 @@ impl Guard {
             return Some(EndReason::Expired);
         }
         let snapshot = self.snapshot();
-        let changed = snapshot.version() != self.permit.version() || self.asked_again_at().is_some_and(|at| now >= at);
+        let changed = snapshot.version() != self.permit.version()
+            || self.asked_again_at().is_some_and(|at| now >= at);
         if changed && let Err(refusal) = policy::readmit(&self.permit, &snapshot, now) {
             return Some(EndReason::PolicyChanged(refusal));
         }
@@ -446,8 +449,7 @@ impl Guard {
         if command.writes.is_empty() || self.state().writing {
             return Ok(());
         }
-        let decision =
-            policy::write_transfer(&self.permit, snapshot, &command.writes, self.now())?;
+        let decision = policy::write_transfer(&self.permit, snapshot, &command.writes, self.now())?;
         if decision.outcome == Outcome::None {
             return Ok(());
         }

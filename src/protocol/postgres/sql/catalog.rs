@@ -19,7 +19,7 @@ pub(super) fn columns(schema: &str, relation: &str) -> Option<impl Iterator<Item
 /// Whether all columns of the relation may be read at once (`*`, whole rows): of some, a column
 /// that is left out here may hold values, such as the bounds of partitions in `pg_class`.
 pub(super) fn is_whole(relation: &str) -> bool {
-    !["pg_class", "pg_statistic_ext"].contains(&relation)
+    !["pg_class", "pg_attribute", "pg_statistic_ext"].contains(&relation)
 }
 
 /// Whether an unqualified name means a relation of `pg_catalog`, which is searched first. All of

@@ -78,7 +78,7 @@ impl Analysis<'_> {
             let target = analysis.changed(update.relation()?);
             let mut relations = Vec::new();
             for item in update.from_clause() {
-                analysis.from_item(item, &mut relations, place);
+                analysis.item(item, &mut relations, place);
             }
             relations.insert(0, target.clone());
             let scope = Scope { relations, outer: place.scope };
@@ -97,7 +97,7 @@ impl Analysis<'_> {
             let target = analysis.changed(delete.relation()?);
             let mut relations = Vec::new();
             for item in delete.using_clause() {
-                analysis.from_item(item, &mut relations, place);
+                analysis.item(item, &mut relations, place);
             }
             relations.insert(0, target);
             let scope = Scope { relations, outer: place.scope };
@@ -111,7 +111,7 @@ impl Analysis<'_> {
         self.within(merge.with_clause(), place, |analysis, place| {
             let target = analysis.changed(merge.relation()?);
             let mut relations = Vec::new();
-            analysis.from_item(merge.source_relation(), &mut relations, place);
+            analysis.item(merge.source_relation(), &mut relations, place);
             relations.insert(0, target.clone());
             let scope = Scope { relations, outer: place.scope };
             let inside = Place { scope: Some(&scope), ..place };

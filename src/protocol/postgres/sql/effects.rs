@@ -385,8 +385,9 @@ fn lock_word(lock: &nodes::LockingClause) -> &'static str {
 pub(super) fn function(call: &nodes::FuncCall, tally: &mut Tally) {
     let path = names::strings(call.funcname());
     let (builtin, name) = match path.as_slice() {
-        [name] | ["pg_catalog", name] => (true, *name),
-        ["information_schema", name @ "_pg_expandarray"] => (true, *name),
+        [name] | ["pg_catalog", name] | ["information_schema", name @ "_pg_expandarray"] => {
+            (true, *name)
+        }
         [.., name] => (false, *name),
         [] => (false, ""),
     };

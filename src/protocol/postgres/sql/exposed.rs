@@ -207,6 +207,12 @@ impl Analysis<'_> {
             });
             return Outputs::Unclassified;
         }
+        // Only a column of a table can be recognized, and masked, in the server's answer.
+        for field in row.fields.iter().filter(|field| field.origin.is_none()) {
+            self.concern(&field.classes, -1, || {
+                format!("`{}` may hold values and comes from no declared column", field.name)
+            });
+        }
         let everything = self.declared.classes();
         let output = |field: crate::protocol::postgres::sql::scope::Field| Output {
             name: Some(field.name),

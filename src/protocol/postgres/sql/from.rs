@@ -12,6 +12,7 @@ use crate::protocol::postgres::sql::exposed::Analysis;
 use crate::protocol::postgres::sql::exposed::listed;
 use crate::protocol::postgres::sql::exposure::Classes;
 use crate::protocol::postgres::sql::names;
+use crate::protocol::postgres::sql::scope::Cte;
 use crate::protocol::postgres::sql::scope::Field;
 use crate::protocol::postgres::sql::scope::Place;
 use crate::protocol::postgres::sql::scope::Relation;
@@ -21,7 +22,7 @@ use crate::protocol::postgres::sql::scope::Scope;
 impl Analysis<'_> {
     /// One item of a FROM clause: adds what it brings into view, gives what `*` shows of it.
     /// `relations` holds what stands to its left, which LATERAL items see.
-    pub(super) fn from_item(
+    pub(super) fn item(
         &mut self,
         node: Node<'_>,
         relations: &mut Vec<Relation>,
@@ -95,13 +96,13 @@ impl Analysis<'_> {
         };
         let aliases = alias_columns(range.alias());
         match common {
-            Some(row) => {
-                let row = row.unwrap_or_else(|| {
-                    self.refuse(range.location, "a query refers to a later one of its WITH clause");
-                    Rc::new(Row::open(Vec::new()))
-                });
+            Some(Cte::Read(row)) => {
                 let row = Rc::new(row.as_ref().clone().renamed(&aliases));
-                Relation { schema: None, row, ..view(range.alias(), Some(name)) }
+                Relation { row, ..view(range.alias(), Some(name)) }
+            }
+            Some(Cte::Later) => {
+                self.refuse(range.location, "a query refers to a later one of its WITH clause");
+                view(range.alias(), Some(name))
             }
             None => self.table(range),
         }
@@ -227,7 +228,7 @@ impl Analysis<'_> {
         relations: &mut Vec<Relation>,
         place: Place<'_>,
     ) -> Row {
-        let right = self.from_item(join.rarg(), relations, place);
+        let right = self.item(join.rarg(), relations, place);
         let size = left.fields.len().saturating_add(right.fields.len());
         if !self.step(size.saturating_add(relations.len())) {
             return Row::open(Vec::new());
@@ -279,8 +280,7 @@ impl Analysis<'_> {
             }
             let find = |row: &Row| row.fields.iter().find(|field| field.name == *name).cloned();
             let (one, other) = (find(left), find(right));
-            let unknown = one.is_none() && left.exact || other.is_none() && right.exact;
-            if unknown {
+            if one.is_none() || other.is_none() {
                 self.refuse(-1, format!("the column {name} of JOIN … USING is not known here"));
             }
             let one = one.unwrap_or_else(|| Field::plain(name.clone()));

@@ -3,11 +3,11 @@
 //! [`read`] is the whole of it: text in, plain values out; no I/O, no clock, no session. It knows
 //! only [`crate::model`]; who asks, and what policy says, is decided elsewhere with what it finds:
 //!
-//! - **effects and objects** of every statement, complete at any depth ([`effects`], [`utility`]);
+//! - **effects and objects** of every statement, complete at any depth (`effects`, `utility`);
 //!   what is not known is [`crate::model::Effect::Opaque`];
 //! - **exposure**: whether a statement shows classified columns only as plain output columns
-//!   ([`exposed`], [`select`], [`from`], [`change`], [`expression`], [`scope`]). Everything on its way is an allow-list
-//!   ([`builtin`], [`catalog`]); what is not on it is a [`Concern`] about all classes.
+//!   (`exposed`, `select`, `from`, `change`, `expression`, `scope`). Everything on its way is an allow-list
+//!   (`builtin`, `catalog`); what is not on it is a [`Concern`] about all classes.
 //!
 //! ```text
 //! text ─ parse ─┬─ effects ── what it does, for every principal
@@ -26,6 +26,7 @@ use std::panic::catch_unwind;
 
 use pg_raw_parse::ParseResult;
 
+mod administer;
 mod builtin;
 mod catalog;
 mod change;

@@ -94,7 +94,7 @@ fn figure(node: Node<'_>, depth: usize) -> Option<(String, u8)> {
         Node::TypeCast(cast) => {
             figure(cast.arg(), depth + 1).filter(|(_, strength)| *strength > 1).or_else(|| {
                 let names = cast.type_name()?.names();
-                let last = names.iter().filter_map(nodes::String::sval).last()?;
+                let last = names.iter().filter_map(nodes::String::sval).next_back()?;
                 Some((last.to_owned(), 1))
             })
         }
@@ -142,7 +142,7 @@ fn sublink_name(link: &nodes::SubLink, depth: usize) -> Option<(String, u8)> {
 }
 
 fn last_string(list: &NodeList) -> Option<String> {
-    list.iter().filter_map(Node::as_str).last().map(str::to_owned)
+    list.iter().filter_map(Node::as_str).next_back().map(str::to_owned)
 }
 
 #[cfg(test)]

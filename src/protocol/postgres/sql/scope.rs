@@ -55,7 +55,8 @@ impl Row {
     pub(super) fn renamed(mut self, names: &[&str]) -> Self {
         if !self.exact && !names.is_empty() {
             // Which column gets which name depends on the server's version.
-            let fields = names.iter().map(|name| Field::plain(*name)).collect();
+            let column = |name: &&str| Field { classes: self.whole.clone(), ..Field::plain(*name) };
+            let fields = names.iter().map(column).collect();
             return Self { fields, exact: false, whole: self.whole };
         }
         for (field, name) in self.fields.iter_mut().zip(names) {
@@ -83,14 +84,23 @@ pub(super) struct Relation {
 #[derive(Debug)]
 pub(super) struct Scope<'s> {
     pub(super) relations: Vec<Relation>,
-    pub(super) outer: Option<&'s Scope<'s>>,
+    pub(super) outer: Option<&'s Self>,
 }
 
-/// The common table expressions in view. `None`: its query has not been read yet.
+/// One common table expression.
+#[derive(Debug)]
+pub(super) enum Cte {
+    /// Its rows.
+    Read(Rc<Row>),
+    /// Its query comes later in the same WITH RECURSIVE.
+    Later,
+}
+
+/// The common table expressions in view.
 #[derive(Debug)]
 pub(super) struct Ctes<'s> {
-    pub(super) names: Vec<(String, Option<Rc<Row>>)>,
-    pub(super) outer: Option<&'s Ctes<'s>>,
+    pub(super) names: Vec<(String, Cte)>,
+    pub(super) outer: Option<&'s Self>,
 }
 
 /// Where something stands.
@@ -112,12 +122,12 @@ pub(super) enum Meaning {
 }
 
 impl<'s> Ctes<'s> {
-    /// The rows of the innermost one of this name: `Some(None)` if its query is still unread.
-    pub(super) fn find(&self, name: &str) -> Option<Option<Rc<Row>>> {
+    /// The innermost one of this name.
+    pub(super) fn find(&self, name: &str) -> Option<&Cte> {
         let mut level: Option<&Ctes<'s>> = Some(self);
         while let Some(ctes) = level {
-            if let Some((_, row)) = ctes.names.iter().rev().find(|(known, _)| known == name) {
-                return Some(row.clone());
+            if let Some((_, cte)) = ctes.names.iter().rev().find(|(known, _)| known == name) {
+                return Some(cte);
             }
             level = ctes.outer;
         }

@@ -14,6 +14,7 @@ use pg_raw_parse::raw::SetOperation;
 use crate::protocol::postgres::sql::exposed::Analysis;
 use crate::protocol::postgres::sql::exposed::DEPTH_MAX;
 use crate::protocol::postgres::sql::names;
+use crate::protocol::postgres::sql::scope::Cte;
 use crate::protocol::postgres::sql::scope::Ctes;
 use crate::protocol::postgres::sql::scope::Field;
 use crate::protocol::postgres::sql::scope::Meaning;
@@ -77,7 +78,7 @@ impl Analysis<'_> {
         if clause.recursive {
             // All names are in view of all queries; one that is not read yet is a concern.
             let names = clause.ctes().iter().filter_map(nodes::CommonTableExpr::ctename);
-            ctes.names = names.map(|name| (name.to_owned(), None)).collect();
+            ctes.names = names.map(|name| (name.to_owned(), Cte::Later)).collect();
         }
         for cte in clause.ctes() {
             if !self.step(ctes.names.len()) {
@@ -86,8 +87,8 @@ impl Analysis<'_> {
             let name = cte.ctename().unwrap_or_default();
             let row = Rc::new(self.common_table(cte, clause.recursive, &ctes, place));
             match ctes.names.iter_mut().find(|(known, _)| clause.recursive && known == name) {
-                Some(entry) => entry.1 = Some(row),
-                None => ctes.names.push((name.to_owned(), Some(row))),
+                Some(entry) => entry.1 = Cte::Read(row),
+                None => ctes.names.push((name.to_owned(), Cte::Read(row))),
             }
         }
         work(self, Place { ctes: Some(&ctes), ..place })
@@ -140,7 +141,8 @@ impl Analysis<'_> {
             let plain = first.fields.iter().map(|field| Field::plain(field.name.clone())).collect();
             let row = if first.exact { Row::of(plain) } else { Row::open(plain) };
             let itself = Rc::new(row.clone().renamed(&aliases));
-            let ctes = Ctes { names: vec![(name.to_owned(), Some(itself))], outer: place.ctes };
+            let ctes =
+                Ctes { names: vec![(name.to_owned(), Cte::Read(itself))], outer: place.ctes };
             let second = analysis.query(right, Place { ctes: Some(&ctes), ..place });
             analysis.consumed(&second, cte.location, "a recursive query may not go on with it");
             analysis.tail(select, &row, place);
@@ -230,7 +232,7 @@ impl Analysis<'_> {
             if !self.step(1) {
                 break;
             }
-            let shown = self.from_item(item, &mut relations, place);
+            let shown = self.item(item, &mut relations, place);
             columns.exact &= shown.exact;
             columns.whole = columns.whole.and(&shown.whole);
             columns.fields.extend(shown.fields);

@@ -18,13 +18,14 @@ fn objects(text: &str) -> String {
 
 #[test]
 fn every_statement_says_what_it_does() {
+    let mut wrong = Vec::new();
     for (text, expected) in [
         ("SELECT 1", "read"),
         ("VALUES (1)", "read"),
         ("SELECT upper(a), count(*) FROM t", "read"),
         ("SELECT a FROM t FOR UPDATE", "read"),
         ("SELECT f(1)", "read execute"),
-        ("SELECT ## 1", "read execute"),
+        ("SELECT <%> 1", "read execute"),
         ("SELECT nextval('s')", "read write"),
         ("SELECT set_config('my.x', 'y', false)", "read session"),
         ("SELECT pg_terminate_backend(1)", "read execute server"),
@@ -40,7 +41,7 @@ fn every_statement_says_what_it_does() {
         ("DELETE FROM t WHERE a = 1", "delete"),
         ("DELETE FROM t", "delete destroy"),
         ("DELETE FROM t WHERE true", "delete destroy"),
-        ("MERGE INTO t USING u ON true WHEN MATCHED THEN DELETE", "write delete"),
+        ("MERGE INTO t USING u ON true WHEN MATCHED THEN DELETE", "read write delete"),
         ("TRUNCATE t, u CASCADE", "delete destroy"),
         ("WITH x AS (DELETE FROM t RETURNING 1) SELECT * FROM x", "read delete destroy"),
         (
@@ -114,8 +115,9 @@ fn every_statement_says_what_it_does() {
         ("SELECT JSON_VALUE(jsonb '1', '$')", "read execute"),
         ("SELECT * FROM t TABLESAMPLE system (1), XMLTABLE('/a' PASSING x COLUMNS b int)", "read"),
     ] {
-        assert_eq!(words(text), expected, "{text}");
+        wrong.extend((words(text) != expected).then(|| format!("{text}: {}", words(text))));
     }
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 #[test]
@@ -259,8 +261,8 @@ fn statements_of_a_string_are_told_apart() {
     let text = " SELECT 1 ; /* c */ DELETE FROM t;; ";
     let found = statements(text);
     assert_eq!(found.len(), 2);
-    assert_eq!(&text[found[0].text_range.clone()], "SELECT 1");
-    assert!(text[found[1].text_range.clone()].ends_with("DELETE FROM t"));
+    assert_eq!(text.get(found[0].text_range.clone()), Some("SELECT 1"));
+    assert!(text.get(found[1].text_range.clone()).unwrap().ends_with("DELETE FROM t"));
     assert!(statements("").is_empty());
     assert!(statements(" ; -- nothing").is_empty());
 }

@@ -16,9 +16,10 @@ fn hard_list() -> Vec<(u32, &'static str)> {
 
 /// Whether all its rows that carry the class are bare columns, which the session then masks.
 fn is_masked(statement: &Statement, hidden: &DataClass) -> bool {
-    let outputs = match &statement.kind {
-        Kind::Prepare { inner, .. } => &inner.exposure.outputs,
-        _ => &statement.exposure.outputs,
+    let outputs = if let Kind::Prepare { inner, .. } = &statement.kind {
+        &inner.exposure.outputs
+    } else {
+        &statement.exposure.outputs
     };
     match outputs {
         Outputs::Columns(columns) => {
@@ -60,7 +61,7 @@ fn every_known_way_out_is_shut() {
             }
         }
     }
-    assert_eq!(masked, [1, 2, 3, 4, 37, 38, 51, 55, 56, 64], "masked by the session");
+    assert_eq!(masked, [1, 2, 3, 4, 37, 38, 55, 56, 64], "masked by the session");
 }
 
 #[test]
@@ -91,7 +92,7 @@ fn variants_of_known_ways_out_are_shut() {
         "SELECT upper(s) FROM (SELECT * FROM customers) x(i, e, s)",
         "WITH w(a, b, s) AS (TABLE customers) SELECT length(s) FROM w",
         "WITH RECURSIVE w AS (SELECT ssn FROM customers UNION ALL SELECT ssn FROM w) TABLE w",
-        "WITH RECURSIVE a AS (SELECT upper(x) FROM orders), orders AS (SELECT ssn x FROM customers)
+        "WITH RECURSIVE a AS (SELECT upper(amount) FROM orders), orders AS (SELECT ssn AS amount FROM customers)
          SELECT * FROM a",
         "SELECT * FROM orders o JOIN customers c ON o.amount::text = c.ssn",
         "SELECT o.id FROM orders o NATURAL JOIN gen_customers NATURAL JOIN customers",
@@ -129,6 +130,12 @@ fn variants_of_known_ways_out_are_shut() {
         "EXECUTE p((SELECT ssn FROM customers LIMIT 1))",
         "CREATE TEMP TABLE t AS SELECT 1",
         "SELECT relpartbound FROM pg_class",
+        // A column that is not on the list, reached by its position or through a join.
+        "SELECT c3 FROM pg_class AS p(c1, c2, c3)",
+        "SELECT c3 FROM (pg_class p JOIN pg_am a ON true) AS j(c1, c2, c3)",
+        "SELECT relpartbound FROM pg_class LEFT JOIN (VALUES ('x')) v(relpartbound) USING (relpartbound)",
+        "SELECT j FROM (pg_class p JOIN pg_am a ON true) AS j",
+        "SELECT * FROM pg_attribute",
         "SELECT * FROM pg_class",
         "SELECT to_json(c) FROM pg_class c",
         "SELECT c.to_json FROM pg_catalog.pg_class c",
@@ -258,7 +265,10 @@ fn ordinary_statements_stay_open() {
 /// Name, the class if there is one, and the origin if it is classified.
 type Shown<'a> = (&'a str, &'a str, Option<(u32, i16)>);
 
-fn columns(text: &str) -> Vec<(String, String, Option<(u32, i16)>)> {
+/// The same, as found.
+type Found = (String, String, Option<(u32, i16)>);
+
+fn columns(text: &str) -> Vec<Found> {
     let Outputs::Columns(columns) = one(text).exposure.outputs else { panic!("{text}") };
     columns
         .into_iter()

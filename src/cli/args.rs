@@ -1,0 +1,188 @@
+//! What can be typed.
+
+use std::path::PathBuf;
+
+use clap::Parser;
+use clap::Subcommand;
+
+use crate::model::Country;
+use crate::model::EntityId;
+use crate::model::HoldId;
+use crate::model::SessionId;
+use crate::model::TargetName;
+
+/// An access gateway that keeps data in its region, and can prove it.
+#[derive(Debug, Parser)]
+#[command(name = "weir", version, about, max_term_width = 100)]
+#[command(after_help = "Exit codes: 0 done, 1 refused, 2 wrong command line or file, 3 gateway \
+                        not reached, 4 record damaged.")]
+pub(super) struct Args {
+    /// Print JSON, for machines
+    #[arg(long, global = true)]
+    pub(super) json: bool,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Run a gateway until SIGTERM
+    Serve {
+        /// Its configuration
+        #[arg(long, short, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Check a configuration, its policies and the files it names
+    Check {
+        /// The configuration
+        #[arg(value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Run a gateway with embedded defaults in front of real servers, to try it out
+    Demo(DemoArgs),
+    /// Show who you are to the gateway, and from where it sees you come
+    Whoami(Gateway),
+    /// List the targets that you may reach from where you are
+    Targets(Gateway),
+    /// List, show and end sessions
+    #[command(subcommand)]
+    Sessions(Sessions),
+    /// List commands that wait for an approval: yours, and those you may answer
+    Requests(Gateway),
+    /// Let exactly one held command go on
+    Approve {
+        /// The hold's id, such as h-7kq2m9xd
+        #[arg(value_name = "ID")]
+        hold: HoldId,
+        #[command(flatten)]
+        gateway: Gateway,
+    },
+    /// Refuse a held command
+    Deny {
+        /// The hold's id, such as h-7kq2m9xd
+        #[arg(value_name = "ID")]
+        hold: HoldId,
+        /// Why, for whoever asked
+        #[arg(long)]
+        reason: Option<String>,
+        #[command(flatten)]
+        gateway: Gateway,
+    },
+    /// Ask what policy says
+    #[command(subcommand)]
+    Policy(Policy),
+    /// Check a record
+    #[command(subcommand)]
+    Audit(Audit),
+    /// Print completions for a shell
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Where the gateway is, and who asks.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct Gateway {
+    /// The gateway's URL
+    #[arg(
+        long,
+        env = "WEIR_GATEWAY",
+        default_value = "https://localhost:8443",
+        value_name = "URL"
+    )]
+    pub(super) gateway: String,
+    /// Who vouches for the gateway's certificate; else the system's roots
+    #[arg(long, env = "WEIR_CA_FILE", value_name = "FILE")]
+    pub(super) ca_file: Option<PathBuf>,
+    /// Your provider's token
+    #[arg(long, env = "WEIR_TOKEN", hide_env_values = true, hide = true)]
+    pub(super) token: Option<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct DemoArgs {
+    /// Where the demo keeps its state; made anew each time, removed at the end. Without it, a
+    /// folder of its own below the system's temporary one
+    #[arg(long, value_name = "DIR")]
+    pub(super) state_dir: Option<PathBuf>,
+    /// The port of the gateway; 0 takes a free one
+    #[arg(long, default_value_t = 8443)]
+    pub(super) port: u16,
+    /// The port of "an office in Singapore", a relay that adds a PROXY header; 0 takes a free one
+    #[arg(long, default_value_t = 8444)]
+    pub(super) office_port: u16,
+    /// Add a Kubernetes cluster: a kubeconfig whose user may impersonate people
+    #[arg(long, value_name = "FILE")]
+    pub(super) kubeconfig: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Sessions {
+    /// List sessions, newest first
+    Ls {
+        /// How many at most
+        #[arg(long, default_value_t = 50)]
+        limit: u32,
+        #[command(flatten)]
+        gateway: Gateway,
+    },
+    /// Show a session's commands, verdicts and results
+    Show {
+        /// The session's id
+        #[arg(value_name = "ID")]
+        session: SessionId,
+        #[command(flatten)]
+        gateway: Gateway,
+    },
+    /// End a live session
+    Kill {
+        /// The session's id
+        #[arg(value_name = "ID")]
+        session: SessionId,
+        #[command(flatten)]
+        gateway: Gateway,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Policy {
+    /// Would this command be allowed, and by which rules?
+    Explain {
+        /// Who would ask, by name; without it, you
+        #[arg(long = "as", value_name = "NAME")]
+        who: Option<String>,
+        /// Their roles, instead of those they had when last seen
+        #[arg(long = "role", value_name = "ROLE")]
+        roles: Vec<String>,
+        /// Their entity, instead of the one they had when last seen
+        #[arg(long)]
+        entity: Option<EntityId>,
+        /// From which country; without it, from where you are
+        #[arg(long, value_name = "COUNTRY")]
+        from: Option<Country>,
+        /// At which target
+        #[arg(long, value_name = "TARGET")]
+        target: TargetName,
+        /// The command, in the target's own words; without it, only whether they may connect
+        command: Option<String>,
+        #[command(flatten)]
+        gateway: Gateway,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Audit {
+    /// Find any changed, removed or reordered entry of a record, offline
+    Verify {
+        /// The gateway's state folder, or a copy of it
+        #[arg(value_name = "DIR")]
+        dir: PathBuf,
+        /// The id of the gateway whose record it is; without it, the id that the record names
+        #[arg(long, value_name = "ID")]
+        gateway: Option<String>,
+        /// A head of the ledger that was kept elsewhere, as this command prints it: N:DIGEST
+        #[arg(long, value_name = "N:DIGEST")]
+        checkpoint: Option<super::record::Checkpoint>,
+    },
+}

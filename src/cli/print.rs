@@ -1,0 +1,52 @@
+//! Printing: tables and JSON to stdout, complaints to stderr. The one place that does.
+
+use std::io;
+use std::io::Write;
+
+use serde_json::Value;
+
+/// Prints one line to stdout. A reader that has gone is no error.
+pub(super) fn line(text: &str) {
+    let mut out = io::stdout().lock();
+    let _gone = writeln!(out, "{text}").and_then(|()| out.flush());
+}
+
+/// Prints a value as JSON, for machines.
+pub(super) fn json(value: &Value) {
+    line(&value.to_string());
+}
+
+/// Says on stderr what went wrong.
+pub(super) fn complain(text: &str) {
+    let _gone = writeln!(io::stderr().lock(), "weir: {text}");
+}
+
+/// Prints columns, each as wide as its widest cell; the last one is not padded.
+pub(super) fn table(head: &[&str], rows: &[Vec<String>]) {
+    let mut widths = head.iter().map(|cell| cell.chars().count()).collect::<Vec<_>>();
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let head = head.iter().map(ToString::to_string).collect::<Vec<_>>();
+    for row in std::iter::once(&head).chain(rows) {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+        line(cells.collect::<Vec<_>>().join("  ").trim_end());
+    }
+}
+
+/// A text without what a terminal would obey: control signs and bidirectional overrides are shown
+/// as their code points.
+pub(super) fn tame(text: &str) -> String {
+    let mut tamed = String::with_capacity(text.len());
+    for sign in text.chars() {
+        let bidi = matches!(sign, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        if sign == '\n' || sign == '\t' || !(sign.is_control() || bidi) {
+            tamed.push(sign);
+        } else {
+            tamed.extend(sign.escape_unicode());
+        }
+    }
+    tamed
+}

@@ -1,0 +1,160 @@
+//! What each command does.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use serde_json::Value;
+use serde_json::json;
+
+use crate::cli::args::Args;
+use crate::cli::args::Audit;
+use crate::cli::args::Command;
+use crate::cli::args::Gateway;
+use crate::cli::args::Policy;
+use crate::cli::args::Sessions;
+use crate::cli::client::CallError;
+use crate::cli::client::Client;
+use crate::cli::print;
+use crate::cli::record;
+use crate::cli::show;
+use crate::daemon;
+use crate::demo;
+
+/// Runs a command to its end.
+pub(super) fn command(args: Args) -> ExitCode {
+    let as_json = args.json;
+    let called = match args.command {
+        Command::Serve { config } => return finished(daemon::serve(&config)),
+        Command::Demo(demo) => {
+            let options = demo::Options {
+                state_dir: demo.state_dir,
+                port: demo.port,
+                office_port: demo.office_port,
+                kubeconfig: demo.kubeconfig,
+            };
+            return finished(demo::run(&options, |ready| {
+                if as_json { print::json(&ready.json()) } else { print::line(&ready.lines()) }
+            }));
+        }
+        Command::Check { config } => return check(&config, as_json),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut super::command(), "weir", &mut std::io::stdout());
+            return ExitCode::SUCCESS;
+        }
+        Command::Audit(Audit::Verify { dir, gateway, checkpoint }) => {
+            return record::verify(&dir, gateway, checkpoint, as_json);
+        }
+        Command::Whoami(gateway) => get(&gateway, "/whoami", show::whoami, as_json),
+        Command::Targets(gateway) => get(&gateway, "/targets", show::targets, as_json),
+        Command::Requests(gateway) => get(&gateway, "/requests", show::requests, as_json),
+        Command::Approve { hold, gateway } => {
+            answer(&gateway, hold.as_str(), "approve", &json!({}), as_json)
+        }
+        Command::Deny { hold, reason, gateway } => {
+            answer(&gateway, hold.as_str(), "deny", &json!({ "reason": reason }), as_json)
+        }
+        Command::Sessions(sessions) => self::sessions(sessions, as_json),
+        Command::Policy(policy) => explain(policy, as_json),
+    };
+    match called {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            print::complain(&print::tame(&error.to_string()));
+            ExitCode::from(match error {
+                CallError::Refused(_) => 1,
+                CallError::Usage(_) => 2,
+                CallError::Unreached(_) => 3,
+            })
+        }
+    }
+}
+
+fn sessions(sessions: Sessions, as_json: bool) -> Result<(), CallError> {
+    match sessions {
+        Sessions::Ls { limit, gateway } => {
+            get(&gateway, &format!("/sessions?limit={limit}"), show::sessions, as_json)
+        }
+        Sessions::Show { session, gateway } => {
+            get(&gateway, &format!("/sessions/{session}"), show::session, as_json)
+        }
+        Sessions::Kill { session, gateway } => {
+            let answer =
+                Client::new(&gateway)?.post(&format!("/sessions/{session}/kill"), &json!({}))?;
+            output(&answer, |_| print::line(&format!("{session} is ended")), as_json);
+            Ok(())
+        }
+    }
+}
+
+fn answer(
+    gateway: &Gateway,
+    hold: &str,
+    verb: &str,
+    body: &Value,
+    as_json: bool,
+) -> Result<(), CallError> {
+    let answer = Client::new(gateway)?.post(&format!("/requests/{hold}/{verb}"), body)?;
+    output(&answer, show::answered, as_json);
+    Ok(())
+}
+
+fn explain(policy: Policy, as_json: bool) -> Result<(), CallError> {
+    let Policy::Explain { who, roles, entity, from, target, command, gateway } = policy;
+    let mut question = json!({ "target": target });
+    let mut set = |name: &str, value: Option<Value>| {
+        if let (Some(value), Some(object)) = (value, question.as_object_mut()) {
+            object.insert(name.to_owned(), value);
+        }
+    };
+    set("as", who.map(Value::from));
+    set("roles", (!roles.is_empty()).then(|| json!(roles)));
+    set("entity", entity.map(|entity| json!(entity)));
+    set("from", from.map(|from| json!(from)));
+    set("command", command.map(Value::from));
+    let judged = Client::new(&gateway)?.post("/policy/explain", &question)?;
+    output(&judged, show::judgement, as_json);
+    Ok(())
+}
+
+fn get(
+    gateway: &Gateway,
+    path: &str,
+    shown: impl FnOnce(&Value),
+    as_json: bool,
+) -> Result<(), CallError> {
+    let answer = Client::new(gateway)?.get(path)?;
+    output(&answer, shown, as_json);
+    Ok(())
+}
+
+fn output(answer: &Value, shown: impl FnOnce(&Value), as_json: bool) {
+    if as_json { print::json(answer) } else { shown(answer) }
+}
+
+fn check(config: &Path, as_json: bool) -> ExitCode {
+    match daemon::check(config) {
+        Ok(report) => {
+            if as_json {
+                print::json(&json!(report));
+            } else {
+                print::line(&report.to_string());
+                print::line("ok");
+            }
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            print::complain(&error.to_string());
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn finished<E: std::error::Error + 'static>(result: Result<(), E>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            print::complain(&crate::model::fault::Chain(&error).to_string());
+            ExitCode::from(2)
+        }
+    }
+}

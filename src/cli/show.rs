@@ -1,0 +1,260 @@
+//! Answers of the API, as people read them. Whatever came from outside is tamed first.
+
+use serde_json::Value;
+
+use crate::cli::print::line;
+use crate::cli::print::table;
+use crate::cli::print::tame;
+
+pub(super) fn whoami(answer: &Value) {
+    let principal = &answer["principal"];
+    line(&format!("{} ({})", text(principal, "name"), text(principal, "issuer")));
+    line(&format!("roles:  {}", list(&principal["roles"])));
+    line(&format!("entity: {}", or(text(principal, "entity"), "none")));
+    line(&format!("from:   {}", place(&answer["origin"])));
+    line(&format!("until:  {}", text(answer, "expires_at")));
+}
+
+pub(super) fn targets(answer: &Value) {
+    let rows = each(answer, |target| {
+        let observe = if target["observe"] == true { "observe" } else { "" };
+        vec![
+            text(target, "name"),
+            text(target, "protocol"),
+            format!("{} ({})", text(target, "region"), text(target, "country")),
+            list(&target["classes"]),
+            observe.to_owned(),
+        ]
+    });
+    table(&["TARGET", "PROTOCOL", "REGION", "CLASSES", ""], &rows);
+}
+
+pub(super) fn sessions(answer: &Value) {
+    let rows = each(answer, |session| {
+        let ended = match session["closed_at"].as_str() {
+            Some(_) => text(session, "reason"),
+            None => "live".to_owned(),
+        };
+        vec![
+            text(session, "session"),
+            second(&text(session, "opened_at")),
+            text(session, "principal"),
+            format!("{} {}", or(text(session, "country"), "??"), text(session, "address")),
+            text(session, "target"),
+            text(session, "protocol"),
+            text(session, "commands"),
+            ended,
+        ]
+    });
+    table(&["SESSION", "SINCE", "WHO", "FROM", "TARGET", "PROTOCOL", "COMMANDS", "STATE"], &rows);
+}
+
+pub(super) fn session(answer: &Value) {
+    for entry in answer["entries"].as_array().into_iter().flatten() {
+        let event = &entry["event"];
+        line(&format!("{:>5}  {}  {}", entry["n"], second(&text(entry, "at")), headline(event)));
+        for further in details(event) {
+            line(&format!("       {further}"));
+        }
+    }
+    if answer["results_withheld"] == true {
+        line("results are left out: they may carry a class that you may not see");
+    }
+    if answer["cut"] == true {
+        line("there are more entries than one answer carries");
+    }
+    if let Some(damage) = answer["damage"].as_str() {
+        line(&format!("DAMAGED: {}", tame(damage)));
+    }
+}
+
+pub(super) fn requests(answer: &Value) {
+    if answer.as_array().is_none_or(Vec::is_empty) {
+        line("nothing waits for you, and nothing of yours waits");
+    }
+    for hold in answer.as_array().into_iter().flatten() {
+        let who = text(&hold["principal"], "name");
+        let target = text(hold, "target");
+        line(&format!(
+            "{}  {who} on {target}, from {}",
+            text(hold, "hold"),
+            place(&hold["origin"])
+        ));
+        line(&format!("    {}", text(&hold["command"], "text")));
+        for detail in hold["command"]["details"].as_array().into_iter().flatten() {
+            line(&format!("    {} = {}", plain(&detail[0]), plain(&detail[1])));
+        }
+        line(&format!("    {}; until {}", text(hold, "reason"), second(&text(hold, "until"))));
+        line(&format!("    approvers: {}", list(&hold["approvers"])));
+    }
+}
+
+pub(super) fn answered(answer: &Value) {
+    line(&format!("{}: {}", text(answer, "hold"), text(answer, "decision")));
+}
+
+pub(super) fn judgement(answer: &Value) {
+    let (who, target) = (text(answer, "principal"), text(answer, "target"));
+    line(&format!("{who}, from {}, at {target}", place(&answer["from"])));
+    let connect = &answer["connect"];
+    if connect["is"] == "admit" {
+        line(&format!("connect: yes [{}]", list(&connect["rules"])));
+    } else {
+        line(&format!("connect: no, {}", refusal(connect)));
+    }
+    let transfer = &answer["transfer"];
+    if !transfer.is_null() {
+        line(&format!("transfer: {} [{}]", outcome(&transfer["outcome"]), list(&transfer["rows"])));
+    }
+    if !answer["command"].is_null() {
+        line(&format!("command: {}", verdict(&answer["command"])));
+    }
+    let masks = &answer["masks"];
+    line(&format!("shown:  {}", or(list(&masks["shown"]), "nothing classified")));
+    let hidden = masks["hidden"].as_object().into_iter().flatten();
+    let hidden = hidden.map(|(class, _)| tame(class)).collect::<Vec<_>>();
+    line(&format!("masked: {}", or(hidden.join(", "), "nothing")));
+    if answer["observe"] == true {
+        line("the target is in observe mode: this is recorded, not applied");
+    }
+    line(&format!("snapshot: {}", text(answer, "version")));
+}
+
+fn headline(event: &Value) -> String {
+    let number = plain(&event["number"]);
+    match event["is"].as_str().unwrap_or_default() {
+        "opened" => format!(
+            "opened: {} from {} at {} ({})",
+            text(&event["principal"], "name"),
+            place(&event["origin"]),
+            text(event, "target"),
+            text(event, "protocol")
+        ),
+        "command" => format!(
+            "#{number} {} -> {}{}",
+            text(&event["command"], "verb"),
+            verdict(&event["verdict"]),
+            if event["observed"] == true { " (observe mode: not applied)" } else { "" }
+        ),
+        "held" => format!("#{number} held as {}", text(event, "hold")),
+        "hold-ended" => {
+            let ending = &event["ending"];
+            let by = ending["by"].as_str().map(|by| format!(" by {}", tame(by)));
+            format!("#{number} {}{}", text(ending, "how"), by.unwrap_or_default())
+        }
+        "masks" => {
+            let hidden = event["hidden"].as_object().into_iter().flatten();
+            let hidden = hidden.map(|(class, _)| tame(class)).collect::<Vec<_>>();
+            format!("masked from now on: {}", or(hidden.join(", "), "nothing"))
+        }
+        "ended" => {
+            let volume = &event["volume"];
+            format!(
+                "#{number} {} {}, {} rows, {} bytes, {} values masked",
+                text(&event["ending"], "how"),
+                or(text(&event["ending"], "status"), &text(&event["ending"], "reason")),
+                plain(&volume["rows"]),
+                plain(&volume["bytes"]),
+                plain(&volume["masked"])
+            )
+        }
+        "refused" => format!("refused {}: {}", text(event, "what"), refusal(&event["refusal"])),
+        "closed" => format!("closed: {}", text(event, "reason")),
+        other => tame(other),
+    }
+}
+
+fn details(event: &Value) -> Vec<String> {
+    let mut lines = Vec::new();
+    if event["is"] == "opened" {
+        let transfer = &event["transfer"];
+        lines.push(format!(
+            "transfer: {} [{}]",
+            text(transfer, "outcome"),
+            list(&transfer["rows"])
+        ));
+    }
+    if event["is"] == "command" {
+        let command = &event["command"];
+        lines.extend(text(command, "text").lines().map(str::to_owned));
+        for detail in command["details"].as_array().into_iter().flatten() {
+            lines.push(format!("{} = {}", plain(&detail[0]), plain(&detail[1])));
+        }
+    }
+    for (name, mark) in [("sent", "<"), ("result", ">")] {
+        let sample = &event[name];
+        if let Some(kept) = sample["text"].as_str() {
+            lines.extend(tame(kept).lines().map(|kept| format!("{mark} {kept}")));
+            if sample["cut"] == true {
+                lines.push(format!("{mark} [cut: more than is kept]"));
+            }
+        }
+    }
+    lines
+}
+
+fn verdict(verdict: &Value) -> String {
+    match verdict["is"].as_str().unwrap_or_default() {
+        "allow" => format!("allow [{}]", list(&verdict["rules"])),
+        "hold" => format!(
+            "hold for {}: {} [{}]",
+            list(&verdict["approvers"]),
+            text(verdict, "reason"),
+            list(&verdict["rules"])
+        ),
+        _ => format!("deny: {}", refusal(verdict)),
+    }
+}
+
+fn refusal(refusal: &Value) -> String {
+    let hint = refusal["hint"].as_str().map(|hint| format!(" (hint: {})", tame(hint)));
+    format!("{} [{}]{}", text(refusal, "reason"), list(&refusal["rules"]), hint.unwrap_or_default())
+}
+
+fn outcome(outcome: &Value) -> String {
+    match outcome.as_str() {
+        Some(word) => tame(word),
+        None => format!("forbidden ({})", text(&outcome["forbidden"], "why")),
+    }
+}
+
+fn place(origin: &Value) -> String {
+    let country = or(text(origin, "country"), "an unknown country");
+    let how = match &origin["method"] {
+        Value::String(word) => tame(word),
+        other => format!("network {}", text(other, "configured-network")),
+    };
+    format!("{country} ({}, {how})", text(origin, "address"))
+}
+
+fn each(answer: &Value, row: impl Fn(&Value) -> Vec<String>) -> Vec<Vec<String>> {
+    answer.as_array().into_iter().flatten().map(row).collect()
+}
+
+fn text(value: &Value, name: &str) -> String {
+    plain(&value[name])
+}
+
+fn plain(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => tame(text),
+        other => other.to_string(),
+    }
+}
+
+fn list(value: &Value) -> String {
+    value.as_array().into_iter().flatten().map(plain).collect::<Vec<_>>().join(", ")
+}
+
+fn or(text: String, otherwise: &str) -> String {
+    if text.is_empty() { otherwise.to_owned() } else { text }
+}
+
+/// A time without its fractions of a second.
+fn second(time: &str) -> String {
+    match time.split_once('.') {
+        Some((second, _)) => format!("{second}Z"),
+        None => time.to_owned(),
+    }
+}

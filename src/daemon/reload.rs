@@ -1,0 +1,87 @@
+//! Reload on change: a new version is put in force as a whole, or the old one stays.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use crate::audit::Audit;
+use crate::audit::LedgerEvent;
+use crate::config;
+use crate::config::Loaded;
+use crate::daemon::translate;
+use crate::model::TargetName;
+use crate::model::fault::Chain;
+use crate::session::Version;
+use crate::tls;
+
+/// What a reload may change while the gateway runs.
+#[derive(Debug)]
+pub(super) struct Reload {
+    /// The configuration's file.
+    pub(super) path: PathBuf,
+    /// Where the version in force is told.
+    pub(super) version: watch::Sender<Arc<Version>>,
+    /// Where a change is recorded.
+    pub(super) audit: Arc<Audit>,
+    /// Whose certificate may be renewed.
+    pub(super) tls: Arc<tls::Server>,
+}
+
+impl Reload {
+    /// Watches the files until the gateway stops.
+    pub(super) async fn run(self, loaded: Loaded) {
+        let mut paths = vec![self.path.clone(), loaded.file.gateway.policies_dir.get_ref().clone()];
+        paths.push(loaded.file.tls.certificate_file.get_ref().clone());
+        paths.push(loaded.file.tls.key_file.get_ref().clone());
+        let mut watch = match config::watch(paths) {
+            Ok(watch) => watch,
+            Err(error) => {
+                tracing::error!(fault = "gateway", "changes are not noticed: {}", Chain(&error));
+                return;
+            }
+        };
+        while watch.changed().await.is_some() {
+            self.once();
+        }
+    }
+
+    /// Reads everything again. What is wrong leaves all as it was, and is said in the log.
+    fn once(&self) {
+        let read = config::load(&self.path).map_err(translate::BadConfig::from);
+        let read = read.and_then(|loaded| {
+            translate::version(&loaded, translate::Files::Needed).map(|v| (loaded, v))
+        });
+        let (loaded, version) = match read {
+            Ok(read) => read,
+            Err(error) => {
+                tracing::error!(
+                    fault = "gateway",
+                    "not reloaded, the old version stays in force: {error}"
+                );
+                return;
+            }
+        };
+        if let Err(error) = self.tls.reload(&[translate::certificate(&loaded.file)]) {
+            tracing::error!(fault = "gateway", "the old certificate stays: {}", Chain(&error));
+        }
+        let from = self.version.borrow().snapshot.version();
+        let to = version.snapshot.version();
+        // The catalogue may have changed where the snapshot has not: an address, a credential.
+        if from != to {
+            let event = LedgerEvent::Changed { from, to, observed: observed(&version) };
+            if let Err(error) = self.audit.record(&event) {
+                tracing::error!(fault = "gateway", "not reloaded: {}", Chain(&error));
+                return;
+            }
+        }
+        self.version.send_replace(Arc::new(version));
+        tracing::info!(%from, %to, "reloaded");
+    }
+}
+
+/// The targets in observe mode: they stand in the ledger with every version.
+pub(super) fn observed(version: &Version) -> Vec<TargetName> {
+    let all = version.catalogue.targets().map(|target| target.facts());
+    all.filter(|facts| facts.observe).map(|facts| facts.name.clone()).collect()
+}

@@ -1,0 +1,412 @@
+//! From what was written to every module's options: the one place where the two meet.
+//!
+//! An error names the place in the file. A file that another one names (a certificate, a policy,
+//! a key) is read here, so that a broken one stops the start and not the first session.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use toml::Spanned;
+
+use crate::config;
+use crate::config::Loaded;
+use crate::config::Problem;
+use crate::config::SecretRef;
+use crate::config::file;
+use crate::config::provider;
+use crate::config::target::TlsMode;
+use crate::identity;
+use crate::listen;
+use crate::listen::origin::Networks;
+use crate::model::Host;
+use crate::model::principal::Entity;
+use crate::policy;
+use crate::policy::transfer;
+use crate::policy::transfer::Pack;
+use crate::session::Version;
+use crate::session::hold;
+use crate::target;
+use crate::target::Catalogue;
+use crate::target::Credential;
+use crate::target::UpstreamTls;
+use crate::tls;
+use crate::upstream::Configured;
+use crate::upstream::Fetcher;
+
+/// Most policy files in the folder.
+const POLICY_FILES_MAX: usize = 1_000;
+
+/// Whether the files that a configuration names must be there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Files {
+    /// They must: the gateway is to run here.
+    Needed,
+    /// They may be missing: the configuration is only checked.
+    MayBeMissing,
+}
+
+impl Files {
+    /// Reads a file that the configuration names; `None` where it may be missing, and is.
+    pub(super) fn read(
+        self,
+        loaded: &Loaded,
+        file: &Spanned<PathBuf>,
+    ) -> Result<Option<Vec<u8>>, Problem> {
+        if self == Self::MayBeMissing && !file.get_ref().exists() {
+            return Ok(None);
+        }
+        loaded.read(file).map(Some)
+    }
+}
+
+/// A configuration that cannot be put in force: one line for each thing that is wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum BadConfig {
+    /// The file says something wrong.
+    #[error("{0}")]
+    Problems(config::Problems),
+    /// A place in the file is wrong.
+    #[error("{0}")]
+    Problem(Problem),
+    /// A policy is wrong.
+    #[error("{0}")]
+    Policy(policy::BadPolicy),
+    /// The law data in the binary is wrong.
+    #[error("the law data in this binary: {0}")]
+    Law(transfer::BadPack),
+}
+
+impl From<Problem> for BadConfig {
+    fn from(problem: Problem) -> Self {
+        Self::Problem(problem)
+    }
+}
+
+impl From<config::Problems> for BadConfig {
+    fn from(problems: config::Problems) -> Self {
+        Self::Problems(problems)
+    }
+}
+
+/// One version of policy, law and catalogue.
+pub(super) fn version(loaded: &Loaded, files: Files) -> Result<Version, BadConfig> {
+    let catalogue = catalogue(loaded, files)?;
+    let gateway = &loaded.file.gateway;
+    let region = region(loaded, &gateway.region)?;
+    let parts = policy::Parts {
+        policies: policies(loaded)?,
+        targets: catalogue.targets().map(|target| (**target.facts()).clone()).collect(),
+        entities: entities(loaded),
+        bases: loaded.file.bases.iter().map(basis).collect(),
+        pack: Pack::builtin().map_err(BadConfig::Law)?,
+        gateway: policy::GatewayFacts {
+            id: gateway.id.to_string(),
+            region: gateway.region.get_ref().clone(),
+            country: region.country.clone(),
+            entity: Some(gateway.entity.get_ref().clone()),
+            recording_country: region.country.clone(),
+        },
+    };
+    let snapshot = policy::Snapshot::compile(parts).map_err(BadConfig::Policy)?;
+    Ok(Version { snapshot: Arc::new(snapshot), catalogue: Arc::new(catalogue) })
+}
+
+/// What identity is built from, and how each provider is reached.
+pub(super) fn identity(
+    loaded: &Loaded,
+    files: Files,
+) -> Result<(identity::Options, Vec<Fetcher>), BadConfig> {
+    let mut options = identity::Options::default();
+    let mut fetchers = Vec::new();
+    for provider in &loaded.file.providers {
+        options.providers.push(provider_options(loaded, provider)?);
+        for url in std::iter::once(&provider.issuer).chain(provider.jwks_uri.as_ref()) {
+            fetchers.extend(fetcher(loaded, files, provider, url)?);
+        }
+    }
+    Ok((options, fetchers))
+}
+
+/// Where the gateway listens.
+pub(super) fn listeners(file: &config::File) -> Vec<listen::Options> {
+    let limits = listen_limits(&file.limits);
+    let options = |listener: &file::Listener| listen::Options {
+        address: *listener.address.get_ref(),
+        proxy: match listener.proxy {
+            file::Proxy::Forbidden => listen::Proxy::Forbidden,
+            file::Proxy::Required => listen::Proxy::Required {
+                from: listener.proxy_from.iter().map(|network| network.get_ref().net()).collect(),
+            },
+        },
+        limits,
+    };
+    file.listeners.iter().map(options).collect()
+}
+
+/// From which network somebody comes from which country.
+pub(super) fn networks(loaded: &Loaded) -> Result<Networks, BadConfig> {
+    let all = loaded.file.networks.iter();
+    let pairs = all.map(|(network, country)| (network.get_ref().net(), country.clone()));
+    Networks::new(pairs).map_err(|error| {
+        let place = Spanned::new(0..0, ());
+        let place =
+            loaded.file.networks.keys().next().map_or(place, |n| Spanned::new(n.span(), ()));
+        BadConfig::Problem(loaded.source.problem(&place, error.to_string()))
+    })
+}
+
+/// The gateway's certificate.
+pub(super) fn certificate(file: &config::File) -> tls::KeyPair {
+    tls::KeyPair {
+        chain: tls::Pem::File(file.tls.certificate_file.get_ref().clone()),
+        key: tls::Pem::File(file.tls.key_file.get_ref().clone()),
+    }
+}
+
+/// Bounds of holding.
+pub(super) fn holds(file: &config::File) -> hold::Limits {
+    hold::Limits {
+        wait_s_max: u32::try_from(file.holds.wait_s_max.count()).unwrap_or(u32::MAX),
+        pending_max: file.holds.pending_max.count(),
+        pending_per_session_max: file.holds.pending_per_session_max.count(),
+    }
+}
+
+fn listen_limits(limits: &file::Limits) -> listen::Limits {
+    let ms = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+    listen::Limits {
+        connections_max: limits.connections_max.count(),
+        connections_per_address_max: limits.connections_per_address_max.count(),
+        handshake_ms_max: ms(limits.handshake_ms_max.count()),
+        startup_bytes_max: limits.startup_bytes_max.count(),
+        silence_ms_max_before_ssh: ms(limits.silence_ms.count()),
+        idle_ms_max: ms(limits.idle_s_max.count()).saturating_mul(1_000),
+        drain_ms_max: ms(limits.drain_s_max.count()).saturating_mul(1_000),
+    }
+}
+
+fn region<'a>(
+    loaded: &'a Loaded,
+    name: &Spanned<crate::model::RegionName>,
+) -> Result<&'a file::Region, Problem> {
+    let found = loaded.file.regions.iter().find(|(known, _)| known.get_ref() == name.get_ref());
+    found.map(|(_, region)| region).ok_or_else(|| {
+        loaded.source.problem(name, "this region is not declared; expected one of [regions]")
+    })
+}
+
+fn entities(loaded: &Loaded) -> Vec<Entity> {
+    let entity = |(id, entity): (&Spanned<crate::model::EntityId>, &file::Entity)| Entity {
+        id: id.get_ref().clone(),
+        country: entity.country.clone(),
+        role: entity.role,
+        attributes: entity.attributes.clone(),
+    };
+    loaded.file.entities.iter().map(entity).collect()
+}
+
+fn basis(basis: &file::Basis) -> transfer::Basis {
+    transfer::Basis {
+        id: basis.id.get_ref().clone(),
+        mechanism: basis.mechanism.get_ref().clone(),
+        exporter: basis.exporter.get_ref().clone(),
+        importer: basis.importer.get_ref().clone(),
+        importer_country: basis.importer_country.get_ref().clone(),
+        classes: basis.classes.clone(),
+        access_countries: basis.access_countries.clone(),
+        needs_mask: basis.needs_mask.map(|needs| match needs {
+            file::NeedsMask::Token => transfer::NeedsMask::Token,
+            file::NeedsMask::Null => transfer::NeedsMask::Null,
+        }),
+        tia: basis.tia.as_ref().map(|tia| transfer::Assessment {
+            reference: tia.reference.clone(),
+            date: tia.date.date(),
+            review_by: tia
+                .review_by
+                .as_ref()
+                .map_or_else(|| basis.valid_to.get_ref().date(), |day| day.get_ref().date()),
+        }),
+        filing: None,
+        document: basis.document_sha256,
+        valid_from: basis.valid_from.date(),
+        valid_to: basis.valid_to.get_ref().date(),
+        max_uses: basis.uses_max.map(|uses| u64::try_from(uses.count()).unwrap_or(u64::MAX)),
+        uses: None,
+        owner: basis.owner.clone(),
+        approved_by: basis.approved_by.clone(),
+    }
+}
+
+/// The customer's policies: every `*.cedar` of the folder, by name.
+fn policies(loaded: &Loaded) -> Result<Vec<(String, String)>, Problem> {
+    let place = &loaded.file.gateway.policies_dir;
+    let dir = place.get_ref();
+    let failed = |path: &Path, error: &dyn std::fmt::Display| {
+        let expected = "expected a folder with the customer's *.cedar files";
+        loaded.source.problem(place, format!("{}: {error}; {expected}", path.display()))
+    };
+    let mut files = Vec::<PathBuf>::new();
+    for entry in fs::read_dir(dir).map_err(|error| failed(dir, &error))? {
+        let path = entry.map_err(|error| failed(dir, &error))?.path();
+        if path.extension().is_some_and(|extension| extension == "cedar") {
+            files.push(path);
+        }
+    }
+    if files.len() > POLICY_FILES_MAX {
+        return Err(failed(dir, &format!("it has over {POLICY_FILES_MAX} policy files")));
+    }
+    files.sort();
+    let read = |path: &PathBuf| {
+        let bytes = loaded.read(&Spanned::new(place.span(), path.clone()))?;
+        let text = String::from_utf8(bytes).map_err(|_| failed(path, &"it is not UTF-8"))?;
+        Ok((path.display().to_string(), text))
+    };
+    files.iter().map(read).collect()
+}
+
+fn provider_options(
+    loaded: &Loaded,
+    provider: &provider::Provider,
+) -> Result<identity::ProviderOptions, Problem> {
+    let [audience] = provider.audience.get_ref().as_slice() else {
+        let what = "expected exactly one audience; for a second one, add a second provider";
+        return Err(loaded.source.problem(&provider.audience, what));
+    };
+    let mut options = identity::ProviderOptions::new(provider.issuer.get_ref().as_str(), audience);
+    options.jwks_uri = provider.jwks_uri.as_ref().map(|url| url.get_ref().as_str().to_owned());
+    options.algorithms =
+        provider.algorithms.get_ref().iter().map(|algorithm| algorithm_of(*algorithm)).collect();
+    options.skew_s = u32::try_from(provider.skew_s.count()).unwrap_or(u32::MAX);
+    options.mapping = mapping(provider).map_err(|what| {
+        loaded.source.problem(&provider.issuer, format!("[providers.claims]: {what}"))
+    })?;
+    Ok(options)
+}
+
+fn algorithm_of(algorithm: provider::Algorithm) -> identity::Algorithm {
+    match algorithm {
+        provider::Algorithm::Rs256 => identity::Algorithm::Rs256,
+        provider::Algorithm::Rs384 => identity::Algorithm::Rs384,
+        provider::Algorithm::Rs512 => identity::Algorithm::Rs512,
+        provider::Algorithm::Ps256 => identity::Algorithm::Ps256,
+        provider::Algorithm::Ps384 => identity::Algorithm::Ps384,
+        provider::Algorithm::Ps512 => identity::Algorithm::Ps512,
+        provider::Algorithm::Es256 => identity::Algorithm::Es256,
+        provider::Algorithm::Es384 => identity::Algorithm::Es384,
+        provider::Algorithm::EdDsa => identity::Algorithm::EdDsa,
+    }
+}
+
+fn mapping(provider: &provider::Provider) -> Result<identity::Mapping, String> {
+    let claim = |text: &str| {
+        text.parse::<identity::ClaimPath>().map_err(|error| format!("`{text}`: {error}"))
+    };
+    let claims = &provider.claims;
+    let roles = identity::RolesMapping {
+        claim: claim(&claims.roles)?,
+        prefix: None,
+        rename: provider.roles.clone(),
+    };
+    let entities = provider.entities.iter();
+    let entities = entities.map(|(word, id)| (word.clone(), id.get_ref().clone())).collect();
+    let entity = match &claims.entity {
+        Some(text) => Some(identity::EntityMapping { claim: claim(text)?, entities }),
+        None => None,
+    };
+    let mut attributes = BTreeMap::new();
+    for (attribute, text) in &claims.attributes {
+        attributes.insert(attribute.clone(), claim(text)?);
+    }
+    Ok(identity::Mapping {
+        name: claim(&claims.name)?,
+        person: claim(&claims.person)?,
+        roles: Some(roles),
+        entity,
+        residence: claims.residence.as_deref().map(claim).transpose()?,
+        kind: provider.kind,
+        kind_claim: None,
+        attributes,
+    })
+}
+
+/// How a provider's URL is fetched; `None` where its CA's file may be missing, and is.
+fn fetcher(
+    loaded: &Loaded,
+    files: Files,
+    provider: &provider::Provider,
+    url: &Spanned<provider::Url>,
+) -> Result<Option<Fetcher>, Problem> {
+    let address = url.get_ref().address();
+    let place = Configured::new(
+        format!("provider {}", provider.issuer.get_ref().as_str()),
+        address.host.to_string(),
+        address.port,
+    );
+    if url.get_ref().as_str().starts_with("http:") {
+        return Ok(Some(Fetcher::new(place, None)));
+    }
+    let roots = match &provider.ca_file {
+        Some(file) => match files.read(loaded, file)? {
+            Some(pem) => tls::Roots::Bundle(tls::Pem::bytes(pem)),
+            None => return Ok(None),
+        },
+        None => tls::Roots::System,
+    };
+    let client = tls::client(&roots, &[b"http/1.1"], None).map_err(|error| {
+        loaded.source.problem(url, crate::model::fault::Chain(&error).to_string())
+    })?;
+    Ok(Some(Fetcher::new(place, Some(client))))
+}
+
+fn catalogue(loaded: &Loaded, files: Files) -> Result<Catalogue, Problem> {
+    let region =
+        |(name, region): (&Spanned<crate::model::RegionName>, &file::Region)| target::Region {
+            name: name.get_ref().clone(),
+            country: region.country.clone(),
+            networks: region.networks.iter().map(|network| network.get_ref().net()).collect(),
+        };
+    let mut options = Vec::new();
+    for (name, written) in &loaded.file.targets {
+        options.push(target::Options {
+            name: name.get_ref().clone(),
+            region: written.region.get_ref().clone(),
+            owner: written.owner.get_ref().clone(),
+            laws: written.laws.clone(),
+            labels: written.labels.clone(),
+            classes: written.classes.clone(),
+            without_basis: written.without_basis,
+            observe: written.observe,
+            reach: super::targets::reach(loaded, files, name, written)?,
+        });
+    }
+    Catalogue::new(loaded.file.regions.iter().map(region), options)
+        .map_err(|error| loaded.source.problem(&loaded.file.gateway.region, error.to_string()))
+}
+
+/// A secret, to be read when it is needed.
+pub(super) fn credential(secret: &Spanned<SecretRef>) -> Credential {
+    let secret = secret.get_ref().clone();
+    Credential::new(secret.to_string(), move || secret.read())
+}
+
+/// How a target is verified.
+pub(super) fn upstream_tls(
+    loaded: &Loaded,
+    files: Files,
+    written: &config::target::Tls,
+    host: &Host,
+) -> Result<UpstreamTls, Problem> {
+    Ok(match written.mode() {
+        TlsMode::Off => UpstreamTls::Off,
+        TlsMode::VerifyFull => UpstreamTls::Verified {
+            ca_pem: match &written.ca_file {
+                Some(file) => files.read(loaded, file)?,
+                None => None,
+            },
+            server_name: written.server_name.clone().unwrap_or_else(|| host.clone()),
+        },
+    })
+}
