@@ -21,11 +21,17 @@ pub(super) struct Shared<'a> {
     pub(super) ssh_host_key: &'a str,
 }
 
-pub(super) struct Front { key: String }
+pub(super) struct Front {
+    key: String,
+}
 
 impl Front {
-    pub(super) fn new(_loaded: &Loaded, _shared: Shared<'_>) -> Result<Self, StartError> { Ok(Self { key: String::new() }) }
-    pub(super) fn ssh_host_key(&self) -> &str { &self.key }
+    pub(super) fn new(_loaded: &Loaded, _shared: Shared<'_>) -> Result<Self, StartError> {
+        Ok(Self { key: String::new() })
+    }
+    pub(super) fn ssh_host_key(&self) -> &str {
+        &self.key
+    }
 }
 
 pub(super) async fn accept(_front: Arc<Front>, _listener: Listener) {}

@@ -82,9 +82,7 @@ impl Cancels {
 
     fn find(&self, process: i32, key: &[u8]) -> Option<mpsc::Sender<Wish>> {
         let sessions = self.sessions();
-        let same = |entry: &&Entry| {
-            constant_time::verify_slices_are_equal(&entry.key, key).is_ok()
-        };
+        let same = |entry: &&Entry| constant_time::verify_slices_are_equal(&entry.key, key).is_ok();
         sessions.get(&process)?.iter().find(same).map(|entry| entry.tell.clone())
     }
 

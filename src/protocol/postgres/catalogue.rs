@@ -292,9 +292,7 @@ fn ended(running: &crate::session::Running, rows: usize) {
     drop(running.end(Ending::Done { status: format!("SELECT {rows}") }));
 }
 
-fn column(
-    row: &tokio_postgres::Row,
-) -> Result<(u32, String, String, Column), CatalogueError> {
+fn column(row: &tokio_postgres::Row) -> Result<(u32, String, String, Column), CatalogueError> {
     let oid = u32::try_from(row.try_get::<_, i64>(0)?)
         .map_err(|_| CatalogueError::Bound("has an identifier that is none"))?;
     let column = Column { name: row.try_get(3)?, number: row.try_get(4)?, classes: None };
@@ -309,10 +307,8 @@ mod tests {
     fn an_undeclared_column_is_unknown_and_an_undeclared_table_holds_everything() {
         let email: DataClass = "pii.email".parse().unwrap();
         let all = BTreeSet::from([email.clone()]);
-        let declared = BTreeMap::from([
-            ("id".to_owned(), BTreeSet::new()),
-            ("email".to_owned(), all.clone()),
-        ]);
+        let declared =
+            BTreeMap::from([("id".to_owned(), BTreeSet::new()), ("email".to_owned(), all.clone())]);
         let tables = Tables::from([("public.customers".to_owned(), declared)]);
         let column = |name: &str, number| {
             let column = Column { name: name.to_owned(), number, classes: None };

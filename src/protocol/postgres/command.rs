@@ -81,7 +81,8 @@ impl Plan {
                     if matches!(inner.kind, Kind::ExecutePrepared { .. }))
         };
         let statements = &self.reading.statements;
-        let explained = statements.iter().any(|s| matches!(s.kind, Kind::Explain { .. }) && named(s));
+        let explained =
+            statements.iter().any(|s| matches!(s.kind, Kind::Explain { .. }) && named(s));
         explained || (statements.len() > 1 && statements.iter().any(named))
     }
 

@@ -357,9 +357,9 @@ impl Flow {
     /// After an error in the extended protocol: takes out what the server skips, up to a Sync.
     pub fn skipped(&mut self) -> Vec<What> {
         let end = self.awaited.iter().position(|awaited| awaited.what.is_sync());
-        let own = end.and_then(|at| self.awaited.get(at)).is_some_and(|awaited| {
-            matches!(awaited.what, What::Sync { own: true })
-        });
+        let own = end
+            .and_then(|at| self.awaited.get(at))
+            .is_some_and(|awaited| matches!(awaited.what, What::Sync { own: true }));
         // Without a Sync of the client's, what it sends up to that is skipped too.
         self.skipping |= end.is_none() || own;
         let skipped = self.awaited.drain(..end.unwrap_or(self.awaited.len()));

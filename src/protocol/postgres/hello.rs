@@ -164,6 +164,15 @@ where
     }
 }
 
+impl Startup {
+    /// A startup packet that names no setting.
+    #[cfg(test)]
+    pub(super) fn for_test(user: &str, database: Option<&str>) -> Self {
+        let (user, database) = (user.to_owned(), database.map(str::to_owned));
+        Self { minor: 0, user, database, settings: BTreeMap::new(), negotiate: None }
+    }
+}
+
 impl<S: AsyncRead + AsyncWrite + Unpin> Asked<S> {
     /// Asks for the password: the provider's token (`AuthenticationCleartextPassword`).
     pub async fn password(&mut self) -> Result<SecretString, HelloError> {
@@ -234,7 +243,9 @@ async fn opening<S: AsyncRead + Unpin>(stream: &mut S) -> Result<Opening, HelloE
     match (code, size) {
         (80_877_103, 0) => Ok(Opening::Ssl),
         (80_877_104, 0) => Ok(Opening::Gss),
-        (80_877_103 | 80_877_104, _) => Err(HelloError::Nonsense("an encryption request with more")),
+        (80_877_103 | 80_877_104, _) => {
+            Err(HelloError::Nonsense("an encryption request with more"))
+        }
         (80_877_102, size) if (8..=CANCEL_KEY_BYTES_MAX.saturating_add(4)).contains(&size) => {
             let process = stream.read_i32().await?;
             let mut key = vec![0; size.saturating_sub(4)];
@@ -254,7 +265,10 @@ async fn opening<S: AsyncRead + Unpin>(stream: &mut S) -> Result<Opening, HelloE
 fn startup(version: i32, body: &[u8]) -> Result<Startup, Words> {
     let malformed = || Words::new("08P01", "invalid startup packet layout");
     let [0, 3, high, low] = version.to_be_bytes() else {
-        return Err(Words::new("0A000", "unsupported frontend protocol: this gateway speaks 3.0 to 3.2"));
+        return Err(Words::new(
+            "0A000",
+            "unsupported frontend protocol: this gateway speaks 3.0 to 3.2",
+        ));
     };
     let minor = u16::from_be_bytes([high, low]);
     let pairs = pairs(body).ok_or_else(malformed)?;
@@ -414,17 +428,15 @@ mod tests {
     impl Encrypt<DuplexStream> for NoTls {
         type Stream = DuplexStream;
 
-        async fn encrypt(
-            self,
-            stream: DuplexStream,
-        ) -> io::Result<(DuplexStream, Option<String>)> {
+        async fn encrypt(self, stream: DuplexStream) -> io::Result<(DuplexStream, Option<String>)> {
             Ok((stream, Some("customers.weir.example".to_owned())))
         }
     }
 
     fn packet(pairs: &[(&str, &str)]) -> Vec<u8> {
         let build = Build::untyped().int32(3 << 16);
-        let build = pairs.iter().fold(build, |build, (name, value)| build.string(name).string(value));
+        let build =
+            pairs.iter().fold(build, |build, (name, value)| build.string(name).string(value));
         build.byte(0).done().into_bytes().to_vec()
     }
 
@@ -488,7 +500,9 @@ mod tests {
     fn a_name_given_twice_is_refused() {
         assert!(read(&[("user", "mallory"), ("user", "root")]).is_err());
         assert!(read(&[("user", "a"), ("TimeZone", "UTC"), ("timezone", "CET")]).is_err());
-        assert!(read(&[("user", "a"), ("timezone", "UTC"), ("options", "-c TimeZone=CET")]).is_err());
+        assert!(
+            read(&[("user", "a"), ("timezone", "UTC"), ("options", "-c TimeZone=CET")]).is_err()
+        );
     }
 
     #[test]
@@ -523,7 +537,9 @@ mod tests {
         assert_eq!(&said[5..13], &[0, 3, 0, 2, 0, 0, 0, 1]);
         assert!(said.ends_with(b"_pq_.grease\0"));
         assert!(super::startup(2 << 16, body).is_err());
-        assert!(super::startup(3 << 16, &packet(&[("user", "a")])[8..]).unwrap().negotiate.is_none());
+        assert!(
+            super::startup(3 << 16, &packet(&[("user", "a")])[8..]).unwrap().negotiate.is_none()
+        );
     }
 
     proptest! {

@@ -66,28 +66,36 @@ impl Shape {
             Outputs::Unclassified => {
                 let strange = columns.iter().find(|c| declared.contains(&c.table));
                 match strange {
-                    Some(column) => Err(wrong(format!("a column comes from table {}", column.table))),
-                    None => Ok(Self { columns: columns.iter().map(|c| field(c, &BTreeSet::new())).collect() }),
+                    Some(column) => {
+                        Err(wrong(format!("a column comes from table {}", column.table)))
+                    }
+                    None => Ok(Self {
+                        columns: columns.iter().map(|c| field(c, &BTreeSet::new())).collect(),
+                    }),
                 }
             }
             Outputs::Columns(expected) => {
                 if expected.len() != columns.len() {
                     return Err(wrong(format!("{} instead of {}", columns.len(), expected.len())));
                 }
-                let checked = expected.iter().zip(columns).enumerate().map(|(at, (output, column))| {
-                    let origin = (column.table != 0).then_some((column.table, column.number));
-                    // A column that comes from nowhere may not say that it comes from a table that
-                    // was declared; one that comes from a table must say so.
-                    let agrees = match output.origin {
-                        Some(expected) => origin == Some(expected),
-                        None => !declared.contains(&column.table),
-                    };
-                    if agrees {
-                        Ok(field(column, &output.classes))
-                    } else {
-                        Err(wrong(format!("column {} has another origin", at.saturating_add(1))))
-                    }
-                });
+                let checked =
+                    expected.iter().zip(columns).enumerate().map(|(at, (output, column))| {
+                        let origin = (column.table != 0).then_some((column.table, column.number));
+                        // A column that comes from nowhere may not say that it comes from a table that
+                        // was declared; one that comes from a table must say so.
+                        let agrees = match output.origin {
+                            Some(expected) => origin == Some(expected),
+                            None => !declared.contains(&column.table),
+                        };
+                        if agrees {
+                            Ok(field(column, &output.classes))
+                        } else {
+                            Err(wrong(format!(
+                                "column {} has another origin",
+                                at.saturating_add(1)
+                            )))
+                        }
+                    });
                 Ok(Self { columns: checked.collect::<Result<_, _>>()? })
             }
         }
@@ -142,12 +150,7 @@ fn whole(bytes: Bytes, rows: u64, room: usize) -> Masked<Bytes> {
 }
 
 /// Writes `row` with its hidden values masked, and gives how many they were.
-fn rewrite(
-    row: &[u8],
-    shape: &Shape,
-    masks: &Masks,
-    out: &mut BytesMut,
-) -> Result<u64, Withheld> {
+fn rewrite(row: &[u8], shape: &Shape, masks: &Masks, out: &mut BytesMut) -> Result<u64, Withheld> {
     let broken = || Withheld::unmaskable("a row of the target cannot be read");
     let mut cells = Cells::of(row).map_err(|_| broken())?;
     if usize::from(cells.left()) != shape.columns.len() {
@@ -378,7 +381,8 @@ mod tests {
     fn a_server_that_names_another_origin_is_not_believed() {
         let outputs = Outputs::Columns(vec![output(&[], Some((9, 1)))]);
         let declared = BTreeSet::new();
-        for columns in [vec![column(9, 2, 25)], vec![column(8, 1, 25)], vec![column(0, 0, 25)], vec![]]
+        for columns in
+            [vec![column(9, 2, 25)], vec![column(8, 1, 25)], vec![column(0, 0, 25)], vec![]]
         {
             assert!(Shape::of(&columns, &outputs, &declared).is_err(), "{columns:?}");
         }

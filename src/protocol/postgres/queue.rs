@@ -11,13 +11,13 @@ use tokio::io::AsyncWrite;
 use tokio::io::AsyncWriteExt;
 
 /// Bytes that wait at most before their source is no longer read, in bytes.
-pub const QUEUE_BYTES_MAX: usize = 256 * 1024;
+pub(super) const QUEUE_BYTES_MAX: usize = 256 * 1024;
 /// Chunks up to this size are joined, in bytes.
 const SMALL_BYTES_MAX: usize = 8 * 1024;
 
 /// Bytes that wait to be written.
 #[derive(Debug, Default)]
-pub struct Queue {
+pub(super) struct Queue {
     chunks: VecDeque<Bytes>,
     tail: BytesMut,
     waiting: usize,
@@ -26,7 +26,7 @@ pub struct Queue {
 
 impl Queue {
     /// Adds bytes.
-    pub fn push(&mut self, bytes: Bytes) {
+    pub(super) fn push(&mut self, bytes: Bytes) {
         self.waiting = self.waiting.saturating_add(bytes.len());
         if bytes.len() <= SMALL_BYTES_MAX {
             self.tail.extend_from_slice(&bytes);
@@ -37,17 +37,17 @@ impl Queue {
     }
 
     /// Whether enough waits already.
-    pub fn is_full(&self) -> bool {
+    pub(super) fn is_full(&self) -> bool {
         self.waiting >= QUEUE_BYTES_MAX
     }
 
     /// Whether nothing waits, not even to be flushed.
-    pub fn is_idle(&self) -> bool {
+    pub(super) fn is_idle(&self) -> bool {
         self.waiting == 0 && !self.unflushed
     }
 
     /// Writes what waits, and flushes. Cancel-safe: what was written is known to be.
-    pub async fn drain(&mut self, to: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
+    pub(super) async fn drain(&mut self, to: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
         loop {
             if self.chunks.is_empty() {
                 self.close_tail();

@@ -184,7 +184,8 @@ impl Denied {
         // The operating system's random numbers do not fail once the process runs; if they did, the
         // token would be guessable, and a guessed token only rewords an error.
         if aws_lc_rs::rand::fill(&mut nonce).is_err() {
-            nonce.copy_from_slice(uuid::Uuid::new_v4().as_bytes().first_chunk().unwrap_or(&[0; 12]));
+            nonce
+                .copy_from_slice(uuid::Uuid::new_v4().as_bytes().first_chunk().unwrap_or(&[0; 12]));
         }
         let mut token = format!("weir_denied_{number}_");
         for byte in nonce {

@@ -9,6 +9,8 @@ use std::fmt;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 use std::task::Context;
 use std::task::Poll;
 use std::time::Duration;
@@ -33,6 +35,7 @@ use tokio_rustls::client::TlsStream;
 
 use crate::model::Refusal;
 use crate::model::SessionId;
+use crate::model::TargetName;
 use crate::model::refusal::IntoRefusal;
 use crate::model::refusal::RefusalCode;
 use crate::protocol::postgres::queue::Queue;
@@ -46,13 +49,24 @@ use crate::session::Cleared;
 use crate::session::Guard;
 use crate::session::guard::Plumbing;
 use crate::session::guard::WrongSession;
+use crate::target::CredentialError;
+use crate::target::PinError;
 use crate::target::Pinned;
+use crate::target::PostgresTarget;
+use crate::target::Target;
+use crate::target::UpstreamTls;
+use crate::target::pin;
+use crate::tls;
+use crate::tls::Pem;
+use crate::tls::Roots;
 use crate::upstream::DialError;
 use crate::upstream::OpenLeg;
 use crate::upstream::dial;
 
 /// How long TLS and sign-in may take, in milliseconds.
 pub const SIGN_IN_MS_MAX: u64 = 15_000;
+/// How long resolving a target's name may take, in milliseconds.
+pub const RESOLVE_MS_MAX: u64 = 5_000;
 /// How long a cancel may take until the target closes its connection, in milliseconds.
 pub const CANCEL_MS_MAX: u64 = 5_000;
 /// Longest secret key of a target's session, in bytes (protocol 3.2).
@@ -85,9 +99,66 @@ impl fmt::Debug for Access {
     }
 }
 
+/// The TLS configurations towards targets, made once each. One per gateway.
+#[derive(Debug, Default)]
+pub struct Trust {
+    made: Mutex<BTreeMap<TargetName, (UpstreamTls, Arc<ClientConfig>)>>,
+}
+
+impl Trust {
+    /// How `target` is reached and signed in to now: its name is resolved, its credential read.
+    pub async fn access(
+        &self,
+        target: &Target,
+        postgres: &PostgresTarget,
+    ) -> Result<Access, OpenError> {
+        let pinned = pin(target, Duration::from_millis(RESOLVE_MS_MAX)).await?;
+        let password = postgres.credential.read()?;
+        let tls = match &postgres.tls {
+            UpstreamTls::Off => None,
+            UpstreamTls::Verified { ca_pem, server_name } => {
+                let config = self.config(target.name(), &postgres.tls, ca_pem.as_deref())?;
+                let name = ServerName::try_from(server_name.to_string())
+                    .map_err(|error| OpenError::Tls(io::Error::other(error)))?;
+                Some((config, name))
+            }
+        };
+        let login = postgres.login.to_string();
+        Ok(Access { pinned: Arc::new(pinned), tls, login, password })
+    }
+
+    fn config(
+        &self,
+        target: &TargetName,
+        tls: &UpstreamTls,
+        ca_pem: Option<&[u8]>,
+    ) -> Result<Arc<ClientConfig>, OpenError> {
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((of, config)) = made.get(target)
+            && of == tls
+        {
+            return Ok(Arc::clone(config));
+        }
+        let roots = ca_pem.map_or(Roots::System, |pem| Roots::Bundle(Pem::bytes(pem)));
+        // After an SSLRequest the server needs no ALPN; an old one would not know it.
+        let config = tls::client(&roots, &[], None)?;
+        made.insert(target.clone(), (tls.clone(), Arc::clone(&config)));
+        Ok(config)
+    }
+}
+
 /// Why a target could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
+    /// Its address is not one in its region.
+    #[error(transparent)]
+    Pin(#[from] PinError),
+    /// The gateway's credential cannot be read.
+    #[error(transparent)]
+    Credential(#[from] CredentialError),
+    /// The target's TLS cannot be set up.
+    #[error("TLS towards the target cannot be set up")]
+    Trust(#[from] tls::TlsError),
     /// It cannot be reached.
     #[error(transparent)]
     Dial(#[from] DialError),
@@ -136,6 +207,10 @@ impl IntoRefusal for OpenError {
         };
         match self {
             Self::Dial(error) => error.refusal(),
+            Self::Pin(error) => error.refusal(),
+            Self::Credential(_) | Self::Trust(_) => {
+                failed("the gateway cannot sign in to the target")
+            }
             // The database that a client names may not exist: that is the client's to know.
             Self::Refused { code, .. } if code == "3D000" => {
                 Refusal::new(RefusalCode::NoTarget, "the target has no such database")
@@ -147,8 +222,12 @@ impl IntoRefusal for OpenError {
                 failed("the target could not be verified by TLS")
             }
             Self::Slow => failed("the target did not answer in time"),
-            Self::Io(_) | Self::Method(_) | Self::Scram(_) | Self::Malformed(_)
-            | Self::Unexpected(_) | Self::Session(_) => failed("the sign-in to the target failed"),
+            Self::Io(_)
+            | Self::Method(_)
+            | Self::Scram(_)
+            | Self::Malformed(_)
+            | Self::Unexpected(_)
+            | Self::Session(_) => failed("the sign-in to the target failed"),
         }
     }
 }
@@ -425,9 +504,7 @@ async fn within<T>(
     ms_max: u64,
     work: impl Future<Output = Result<T, OpenError>>,
 ) -> Result<T, OpenError> {
-    tokio::time::timeout(Duration::from_millis(ms_max), work)
-        .await
-        .unwrap_or(Err(OpenError::Slow))
+    tokio::time::timeout(Duration::from_millis(ms_max), work).await.unwrap_or(Err(OpenError::Slow))
 }
 
 impl AsyncRead for Stream {

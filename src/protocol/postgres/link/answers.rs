@@ -76,7 +76,8 @@ impl Link<'_> {
             b'S' => self.parameter(frame),
             b'A' => self.notification(frame, masks),
             b'G' | b'H' | b'W' => Err(End::Refused(
-                Withheld::unmaskable("the target began a COPY, which this gateway does not carry").0,
+                Withheld::unmaskable("the target began a COPY, which this gateway does not carry")
+                    .0,
             )),
             other => Err(End::TargetUnexpected(char::from(other))),
         }
@@ -132,7 +133,11 @@ impl Link<'_> {
             Some(_) | None => return Err(End::TargetUnexpected('Z')),
         };
         let failed = matches!(self.flow.head(), Some(What::Query { status: Err(_), .. }));
-        if failed { self.flow.failed() } else { self.flow.succeeded() };
+        if failed {
+            self.flow.failed()
+        } else {
+            self.flow.succeeded()
+        };
         self.flow.ready(state);
         if self.defined && state == State::Idle {
             self.defined = false;
@@ -261,9 +266,7 @@ impl Link<'_> {
         let clear = match self.flow.head() {
             Some(What::Parse(..) | What::Describe(_) | What::Close) => true,
             Some(What::Bind(_, Some(portal))) => !portal.granted.plan.touches_classified(),
-            Some(head) => {
-                head.granted().is_some_and(|granted| !granted.plan.touches_classified())
-            }
+            Some(head) => head.granted().is_some_and(|granted| !granted.plan.touches_classified()),
             None => false,
         };
         let fatal = report.is_fatal() && report.code.starts_with("57P");

@@ -204,12 +204,8 @@ impl<'a> Link<'a> {
     {
         let (from_client, mut to_client) = tokio::io::split(client);
         let (from_target, mut to_target) = tokio::io::split(target);
-        let mut streams = Streams {
-            from_client,
-            from_target,
-            client_in: BytesMut::new(),
-            target_in: early,
-        };
+        let mut streams =
+            Streams { from_client, from_target, client_in: BytesMut::new(), target_in: early };
         let end = loop {
             match self.turn(&mut streams, &mut to_client, &mut to_target, &mut place).await {
                 Ok(never) => match never {},
@@ -265,8 +261,7 @@ impl<'a> Link<'a> {
                 decision = decided(&mut self.pause), if self.pause.is_some() => Event::Decided(decision),
                 reason = &mut ended => Event::Ended(reason),
                 wish = place.wishes.recv(), if beside.canceling.is_none() => Event::Cancel(wish),
-                done = beside.canceled(), if beside.canceling.is_some() => Event::Canceled(done),
-                known = beside.known(), if beside.reading.is_some() => Event::Known(known),
+                done = beside.done(), if !beside.is_idle() => done,
             };
             self.on(event, &mut beside)?;
         }
@@ -400,17 +395,15 @@ impl Beside<'_> {
         self.reading.is_none() && self.canceling.is_none()
     }
 
-    async fn canceled(&mut self) -> Result<(), OpenError> {
-        match &mut self.canceling {
-            Some((sending, _)) => sending.await,
-            None => std::future::pending().await,
-        }
-    }
-
-    async fn known(&mut self) -> Result<Arc<Known>, CatalogueError> {
-        match &mut self.reading {
-            Some(reading) => reading.await,
-            None => std::future::pending().await,
+    async fn done(&mut self) -> Event {
+        match (&mut self.reading, &mut self.canceling) {
+            (Some(reading), Some((sending, _))) => tokio::select! {
+                known = reading => Event::Known(known),
+                sent = sending => Event::Canceled(sent),
+            },
+            (Some(reading), None) => Event::Known(reading.await),
+            (None, Some((sending, _))) => Event::Canceled(sending.await),
+            (None, None) => std::future::pending().await,
         }
     }
 }
@@ -422,7 +415,10 @@ async fn decided(pause: &mut Option<Pause>) -> Decision {
     }
 }
 
-async fn read_into(from: &mut (impl AsyncRead + Unpin), buffer: &mut BytesMut) -> io::Result<usize> {
+async fn read_into(
+    from: &mut (impl AsyncRead + Unpin),
+    buffer: &mut BytesMut,
+) -> io::Result<usize> {
     buffer.reserve(READ_BYTES);
     from.read_buf(buffer).await
 }

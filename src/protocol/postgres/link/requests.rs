@@ -97,7 +97,7 @@ impl From<Now> for Bytes {
 
 /// Why a hold ends before anybody decided.
 #[derive(Debug, Clone, Copy)]
-pub enum Withdrawn {
+pub(super) enum Withdrawn {
     /// The client sent a `CancelRequest`.
     Canceled,
     /// The client sent more than is read ahead.
@@ -250,7 +250,9 @@ impl Link<'_> {
         }
         let plan = match self.flow.statement(&bind.statement) {
             Resolved::Unanswered => return Ok(Step::Wait),
-            Resolved::Nothing => return self.deny_bind(&bind.portal, no_statement(&bind.statement)),
+            Resolved::Nothing => {
+                return self.deny_bind(&bind.portal, no_statement(&bind.statement));
+            }
             Resolved::Is(Err(words)) => return self.deny_bind(&bind.portal, words),
             Resolved::Is(Ok(plan)) => plan,
         };
@@ -401,7 +403,7 @@ impl Link<'_> {
     /// The hold was decided: the frame goes on, or its substitute does.
     pub(super) fn settle(&mut self, decision: Decision) -> Result<(), End> {
         if let Some(Pause { held, place }) = self.pause.take() {
-            self.settled(held.settle(decision), &place)?;
+            self.settled(held.settle(&decision), &place)?;
         }
         Ok(())
     }
@@ -415,7 +417,7 @@ impl Link<'_> {
                 "more was sent while this command waited for an approval than is read ahead"
             }
         };
-        let settled = held.settle(Decision::Withdrawn { reason: reason.to_owned() });
+        let settled = held.settle(&Decision::Withdrawn { reason: reason.to_owned() });
         match (settled, why) {
             (Settled::No(refusal), Withdrawn::TooMuch) => {
                 let mut words = Words::from(&refusal);

@@ -177,11 +177,7 @@ pub struct Answers {
 impl Answers {
     /// The next piece of `buffer`; `None`: it takes more bytes. `whole`: rows are needed whole,
     /// because something in them is masked.
-    pub fn next(
-        &mut self,
-        buffer: &mut BytesMut,
-        whole: bool,
-    ) -> Result<Option<Piece>, Malformed> {
+    pub fn next(&mut self, buffer: &mut BytesMut, whole: bool) -> Result<Option<Piece>, Malformed> {
         if self.left > 0 {
             return Ok(self.part(buffer, false));
         }
