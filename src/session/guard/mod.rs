@@ -132,6 +132,16 @@ struct State {
     reason: Option<String>,
 }
 
+/// A command on record.
+#[derive(Debug)]
+struct Decided {
+    number: u64,
+    snapshot: Arc<Snapshot>,
+    verdict: Verdict,
+    /// The verdict is not applied, because the target is in observe mode.
+    observed: bool,
+}
+
 impl Guard {
     /// Records the admission and opens the session. The target may be dialled with
     /// [`Guard::permit`] from now on.
@@ -166,38 +176,42 @@ impl Guard {
     /// Decides a command and records the decision; only then is its frame cleared.
     pub fn ask<F>(self: &Arc<Self>, command: Command, frame: F) -> Asked<F> {
         let command = Arc::new(command);
-        let number = self.live.next_command();
-        if let Some(reason) = self.over() {
-            return Asked::Settled(Settled::No(reason.refusal()));
-        }
-        let snapshot = self.snapshot();
-        let verdict = policy::decide(&self.permit, &snapshot, &command, None, self.now());
-        let observed = self.permit.target().observe
-            && command.unsupported.is_none()
-            && !matches!(verdict, Verdict::Allow { .. });
-        let event = TrailEvent::Command {
-            number,
-            command: Arc::clone(&command),
-            verdict: verdict.clone(),
-            observed,
-            snapshot: self.newly_named(snapshot.version()),
+        let Decided { number, snapshot, verdict, observed } = match self.decide(&command) {
+            Ok(decided) => decided,
+            Err(refusal) => return Asked::Settled(Settled::No(refusal)),
         };
-        if let Err(error) = self.trail.append(&event) {
-            return Asked::Settled(Settled::No(self.unrecorded(&error)));
-        }
         match verdict {
             Verdict::Allow { .. } => Asked::Settled(self.go(number, &command, &snapshot, frame)),
             Verdict::Hold { .. } | Verdict::Deny(_) if observed => {
                 Asked::Settled(self.go(number, &command, &snapshot, frame))
             }
-            Verdict::Deny(refusal) => {
-                self.state().denied += 1;
-                Asked::Settled(Settled::No(refusal))
-            }
+            Verdict::Deny(refusal) => Asked::Settled(Settled::No(refusal)),
             Verdict::Hold { reason, approvers, .. } => {
                 self.hold(number, command, frame, reason, approvers)
             }
         }
+    }
+
+    /// Decides what is only prepared now, such as the text of a prepared statement, and records the
+    /// decision. What would be held may be prepared: it waits when it is asked for.
+    pub fn prepare<F>(self: &Arc<Self>, command: Command, frame: F) -> Settled<F> {
+        let command = Arc::new(command);
+        match self.decide(&command) {
+            Err(refusal) => Settled::No(refusal),
+            Ok(Decided { verdict: Verdict::Deny(refusal), observed: false, .. }) => {
+                Settled::No(refusal)
+            }
+            Ok(Decided { number, .. }) => {
+                let running = Running::new(Arc::clone(self), number);
+                Settled::Go(Arc::new(running), Cleared::once_recorded(self.session(), frame))
+            }
+        }
+    }
+
+    /// What the verdict on a command would be now. Nothing is recorded and nothing is cleared: a
+    /// protocol asks so before it asks, where it must know whether the command would wait.
+    pub fn foresee(&self, command: &Command) -> Verdict {
+        policy::decide(&self.permit, &self.snapshot(), command, None, self.now())
     }
 
     /// Lets a frame pass that changes nothing and asks for nothing.
@@ -299,6 +313,31 @@ impl Guard {
             return Some(EndReason::PolicyChanged(refusal));
         }
         None
+    }
+
+    /// Decides and records.
+    fn decide(&self, command: &Arc<Command>) -> Result<Decided, Refusal> {
+        let number = self.live.next_command();
+        if let Some(reason) = self.over() {
+            return Err(reason.refusal());
+        }
+        let snapshot = self.snapshot();
+        let verdict = policy::decide(&self.permit, &snapshot, command, None, self.now());
+        let observed = self.permit.target().observe
+            && command.unsupported.is_none()
+            && !matches!(verdict, Verdict::Allow { .. });
+        let event = TrailEvent::Command {
+            number,
+            command: Arc::clone(command),
+            verdict: verdict.clone(),
+            observed,
+            snapshot: self.newly_named(snapshot.version()),
+        };
+        self.trail.append(&event).map_err(|error| self.unrecorded(&error))?;
+        if matches!(verdict, Verdict::Deny(_)) && !observed {
+            self.state().denied += 1;
+        }
+        Ok(Decided { number, snapshot, verdict, observed })
     }
 
     fn go<F>(
