@@ -38,6 +38,7 @@ use crate::listen::Listener;
 use crate::model::Clock;
 use crate::model::clock;
 use crate::model::fault::Chain;
+use crate::protocol::postgres::Postgres;
 use crate::session::Desk;
 use crate::session::EndReason;
 use crate::session::Gateway;
@@ -192,19 +193,12 @@ pub async fn start(config_file: &Path) -> Result<Running, StartError> {
     let gateway = Arc::new(Gateway { name, identity, parts });
 
     let drain = listen::Drain::new();
-    let front = serve::Front::new(
-        &loaded,
-        serve::Shared {
-            gateway: Arc::clone(&gateway),
-            store,
-            tls: Arc::clone(&tls),
-            networks,
-            drain: drain.clone(),
-            ssh_host_key: &ssh_host_key,
-        },
-    )?;
-    let ssh_host_key = front.ssh_host_key().to_owned();
-    let front = Arc::new(front);
+    let front = Arc::new(serve::Front {
+        tls: Arc::clone(&tls),
+        networks,
+        drain: drain.clone(),
+        postgres: Postgres::new(Arc::clone(&gateway)),
+    });
     let mut addresses = Vec::new();
     let mut tasks = vec![tokio::spawn(note_heads(Arc::clone(&audit)))];
     for options in translate::listeners(&loaded.file) {
