@@ -8,6 +8,7 @@
 //! ```
 
 mod fetch;
+mod reader;
 mod reload;
 mod serve;
 mod targets;

@@ -23,6 +23,7 @@ use axum::http::request::Parts;
 use axum::response::Response;
 use axum::routing::get;
 use axum::routing::post;
+use futures_util::future::BoxFuture;
 use serde::Serialize;
 use tower::ServiceExt;
 
@@ -38,6 +39,7 @@ use crate::model::TargetName;
 use crate::model::fault::Chain;
 use crate::model::refusal::IntoRefusal;
 use crate::model::refusal::RefusalCode;
+use crate::model::verdict::Masks;
 use crate::policy;
 use crate::session::Gateway;
 use crate::store::Store;
@@ -49,8 +51,13 @@ pub const BODY_BYTES_MAX: usize = 1024 * 1024;
 
 /// Reads the text of a command for `weir policy explain`, in the words of the target's protocol.
 pub trait Reader: Send + Sync + std::fmt::Debug {
-    /// What `text` would ask of `target`; or why it cannot be read.
-    fn read(&self, target: &TargetName, text: &str) -> Result<Command, String>;
+    /// What `text` would ask of `target` from a principal who has `masks`; or why it cannot be told.
+    fn read<'a>(
+        &'a self,
+        target: &'a TargetName,
+        text: &'a str,
+        masks: &'a Masks,
+    ) -> BoxFuture<'a, Result<Command, String>>;
 }
 
 /// What the API needs of the gateway.
