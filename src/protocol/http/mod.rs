@@ -10,6 +10,7 @@
 //! protocol says. This module makes no decision and can verify no claim.
 
 pub mod dialect;
+pub mod json;
 
 pub use dialect::BodyNeed;
 pub use dialect::Dialect;
