@@ -5,6 +5,10 @@
 //! dry run return whole objects, and errors print values. What is not understood is withheld.
 //! Pure: values in, values out; which class is hidden is told by [`Masks`].
 
+use std::cell::Cell;
+
+use bytes::Bytes;
+use http::StatusCode;
 use serde_json::Map;
 use serde_json::Value;
 use serde_json::json;
@@ -15,8 +19,12 @@ use crate::mask::path::JsonPath;
 use crate::mask::path::Meeting;
 use crate::model::DataClass;
 use crate::model::verdict::Masks;
+use crate::protocol::http::MaskedDocument;
+use crate::protocol::http::Masker;
 use crate::protocol::kubernetes::json;
 use crate::protocol::kubernetes::request::Asked;
+use crate::protocol::kubernetes::request::Verb;
+use crate::session::guard::Withheld;
 use crate::target::KubernetesTarget;
 use crate::target::kubernetes::Resource;
 
@@ -30,12 +38,14 @@ const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
 pub struct Classified {
     resource: Resource,
     name: String,
+    /// Whether the answer is a watch: events, one a line.
+    watch: bool,
     fields: Vec<(JsonPath, DataClass)>,
 }
 
 /// An answer that cannot be masked: why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Unmaskable(pub &'static str);
+struct Unmaskable(&'static str);
 
 impl Classified {
     /// What was declared of the kind that is asked for; `None` where that is nothing classified.
@@ -45,8 +55,8 @@ impl Classified {
         let fields = declared
             .filter_map(|(path, declared)| Some((path.clone(), declared.class()?.clone())))
             .collect::<Vec<_>>();
-        let name = asked.name.clone();
-        (!fields.is_empty()).then_some(Self { resource, name, fields })
+        let (name, watch) = (asked.name.clone(), asked.verb == Verb::Watch);
+        (!fields.is_empty()).then_some(Self { resource, name, watch, fields })
     }
 
     /// The classes that objects of this kind hold.
@@ -55,28 +65,59 @@ impl Classified {
     }
 
     /// What of it is hidden under `masks`; `None` where everything may be seen.
-    pub fn hidden(&self, masks: &Masks) -> Option<Hidden<'_>> {
+    fn hidden(&self, masks: &Masks) -> Option<Hidden<'_>> {
         let fields = self.fields.iter().filter(|(_, class)| masks.hides(class)).collect::<Vec<_>>();
         let (_, first) = fields.first()?;
         let secret = self.resource.name() == "secrets" && self.resource.group().is_empty();
-        Some(Hidden { of: self, mask: mask::text(first), secret, fields })
+        let (masked, rows) = (Cell::new(0), Cell::new(0));
+        Some(Hidden { of: self, mask: mask::text(first), secret, fields, masked, rows })
+    }
+}
+
+impl Masker for Classified {
+    fn mask(
+        &self,
+        masks: &Masks,
+        status: StatusCode,
+        document: &[u8],
+    ) -> Result<MaskedDocument, Withheld> {
+        let Some(hidden) = self.hidden(masks) else {
+            let document = Bytes::copy_from_slice(document);
+            return Ok(MaskedDocument { document, masked: 0, rows: 1 });
+        };
+        let masked = if self.watch && status == StatusCode::OK {
+            hidden.event(document)
+        } else {
+            hidden.document(status.as_u16(), document)
+        };
+        let document = masked.map_err(|Unmaskable(why)| {
+            Withheld::unmaskable(format!(
+                "the cluster's answer about {} cannot be masked: {why}",
+                self.resource
+            ))
+        })?;
+        let (masked, rows) = (hidden.masked.get(), hidden.rows.get());
+        Ok(MaskedDocument { document: document.into(), masked, rows })
     }
 }
 
 /// A kind of which something is hidden.
 #[derive(Debug)]
-pub struct Hidden<'a> {
+struct Hidden<'a> {
     of: &'a Classified,
     /// What stands in for a copy of the object, or of a part of it.
     mask: String,
     /// Whether values of `data` are base 64, and `stringData` is another spelling of it.
     secret: bool,
     fields: Vec<&'a (JsonPath, DataClass)>,
+    /// How many values were masked, and how many objects there were.
+    masked: Cell<u64>,
+    rows: Cell<u64>,
 }
 
 impl Hidden<'_> {
     /// Masks an answer that is one document; `status` is its HTTP status.
-    pub fn document(&self, status: u16, body: &[u8]) -> Result<Vec<u8>, Unmaskable> {
+    fn document(&self, status: u16, body: &[u8]) -> Result<Vec<u8>, Unmaskable> {
         match (json::parse(body), status) {
             (Ok(mut document), _) => match self.answer(&mut document, status) {
                 Ok(()) => Ok(document.to_string().into_bytes()),
@@ -91,7 +132,7 @@ impl Hidden<'_> {
     }
 
     /// Masks one line of a watch: `{"type": …, "object": …}`.
-    pub fn event(&self, line: &[u8]) -> Result<Vec<u8>, Unmaskable> {
+    fn event(&self, line: &[u8]) -> Result<Vec<u8>, Unmaskable> {
         let bad = Unmaskable("a line of the watch is no event");
         let Ok(Value::Object(mut event)) = json::parse(line) else { return Err(bad) };
         let known = matches!(
@@ -102,9 +143,9 @@ impl Hidden<'_> {
         self.answer(object, 500)?;
         // Members beyond the two are not the API's.
         event.retain(|name, _| name == "type" || name == "object");
-        let mut line = Value::Object(event).to_string().into_bytes();
-        line.push(b'\n');
-        Ok(line)
+        let mut masked = Value::Object(event).to_string().into_bytes();
+        masked.extend(line.last().filter(|last| **last == b'\n'));
+        Ok(masked)
     }
 
     fn answer(&self, answer: &mut Value, status: u16) -> Result<(), Unmaskable> {
@@ -115,25 +156,33 @@ impl Hidden<'_> {
             ("v1", "Status") => *answer = self.status(object, status),
             // The cells of a table come from columns that nobody declared.
             (_, "Table") => return Err(Unmaskable("it is a table, whose cells nobody declared")),
-            ("" | "v1", "") | ("", _) | (_, "") => {
+            ("", _) | (_, "") => {
                 return Err(Unmaskable("it does not say what kind of object it is"));
             }
-            _ if object.get("metadata").is_some_and(Value::is_object) => self.object(answer),
+            _ if object.get("metadata").is_some_and(Value::is_object) => self.object(answer)?,
             _ => return Err(Unmaskable("it is neither an object nor a list of objects")),
         }
         Ok(())
     }
 
-    /// Masks an object, and, where it is a list, each of its items.
-    fn object(&self, object: &mut Value) {
+    /// Masks an object, and, where it is a list, each of its items: a list says of its items
+    /// neither kind nor version.
+    fn object(&self, object: &mut Value) -> Result<(), Unmaskable> {
         self.mask_fields(object);
-        if let Some(items) = object.get_mut("items").and_then(Value::as_array_mut) {
-            for item in items {
-                self.mask_fields(item);
-                self.mask_copies(item);
-            }
-        }
         self.mask_copies(object);
+        let Some(items) = object.get_mut("items").and_then(Value::as_array_mut) else {
+            self.rows.set(self.rows.get().saturating_add(1));
+            return Ok(());
+        };
+        for item in items {
+            if !item.is_object() {
+                return Err(Unmaskable("an item of the list is no object"));
+            }
+            self.mask_fields(item);
+            self.mask_copies(item);
+            self.rows.set(self.rows.get().saturating_add(1));
+        }
+        Ok(())
     }
 
     /// Masks what stands where it was declared.
@@ -148,7 +197,8 @@ impl Hidden<'_> {
                 let base64 = self.secret && at.first() == Some(&At::Key("data"));
                 let text = mask::text(class);
                 let text = if base64 { json::base64(text.as_bytes()) } else { text };
-                blot(value, &text);
+                let masked = blot(value, &text);
+                self.masked.set(self.masked.get().saturating_add(masked));
             }
             Met::Above => match value {
                 Value::Object(members) => {
@@ -300,13 +350,20 @@ enum Met<'a> {
     Within(&'a DataClass),
 }
 
-/// Replaces every value in `value`. Numbers become text, too: what was masked must be known again
-/// when it is written back, and a hole would not be.
-fn blot(value: &mut Value, text: &str) {
+/// Replaces every value in `value`, and says how many. Numbers become text, too: what was masked
+/// must be known again when it is written back, and a hole would not be.
+fn blot(value: &mut Value, text: &str) -> u64 {
     match value {
-        Value::Null => {}
-        Value::Bool(_) | Value::Number(_) | Value::String(_) => *value = text.into(),
-        Value::Array(elements) => elements.iter_mut().for_each(|element| blot(element, text)),
-        Value::Object(members) => members.values_mut().for_each(|member| blot(member, text)),
+        Value::Null => 0,
+        Value::Bool(_) | Value::Number(_) | Value::String(_) => {
+            *value = text.into();
+            1
+        }
+        Value::Array(elements) => elements.iter_mut().map(|element| blot(element, text)).sum(),
+        Value::Object(members) => members.values_mut().map(|member| blot(member, text)).sum(),
     }
 }
+
+#[cfg(test)]
+#[path = "mask_tests.rs"]
+mod tests;
