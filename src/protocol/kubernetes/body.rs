@@ -35,13 +35,17 @@ impl Body {
     pub fn read(content_type: Option<&str>, bytes: &[u8]) -> Self {
         let kind = content_type.unwrap_or("application/json");
         let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-        let patched = ["merge-patch", "strategic-merge-patch"].map(|p| format!("application/{p}+json"));
         let document = json::parse(bytes).ok();
         let media = match (kind.as_str(), &document) {
             ("application/json-patch+json", _) => Media::JsonPatch,
-            ("application/json", Some(_)) => Media::Json,
-            ("application/apply-patch+yaml" | "application/yaml", Some(_)) => Media::Json,
-            (other, Some(_)) if patched.iter().any(|known| known == other) => Media::Json,
+            (
+                "application/json"
+                | "application/merge-patch+json"
+                | "application/strategic-merge-patch+json"
+                | "application/apply-patch+yaml"
+                | "application/yaml",
+                Some(_),
+            ) => Media::Json,
             _ => Media::Other,
         };
         let masked = contains(bytes) || document.as_ref().is_some_and(says);
@@ -56,7 +60,7 @@ impl Body {
         text("name").map(str::to_owned).or_else(generated)
     }
 
-    /// Whether the body itself (DeleteOptions) asks that nothing is stored.
+    /// Whether the body itself (`DeleteOptions`) asks that nothing is stored.
     pub fn is_dry_run(&self) -> bool {
         let asked = self.document.as_ref().and_then(|document| document.get("dryRun")?.as_array());
         asked.is_some_and(|values| values.iter().any(|value| value == "All"))
@@ -142,7 +146,10 @@ mod tests {
     #[test]
     fn a_create_says_its_name() {
         assert_eq!(json(&json!({"metadata": {"name": "a"}})).name().as_deref(), Some("a"));
-        assert_eq!(json(&json!({"metadata": {"generateName": "a-"}})).name().as_deref(), Some("a-*"));
+        assert_eq!(
+            json(&json!({"metadata": {"generateName": "a-"}})).name().as_deref(),
+            Some("a-*")
+        );
         assert_eq!(json(&json!({"metadata": {}})).name(), None);
         assert_eq!(json(&json!([])).name(), None);
         assert!(json(&json!({"kind": "DeleteOptions", "dryRun": ["All"]})).is_dry_run());

@@ -25,11 +25,17 @@ const REFUSED: [(&str, &str); 8] = [
     ("exec", "running a command in a pod is not carried by this gateway yet"),
     ("attach", "attaching to a pod is not carried by this gateway yet"),
     ("portforward", "forwarding a pod's port is not carried by this gateway yet"),
-    ("proxy", "the API server's proxy to nodes, pods and services is not carried: it leads past \
-               this gateway"),
+    (
+        "proxy",
+        "the API server's proxy to nodes, pods and services is not carried: it leads past \
+               this gateway",
+    ),
     ("ephemeralcontainers", "debug containers are not carried: what happens in them is not seen"),
-    ("token", "tokens of service accounts are not handed out through this gateway: they would \
-               work without it"),
+    (
+        "token",
+        "tokens of service accounts are not handed out through this gateway: they would \
+               work without it",
+    ),
     ("approval", "certificates are not approved through this gateway: they would work without it"),
     ("vnc", "consoles of virtual machines are not carried by this gateway yet"),
 ];
@@ -111,7 +117,13 @@ fn of_resource(asked: &Asked, classified: Option<&Classified>, said: &Said<'_>) 
     }
     command.details = details(said);
     command.facts = facts(asked, body, said.query);
-    command.unsupported = unsupported(asked, classified.is_some(), body).map(str::to_owned);
+    let oracle = classified.is_some() && said.query.selects_fields();
+    let why = unsupported(asked, classified.is_some(), body);
+    let why = why.or(oracle.then_some(
+        "objects of a kind with classified fields are selected by name, namespace and type only: \
+         another field selector would tell what the fields hold",
+    ));
+    command.unsupported = why.map(str::to_owned);
     command
 }
 
@@ -164,10 +176,7 @@ fn main_effect(effects: &BTreeSet<Effect>) -> Effect {
 
 /// `prod/db-password`; `prod/*` and `*` for many; the bare name of what lies in no namespace.
 fn object_name(asked: &Asked, body: Option<&Body>) -> String {
-    let created = || match asked.verb {
-        Verb::Create => body.and_then(Body::name),
-        _ => None,
-    };
+    let created = || body.filter(|_| asked.verb == Verb::Create).and_then(Body::name);
     let own = Some(asked.name.clone()).filter(|name| !name.is_empty());
     let name = own.or_else(created).unwrap_or_else(|| "*".to_owned());
     let is_namespace = asked.resource == "namespaces" && asked.group.is_empty();
@@ -227,7 +236,7 @@ fn unsupported(asked: &Asked, classified: bool, body: Option<&Body>) -> Option<&
     if asked.rest {
         return Some("the path goes on behind what the Kubernetes API defines");
     }
-    let Some(body) = body else { return None };
+    let body = body?;
     if matches!(asked.verb, Verb::Get | Verb::List | Verb::Watch) {
         return Some("a request that reads has no body");
     }
@@ -318,8 +327,18 @@ mod tests {
             ("GET", "/api/v1/namespaces/prod/pods/p/log", "", "read pods:prod/p"),
             ("POST", "/api/v1/namespaces/prod/secrets", create, "write secrets:prod/x"),
             ("POST", "/api/v1/namespaces/prod/secrets", "{}", "write secrets:prod/*"),
-            ("PATCH", "/apis/apps/v1/namespaces/a/deployments/b", "{}", "write+execute deployments.apps:a/b"),
-            ("PATCH", "/apis/apps/v1/namespaces/a/deployments/b/scale", "{}", "write deployments.apps:a/b"),
+            (
+                "PATCH",
+                "/apis/apps/v1/namespaces/a/deployments/b",
+                "{}",
+                "write+execute deployments.apps:a/b",
+            ),
+            (
+                "PATCH",
+                "/apis/apps/v1/namespaces/a/deployments/b/scale",
+                "{}",
+                "write deployments.apps:a/b",
+            ),
             ("POST", "/api/v1/namespaces/prod/pods", create, "write+execute pods:prod/x"),
             ("POST", "/api/v1/namespaces/prod/pods/x/eviction", "{}", "delete pods:prod/x"),
             ("DELETE", "/api/v1/namespaces/prod/secrets/db", "", "delete secrets:prod/db"),
@@ -328,22 +347,54 @@ mod tests {
             ("DELETE", "/api/v1/namespaces", "", "delete+destroy namespaces:*"),
             ("PUT", "/api/v1/namespaces/prod/finalize", "{}", "write+destroy namespaces:prod"),
             ("POST", "/api/v1/namespaces", create, "write namespaces:x"),
-            ("POST", "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings", create,
-                "write+grant clusterrolebindings.rbac.authorization.k8s.io:x"),
-            ("DELETE", "/apis/rbac.authorization.k8s.io/v1/clusterroles/x", "",
-                "delete+grant clusterroles.rbac.authorization.k8s.io:x"),
-            ("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", create,
-                "write+define customresourcedefinitions.apiextensions.k8s.io:x"),
-            ("DELETE", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/x", "",
-                "delete+define+destroy customresourcedefinitions.apiextensions.k8s.io:x"),
-            ("PATCH", "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies/x", "{}",
-                "write+define validatingadmissionpolicies.admissionregistration.k8s.io:x"),
-            ("POST", "/apis/apiregistration.k8s.io/v1/apiservices", create,
-                "write+define apiservices.apiregistration.k8s.io:x"),
-            ("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", "{}",
-                "read selfsubjectreviews.authentication.k8s.io:*"),
-            ("PUT", "/apis/x.example/v1/namespaces/a/machines/b/start", "{}",
-                "write+opaque machines.x.example:a/b"),
+            (
+                "POST",
+                "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings",
+                create,
+                "write+grant clusterrolebindings.rbac.authorization.k8s.io:x",
+            ),
+            (
+                "DELETE",
+                "/apis/rbac.authorization.k8s.io/v1/clusterroles/x",
+                "",
+                "delete+grant clusterroles.rbac.authorization.k8s.io:x",
+            ),
+            (
+                "POST",
+                "/apis/apiextensions.k8s.io/v1/customresourcedefinitions",
+                create,
+                "write+define customresourcedefinitions.apiextensions.k8s.io:x",
+            ),
+            (
+                "DELETE",
+                "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/x",
+                "",
+                "delete+define+destroy customresourcedefinitions.apiextensions.k8s.io:x",
+            ),
+            (
+                "PATCH",
+                "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies/x",
+                "{}",
+                "write+define validatingadmissionpolicies.admissionregistration.k8s.io:x",
+            ),
+            (
+                "POST",
+                "/apis/apiregistration.k8s.io/v1/apiservices",
+                create,
+                "write+define apiservices.apiregistration.k8s.io:x",
+            ),
+            (
+                "POST",
+                "/apis/authentication.k8s.io/v1/selfsubjectreviews",
+                "{}",
+                "read selfsubjectreviews.authentication.k8s.io:*",
+            ),
+            (
+                "PUT",
+                "/apis/x.example/v1/namespaces/a/machines/b/start",
+                "{}",
+                "write+opaque machines.x.example:a/b",
+            ),
             ("GET", "/version", "", "read path:/version"),
             ("GET", "/apis/apps/v1", "", "read path:/apis/apps/v1"),
             ("GET", "/openapi/v3/api/v1", "", "read path:/openapi/v3/api/v1"),
@@ -445,6 +496,17 @@ mod tests {
         }
         let apply = read("PATCH", path, "application/apply-patch+yaml", r#"{"kind":"Secret"}"#);
         assert_eq!(apply.unsupported, None, "kubectl writes its YAML as JSON");
+    }
+
+    #[test]
+    fn a_selector_does_not_ask_what_a_classified_field_holds() {
+        let selected = |text: &str| read("GET", text, "", "").unsupported.is_some();
+        assert!(selected("/api/v1/secrets?fieldSelector=data.password%3Dx"));
+        assert!(selected("/api/v1/secrets?fieldSelector=type=Opaque,spec.ssn!%3D7&watch=1"));
+        assert!(selected("/api/v1/secrets?fieldSelector=a%5C,metadata.name=x"));
+        assert!(!selected("/api/v1/secrets?fieldSelector=metadata.name%3Dx,type!=Opaque"));
+        assert!(!selected("/api/v1/secrets?fieldSelector="));
+        assert!(!selected("/api/v1/pods?fieldSelector=spec.nodeName%3Dn"));
     }
 
     #[test]

@@ -129,9 +129,15 @@ mod tests {
     #[test]
     fn two_readers_see_one_document() {
         assert!(parse(br#"{"a":{"b":[1,2.5,null,true,"\u003c"]}}"#).is_ok());
-        for bad in
-            [r#"{"a":1,"a":2}"#, r#"{"a":{"b":1,"\u0062":2}}"#, "{} {}", "", "{", "a: b", "\u{feff}{}"]
-        {
+        for bad in [
+            r#"{"a":1,"a":2}"#,
+            r#"{"a":{"b":1,"\u0062":2}}"#,
+            "{} {}",
+            "",
+            "{",
+            "a: b",
+            "\u{feff}{}",
+        ] {
             assert!(parse(bad.as_bytes()).is_err(), "{bad}");
         }
         assert!(parse(b"{\"a\":\"\xff\"}").is_err());
@@ -141,7 +147,9 @@ mod tests {
     #[test]
     fn base_64_is_that_of_the_rfc() {
         // RFC 4648 §10.
-        for (bytes, text) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg==")] {
+        for (bytes, text) in
+            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg==")]
+        {
             assert_eq!(base64(bytes.as_bytes()), text);
             assert_eq!(unbase64(text).unwrap(), bytes.as_bytes());
         }

@@ -298,15 +298,15 @@ impl Hidden<'_> {
                 "details": details,
             });
         }
-        self.failed(code, reason.unwrap_or_default(), details)
+        self.failed(code, reason.unwrap_or_default(), &details)
     }
 
     /// A `Status` for a failure that is not one, or none that we understand.
     fn failure(&self, status: u16) -> Value {
-        self.failed(status, "", self.details())
+        self.failed(status, "", &self.details())
     }
 
-    fn failed(&self, code: u16, reason: &str, details: Map<String, Value>) -> Value {
+    fn failed(&self, code: u16, reason: &str, details: &Map<String, Value>) -> Value {
         let (kind, name) = (self.of.resource.to_string(), &self.of.name);
         let message = match (reason, name.as_str()) {
             ("NotFound", name) if !name.is_empty() => format!("{kind} {name:?} not found"),

@@ -37,7 +37,9 @@ fn classified(method: &str, text: &str) -> Classified {
 
 fn hidden(classes: &[&str]) -> Masks {
     let mut masks = Masks::none_asked();
-    classes.iter().for_each(|class| masks.hide(class.parse().unwrap(), Vec::new()));
+    for class in classes {
+        masks.hide(class.parse().unwrap(), Vec::new());
+    }
     masks
 }
 
@@ -123,7 +125,10 @@ fn every_event_of_a_watch_is_masked() {
     let error = json!({"type": "ERROR", "object": {"apiVersion": "v1", "kind": "Status",
         "status": "Failure", "message": PLANTED, "reason": "Expired", "code": 410}});
     let masked = masked_as("GET", "/api/v1/secrets?watch=1", 200, &error).unwrap();
-    assert_eq!((&masked["object"]["code"], &masked["object"]["reason"]), (&json!(410), &json!("Expired")));
+    assert_eq!(
+        (&masked["object"]["code"], &masked["object"]["reason"]),
+        (&json!(410), &json!("Expired"))
+    );
     let line = format!("{end}\n");
     let masks = hidden(&["cred.secret"]);
     let watch = classified("GET", "/api/v1/secrets?watch=1");
@@ -145,7 +150,10 @@ fn the_servers_own_words_are_replaced_and_its_code_is_kept() {
     assert_eq!(masked["details"], json!({"name": "db", "kind": "secrets"}));
     let missing = json!({"apiVersion": "v1", "kind": "Status", "status": "Failure", "code": 404,
         "reason": "NotFound", "message": "secrets \"db\" not found"});
-    assert_eq!(masked_as("GET", ONE, 404, &missing).unwrap()["message"], "secrets \"db\" not found");
+    assert_eq!(
+        masked_as("GET", ONE, 404, &missing).unwrap()["message"],
+        "secrets \"db\" not found"
+    );
     let uid = "1c5f5d2e-6d0f-4d0e-8f0e-3f6d1f2a9b7c";
     let gone = json!({"apiVersion": "v1", "kind": "Status", "status": "Success",
         "details": {"name": "db", "kind": "secrets", "uid": uid}, "message": PLANTED});
@@ -191,12 +199,17 @@ fn other_kinds_are_masked_where_they_were_declared() {
     let kind = classified("GET", "/apis/hr.example/v1/people/a");
     let seen = |classes: &[&str]| {
         let mut masks = hidden(classes);
-        ["pii.email", "pii.national_id"].iter().for_each(|class| masks.show(class.parse().unwrap()));
+        for class in ["pii.email", "pii.national_id"] {
+            masks.show(class.parse().unwrap());
+        }
         let masked = kind.mask(&masks, StatusCode::OK, person.to_string().as_bytes()).unwrap();
         (serde_json::from_slice::<Value>(&masked.document).unwrap(), masked.masked)
     };
     let (all, masked) = seen(&["pii.email", "pii.national_id"]);
-    assert_eq!(all["spec"]["ssn"], "<masked:pii.national_id>", "a number becomes a mask, not a hole");
+    assert_eq!(
+        all["spec"]["ssn"], "<masked:pii.national_id>",
+        "a number becomes a mask, not a hole"
+    );
     assert_eq!(all["spec"]["contacts"][0]["mail"], "<masked:pii.email>");
     assert_eq!((&all["spec"]["note"], masked), (&json!("tall"), 2));
     let (some, _) = seen(&["pii.email"]);

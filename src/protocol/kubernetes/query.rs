@@ -40,12 +40,23 @@ impl Query {
     /// Whether a list is a watch: everything but `0` and any `false` says so, nothing too
     /// (`k8s.io/apimachinery/pkg/runtime`, `Convert_Slice_string_To_bool`).
     pub fn watches(&self) -> bool {
-        self.first("watch").is_some_and(|value| value != "0" && !value.eq_ignore_ascii_case("false"))
+        self.first("watch")
+            .is_some_and(|value| value != "0" && !value.eq_ignore_ascii_case("false"))
     }
 
     /// Whether nothing is to be stored (`dryRun=All`; the server refuses other values).
     pub fn is_dry_run(&self) -> bool {
         self.all("dryRun").any(|value| value == "All")
+    }
+
+    /// Whether a field selector asks about something else than an object's name, namespace and type:
+    /// then which objects come back tells what their fields hold.
+    pub fn selects_fields(&self) -> bool {
+        let harmless = |term: &str| {
+            let field = term.split(['=', '!']).next().unwrap_or_default();
+            ["", "metadata.name", "metadata.namespace", "type"].contains(&field)
+        };
+        self.all("fieldSelector").any(|selector| !selector.split(',').all(harmless))
     }
 
     /// The name that a field selector demands (`RequiresExactMatch("metadata.name")`).

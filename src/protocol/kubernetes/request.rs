@@ -260,7 +260,11 @@ mod tests {
             ("GET", "/api/v1/namespaces", "list /v1 namespaces/ /"),
             ("GET", "/api/v1/namespaces/other", "get /v1 namespaces/ other/other"),
             ("GET", "/api/v1/namespaces/other/status", "get /v1 namespaces/status other/other"),
-            ("PUT", "/api/v1/namespaces/other/finalize", "update /v1 namespaces/finalize other/other"),
+            (
+                "PUT",
+                "/api/v1/namespaces/other/finalize",
+                "update /v1 namespaces/finalize other/other",
+            ),
             ("DELETE", "/api/v1/namespaces/other", "delete /v1 namespaces/ other/other"),
             ("GET", "/api/v1/namespaces/other/pods", "list /v1 pods/ other/"),
             ("GET", "/api/v1/namespaces/other/pods/foo", "get /v1 pods/ other/foo"),
@@ -280,11 +284,21 @@ mod tests {
             ("DELETE", "/api/v1/namespaces/other/pods", "deletecollection /v1 pods/ other/"),
             ("POST", "/api/v1/namespaces/other/pods", "create /v1 pods/ other/"),
             ("PATCH", "/apis/apps/v1/namespaces/a/deployments/b", "patch apps/v1 deployments/ a/b"),
-            ("PUT", "/apis/apps/v1/namespaces/a/deployments/b/scale", "update apps/v1 deployments/scale a/b"),
-            ("GET", "/apis/rbac.authorization.k8s.io/v1/clusterroles/weir:x",
-                "get rbac.authorization.k8s.io/v1 clusterroles/ /weir:x"),
-            ("GET", "/apis/rbac.authorization.k8s.io/v1/clusterroles/weir%3Ax",
-                "get rbac.authorization.k8s.io/v1 clusterroles/ /weir:x"),
+            (
+                "PUT",
+                "/apis/apps/v1/namespaces/a/deployments/b/scale",
+                "update apps/v1 deployments/scale a/b",
+            ),
+            (
+                "GET",
+                "/apis/rbac.authorization.k8s.io/v1/clusterroles/weir:x",
+                "get rbac.authorization.k8s.io/v1 clusterroles/ /weir:x",
+            ),
+            (
+                "GET",
+                "/apis/rbac.authorization.k8s.io/v1/clusterroles/weir%3Ax",
+                "get rbac.authorization.k8s.io/v1 clusterroles/ /weir:x",
+            ),
             ("OPTIONS", "/api/v1/pods", " /v1 pods/ /"),
             ("CONNECT", "/api/v1/pods", " /v1 pods/ /"),
             ("get", "/api/v1/pods", " /v1 pods/ /"),
@@ -305,11 +319,15 @@ mod tests {
 
     #[test]
     fn a_watch_is_whatever_the_server_takes_for_one() {
-        for watch in ["watch=1", "watch=true", "watch=banana", "watch=f", "watch=no", "watch=", "watch"] {
+        for watch in
+            ["watch=1", "watch=true", "watch=banana", "watch=f", "watch=no", "watch=", "watch"]
+        {
             let text = format!("/api/v1/secrets?{watch}");
             assert_eq!(line("GET", &text), "watch /v1 secrets/ /", "{watch}");
         }
-        for list in ["watch=0", "watch=false", "watch=FaLsE", "Watch=1", "watch=0&watch=1", "limit=5"] {
+        for list in
+            ["watch=0", "watch=false", "watch=FaLsE", "Watch=1", "watch=0&watch=1", "limit=5"]
+        {
             let text = format!("/api/v1/secrets?{list}");
             assert_eq!(line("GET", &text), "list /v1 secrets/ /", "{list}");
         }
@@ -352,12 +370,33 @@ mod tests {
     #[test]
     fn what_another_reader_would_read_differently_is_refused() {
         for path in [
-            "", "api/v1/pods", "//api/v1/pods", "/api/v1//pods", "/api/v1/pods/", "/api/./v1/pods",
-            "/api/v1/../v1/pods", "/api/v1/namespaces/a/secrets%2Fx", "/api/v1/%73ecrets",
-            "/api/v1/namespaces/a/pods/web%2Fexec", "/api/v1/namespaces/a/secrets%2fnone",
-            "/api/v1/pods%", "/api/v1/pods%2", "/api/v1/pods%zz", "/api/v1/pods%00", "/api/v1/%2e%2e",
-            "/api/v1/pods%2525", "/api/v1/pods%25", "/api/v1/pods;x", "/api/v1/pods%3bx", "/api/v1/p\\x",
-            "/api/v1/p%5cx", "/api/v1/ä", "/api/v1/%c3%a4", "/api/v1/a b", "/api/v1/a%20b", "/api/v1/a\tb",
+            "",
+            "api/v1/pods",
+            "//api/v1/pods",
+            "/api/v1//pods",
+            "/api/v1/pods/",
+            "/api/./v1/pods",
+            "/api/v1/../v1/pods",
+            "/api/v1/namespaces/a/secrets%2Fx",
+            "/api/v1/%73ecrets",
+            "/api/v1/namespaces/a/pods/web%2Fexec",
+            "/api/v1/namespaces/a/secrets%2fnone",
+            "/api/v1/pods%",
+            "/api/v1/pods%2",
+            "/api/v1/pods%zz",
+            "/api/v1/pods%00",
+            "/api/v1/%2e%2e",
+            "/api/v1/pods%2525",
+            "/api/v1/pods%25",
+            "/api/v1/pods;x",
+            "/api/v1/pods%3bx",
+            "/api/v1/p\\x",
+            "/api/v1/p%5cx",
+            "/api/v1/ä",
+            "/api/v1/%c3%a4",
+            "/api/v1/a b",
+            "/api/v1/a%20b",
+            "/api/v1/a\tb",
         ] {
             assert!(asked("GET", path).is_err(), "{path:?} {}", line("GET", path));
         }
