@@ -1,6 +1,333 @@
 //! The composition root: configuration becomes running parts, here and nowhere else.
+//!
+//! ```text
+//! weir.toml ─ config ─▶ translate ─▶ Options of every module ─▶ start ─▶ Running
+//!                                                                 ├─ serve: a task a connection
+//!                                                                 ├─ reload: a new version, or none
+//!                                                                 └─ heads of trails, every 10 s
+//! ```
 
+mod fetch;
+mod reload;
+mod serve;
 mod targets;
 mod translate;
 
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::audit;
+use crate::audit::Audit;
+use crate::audit::LedgerEvent;
+use crate::config;
+use crate::config::Loaded;
+use crate::config::Report;
+use crate::config::file::LogFormat;
+use crate::identity;
+use crate::identity::Identity;
+use crate::listen;
+use crate::listen::Listener;
+use crate::model::Clock;
+use crate::model::clock;
+use crate::model::fault::Chain;
+use crate::protocol::postgres::Postgres;
+use crate::session::Desk;
+use crate::session::EndReason;
+use crate::session::Gateway;
+use crate::session::Registry;
+use crate::session::guard;
+use crate::store;
+use crate::store::Journal;
+use crate::store::Store;
+use crate::telemetry;
+use crate::tls;
+use translate::Files;
+
 pub use translate::BadConfig;
+
+/// How often the heads of open trails go into the ledger.
+const HEADS_EVERY: Duration = Duration::from_secs(10);
+
+/// Why a gateway did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration, or something it names, is wrong.
+    #[error(transparent)]
+    Config(#[from] BadConfig),
+    /// The log cannot be set up.
+    #[error("the log cannot be set up")]
+    Log(#[source] telemetry::LogError),
+    /// The certificate is wrong.
+    #[error("the gateway's certificate")]
+    Tls(#[source] tls::TlsError),
+    /// The providers' settings are wrong.
+    #[error("[[providers]]")]
+    Identity(#[source] identity::OptionsError),
+    /// The record cannot be opened.
+    #[error(transparent)]
+    Audit(#[from] audit::OpenError),
+    /// The record cannot be written.
+    #[error(transparent)]
+    Unrecorded(#[from] audit::Unrecorded),
+    /// The state database cannot be opened.
+    #[error(transparent)]
+    Store(#[from] store::StoreError),
+    /// An address cannot be listened on.
+    #[error(transparent)]
+    Bind(#[from] listen::BindError),
+    /// SSH cannot be set up.
+    #[error("SSH")]
+    Ssh(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// A file of the state folder cannot be read or written.
+    #[error("{path}")]
+    State {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// A running gateway.
+#[derive(Debug)]
+pub struct Running {
+    gateway: Arc<Gateway>,
+    addresses: Vec<SocketAddr>,
+    ssh_host_key: String,
+    drain: listen::Drain,
+    drain_max: Duration,
+    tasks: Vec<JoinHandle<()>>,
+    journal: JoinHandle<()>,
+}
+
+/// Runs a gateway until SIGTERM or SIGINT.
+pub fn serve(config_file: &Path) -> Result<(), StartError> {
+    tls::install();
+    let loaded = config::load(config_file).map_err(BadConfig::from)?;
+    let gateway = &loaded.file.gateway;
+    let format = match gateway.log_format {
+        LogFormat::Text => telemetry::Format::Human,
+        LogFormat::Json => telemetry::Format::Json,
+    };
+    telemetry::init(&telemetry::Options { format, filter: gateway.log.clone() })
+        .map_err(StartError::Log)?;
+    runtime(config_file)?.block_on(async {
+        let running = start(config_file).await?;
+        let reason = asked_to_stop().await;
+        running.stop(reason).await;
+        Ok(())
+    })
+}
+
+/// Checks a configuration, its policies and the files it names, and lists every address that the
+/// daemon may ever dial. Files that are missing here are warnings: the configuration may be for
+/// another machine.
+pub fn check(config_file: &Path) -> Result<Report, BadConfig> {
+    tls::install();
+    let loaded = config::load(config_file)?;
+    translate::identity(&loaded, Files::MayBeMissing)?;
+    translate::networks(&loaded)?;
+    translate::version(&loaded, Files::MayBeMissing)?;
+    Ok(loaded.report())
+}
+
+/// A tokio runtime for a gateway.
+pub fn runtime(config_file: &Path) -> Result<tokio::runtime::Runtime, StartError> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| StartError::State { path: config_file.to_owned(), source })
+}
+
+/// Waits for SIGTERM or SIGINT and says which came.
+pub async fn asked_to_stop() -> &'static str {
+    use tokio::signal::unix::SignalKind;
+    use tokio::signal::unix::signal;
+    match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+        (Ok(mut terminate), Ok(mut interrupt)) => tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+        },
+        (Err(error), _) | (_, Err(error)) => {
+            tracing::error!(fault = "gateway", %error, "signals cannot be waited for");
+            "no signals"
+        }
+    }
+}
+
+/// Starts a gateway. When this returns it listens.
+pub async fn start(config_file: &Path) -> Result<Running, StartError> {
+    tls::install();
+    let loaded = config::load(config_file).map_err(BadConfig::from)?;
+    let clock: Arc<dyn Clock> = Arc::new(clock::System);
+    let version = Arc::new(translate::version(&loaded, Files::Needed)?);
+    let networks = translate::networks(&loaded)?;
+    let certificates = vec![translate::certificate(&loaded.file)];
+    let options = tls::ServerOptions { certificates, tls12: false };
+    let tls = Arc::new(tls::Server::new(&options).map_err(StartError::Tls)?);
+    let identity = identity(&loaded, &clock)?;
+    let (audit, store) = record(&loaded, &version, &clock).await?;
+    let ssh_host_key = host_key(&loaded.file.gateway.state_dir)?;
+
+    let (versions, version) = watch::channel(version);
+    let (journal, journal_task) = Journal::start(store.clone());
+    let parts = guard::Parts {
+        audit: Arc::clone(&audit),
+        version,
+        desk: Desk::new(translate::holds(&loaded.file)),
+        registry: Arc::new(Registry::new(loaded.file.limits.sessions_per_principal_max.count())),
+        journal,
+        clock,
+        result_bytes_max: loaded.file.audit.result_bytes_max.count(),
+    };
+    let name = loaded.file.gateway.name.to_string();
+    let gateway = Arc::new(Gateway { name, identity, parts });
+
+    let drain = listen::Drain::new();
+    let front = Arc::new(serve::Front {
+        tls: Arc::clone(&tls),
+        networks,
+        drain: drain.clone(),
+        postgres: Postgres::new(Arc::clone(&gateway)),
+    });
+    let mut addresses = Vec::new();
+    let mut tasks = vec![tokio::spawn(note_heads(Arc::clone(&audit)))];
+    for options in translate::listeners(&loaded.file) {
+        let listener = Listener::bind(options)?;
+        let address = listener.local_addr();
+        addresses
+            .push(address.map_err(|source| StartError::State { path: "listener".into(), source })?);
+        tasks.push(tokio::spawn(serve::accept(Arc::clone(&front), listener)));
+    }
+    let reload = reload::Reload { path: config_file.to_owned(), version: versions, audit, tls };
+    let drain_max = Duration::from_secs(loaded.file.limits.drain_s_max.seconds().as_secs());
+    tasks.push(tokio::spawn(reload.run(loaded)));
+    for address in &addresses {
+        tracing::info!(%address, "listening");
+    }
+    Ok(Running { gateway, addresses, ssh_host_key, drain, drain_max, tasks, journal: journal_task })
+}
+
+impl Running {
+    /// The way of a connection.
+    pub fn gateway(&self) -> &Arc<Gateway> {
+        &self.gateway
+    }
+
+    /// Where it listens, in the order of the configuration.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// The gateway's SSH host key, as a line of OpenSSH's `known_hosts` has it: `ssh-ed25519 AAAA…`.
+    pub fn ssh_host_key(&self) -> &str {
+        &self.ssh_host_key
+    }
+
+    /// Stops: no new connections, sessions may end by themselves within the configured time, then
+    /// they are told and ended.
+    pub async fn stop(self, reason: &str) {
+        tracing::info!(reason, "stopping");
+        self.drain.begin();
+        // Whoever is idle is told at once; commands that run may end.
+        let left = self.drain.drain(self.drain_max).await;
+        if left > 0 {
+            tracing::info!(left, "ending the connections that are left");
+            self.gateway.parts.registry.end_all(&EndReason::Draining);
+            self.drain.drain(Duration::from_secs(5)).await;
+        }
+        for task in &self.tasks {
+            task.abort();
+        }
+        for task in self.tasks {
+            // Aborted, so that what it holds is dropped before the journal is waited for.
+            let _aborted = task.await;
+        }
+        let stopped = LedgerEvent::Stopped { reason: reason.to_owned() };
+        if let Err(error) = self.gateway.parts.audit.record(&stopped) {
+            tracing::error!(fault = "gateway", "{}", Chain(&error));
+        }
+        drop(self.gateway);
+        if tokio::time::timeout(Duration::from_secs(5), self.journal).await.is_err() {
+            tracing::warn!("the index was not written to its end");
+        }
+    }
+}
+
+async fn note_heads(audit: Arc<Audit>) {
+    let mut ticks = tokio::time::interval(HEADS_EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        if let Err(error) = audit.note_heads() {
+            tracing::error!(fault = "gateway", "{}", Chain(&error));
+        }
+    }
+}
+
+fn identity(loaded: &Loaded, clock: &Arc<dyn Clock>) -> Result<Arc<Identity>, StartError> {
+    let (options, fetchers) = translate::identity(loaded, Files::Needed)?;
+    let fetch: Arc<dyn identity::Fetch> = Arc::new(fetch::Providers(fetchers));
+    let identity = Identity::new(options, &fetch, clock).map_err(StartError::Identity)?;
+    let identity = Arc::new(identity);
+    let warm = Arc::clone(&identity);
+    // A provider that is down must not keep the gateway from starting.
+    tokio::spawn(async move { warm.warm().await });
+    Ok(identity)
+}
+
+/// Opens the record and the state database, and says in the ledger what is in force.
+async fn record(
+    loaded: &Loaded,
+    version: &crate::session::Version,
+    clock: &Arc<dyn Clock>,
+) -> Result<(Arc<Audit>, Store), StartError> {
+    let gateway = &loaded.file.gateway;
+    let dir = &gateway.state_dir;
+    fs::create_dir_all(dir).map_err(|source| StartError::State { path: dir.clone(), source })?;
+    let options = audit::Options {
+        dir: dir.clone(),
+        gateway: gateway.id.to_string(),
+        spool_bytes_max: loaded.file.audit.spool_bytes_max.get(),
+    };
+    let audit = Audit::open(&options, Arc::clone(clock))?;
+    audit.record(&LedgerEvent::Started {
+        gateway: gateway.id.to_string(),
+        snapshot: version.snapshot.version(),
+        observed: reload::observed(version),
+    })?;
+    let store = Store::open(&dir.join("state.db")).await?;
+    let left = store.close_left_open(clock.now()).await?;
+    if left > 0 {
+        tracing::warn!(sessions = left, "an earlier run did not end in order");
+    }
+    Ok((Arc::new(audit), store))
+}
+
+/// The gateway's SSH host key, made at the first start and kept in the state folder.
+fn host_key(state_dir: &Path) -> Result<String, StartError> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+
+    let path = state_dir.join("ssh_host_key");
+    let failed = |source| StartError::State { path: path.clone(), source };
+    if path.exists() {
+        return fs::read_to_string(&path).map_err(failed);
+    }
+    let key = String::new();
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
+    file.as_mut()
+        .map_err(|e| io::Error::from(e.kind()))
+        .and_then(|f| f.write_all(key.as_bytes()))
+        .map_err(failed)?;
+    Ok(key)
+}

@@ -12,6 +12,9 @@ use std::io::BufReader;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
 
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -45,10 +48,40 @@ pub struct Line<E> {
     pub event: E,
 }
 
+/// How much all chains of a record may take together.
+#[derive(Debug)]
+pub struct Room {
+    used: AtomicU64,
+    bytes_max: u64,
+}
+
+impl Room {
+    /// Room for `bytes_max` bytes, of which `used` are taken.
+    pub fn new(bytes_max: u64, used: u64) -> Arc<Self> {
+        Arc::new(Self { used: AtomicU64::new(used), bytes_max })
+    }
+
+    fn take(&self, bytes: u64) -> io::Result<()> {
+        let more = |used: u64| used.checked_add(bytes).filter(|used| *used <= self.bytes_max);
+        match self.used.try_update(Ordering::AcqRel, Ordering::Acquire, more) {
+            Ok(_) => Ok(()),
+            Err(used) => Err(io::Error::new(
+                io::ErrorKind::StorageFull,
+                format!("the record takes {used} of {} bytes already", self.bytes_max),
+            )),
+        }
+    }
+
+    fn give_back(&self, bytes: u64) {
+        self.used.fetch_sub(bytes, Ordering::AcqRel);
+    }
+}
+
 /// A chain that is being written.
 #[derive(Debug)]
 pub struct Chain {
     file: File,
+    room: Arc<Room>,
     head: Head,
     bytes: u64,
     /// Set when a failed write could not be undone: what the file ends with is then unknown.
@@ -57,15 +90,16 @@ pub struct Chain {
 
 impl Chain {
     /// Creates the file, which must not exist, with `origin` as the first `prev`.
-    pub fn create(path: &Path, origin: Digest) -> io::Result<Self> {
+    pub fn create(path: &Path, origin: Digest, room: Arc<Room>) -> io::Result<Self> {
         let file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(path)?;
-        Ok(Self { file, head: Head { entries: 0, digest: origin }, bytes: 0, broken: false })
+        let head = Head { entries: 0, digest: origin };
+        Ok(Self { file, room, head, bytes: 0, broken: false })
     }
 
-    /// Goes on with a file whose entries end with `head` after `bytes` bytes (see [`read_tail`]).
-    pub fn resume(path: &Path, head: Head, bytes: u64) -> io::Result<Self> {
+    /// Goes on with a file whose entries end with `head` after `bytes` bytes (see [`read`]).
+    pub fn resume(path: &Path, head: Head, bytes: u64, room: Arc<Room>) -> io::Result<Self> {
         let file = OpenOptions::new().append(true).open(path)?;
-        Ok(Self { file, head, bytes, broken: false })
+        Ok(Self { file, room, head, bytes, broken: false })
     }
 
     /// Where the chain stands.
@@ -86,14 +120,17 @@ impl Chain {
         }
         let digest = Digest::of(&line);
         line.push(b'\n');
+        let bytes = u64::try_from(line.len()).unwrap_or(u64::MAX);
+        self.room.take(bytes)?;
         if let Err(error) = self.file.write_all(&line) {
+            self.room.give_back(bytes);
             // Part of the line may be in the file: take it out again, or never write after it.
             if self.file.set_len(self.bytes).is_err() {
                 self.broken = true;
             }
             return Err(error);
         }
-        self.bytes = self.bytes.saturating_add(u64::try_from(line.len()).unwrap_or(u64::MAX));
+        self.bytes = self.bytes.saturating_add(bytes);
         self.head = Head { entries: n, digest };
         Ok(self.head)
     }
@@ -189,7 +226,8 @@ mod tests {
     fn three() -> (tempfile::TempDir, std::path::PathBuf, Head) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("chain.jsonl");
-        let mut chain = Chain::create(&path, Digest::of(b"origin")).unwrap();
+        let mut chain =
+            Chain::create(&path, Digest::of(b"origin"), Room::new(u64::MAX, 0)).unwrap();
         for word in ["one", "two", "three"] {
             chain.append(Timestamp::UNIX_EPOCH, &word).unwrap();
         }
@@ -204,10 +242,24 @@ mod tests {
             read::<String>(&path, Digest::of(b"origin"), |l, _| words.push(l.event)).unwrap();
         assert_eq!(words, ["one", "two", "three"]);
         assert_eq!((reading.head, reading.damage), (head, None));
-        let mut chain = Chain::resume(&path, reading.head, reading.bytes).unwrap();
+        let mut chain =
+            Chain::resume(&path, reading.head, reading.bytes, Room::new(u64::MAX, 0)).unwrap();
         chain.append(Timestamp::UNIX_EPOCH, &"four").unwrap();
         let reading = read::<String>(&path, Digest::of(b"origin"), |_, _| ()).unwrap();
         assert_eq!((reading.head, reading.damage), (chain.head(), None));
+    }
+
+    #[test]
+    fn beyond_its_room_a_chain_stays_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("chain.jsonl");
+        let mut chain = Chain::create(&path, Digest::ZERO, Room::new(250, 0)).unwrap();
+        let head = chain.append(Timestamp::UNIX_EPOCH, &"fits").unwrap();
+        let error = chain.append(Timestamp::UNIX_EPOCH, &"x".repeat(200)).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+        assert_eq!(chain.head(), head);
+        let reading = read::<String>(&path, Digest::ZERO, |_, _| ()).unwrap();
+        assert_eq!((reading.head, reading.damage), (head, None));
     }
 
     #[test]
@@ -223,7 +275,7 @@ mod tests {
         let text = fs::read_to_string(&path).unwrap();
         let lines = text.lines().collect::<Vec<_>>();
         for order in [&[0, 2][..], &[1, 0, 2], &[0, 1, 1, 2], &[1, 2]] {
-            let mixed = order.iter().map(|&i| format!("{}\n", lines[i])).collect::<String>();
+            let mixed = order.iter().map(|&i| lines[i]).collect::<Vec<_>>().join("\n") + "\n";
             fs::write(&path, mixed).unwrap();
             let reading = read::<String>(&path, Digest::of(b"origin"), |_, _| ()).unwrap();
             assert!(reading.damage.is_some(), "{order:?}");

@@ -18,6 +18,7 @@ use crate::audit::chain;
 use crate::audit::chain::Chain;
 use crate::audit::chain::Damage;
 use crate::audit::chain::Head;
+use crate::audit::chain::Room;
 use crate::audit::entry::LedgerEvent;
 use crate::audit::entry::TrailEvent;
 use crate::audit::entry::Volume;
@@ -36,6 +37,9 @@ pub struct Options {
     pub dir: PathBuf,
     /// The gateway's id. The ledger's first entry depends on it.
     pub gateway: String,
+    /// How much ledger and trails may take together, in bytes; beyond it nothing is recorded, and
+    /// so nothing goes on.
+    pub spool_bytes_max: u64,
 }
 
 /// The record of one gateway: its ledger, and the trails of its sessions.
@@ -43,6 +47,7 @@ pub struct Options {
 pub struct Audit {
     paths: Paths,
     clock: Arc<dyn Clock>,
+    room: Arc<Room>,
     ledger: Mutex<Chain>,
     open: Mutex<BTreeMap<SessionId, Arc<Trail>>>,
     /// The heads that were last put into the ledger, so that only changes are.
@@ -101,13 +106,17 @@ impl Audit {
             fs::create_dir_all(dir)
                 .map_err(|source| OpenError::Io { path: dir.clone(), source })?;
         }
+        let used =
+            taken(&paths).map_err(|source| OpenError::Io { path: options.dir.clone(), source })?;
+        let room = Room::new(options.spool_bytes_max, used);
         let name = options.dir.join("gateway");
         fs::write(&name, &options.gateway)
             .map_err(|source| OpenError::Io { path: name, source })?;
-        let (chain, torn) = open_ledger(&paths.ledger, origin(&options.gateway))?;
+        let (chain, torn) = open_ledger(&paths.ledger, origin(&options.gateway), &room)?;
         let audit = Self {
             paths,
             clock,
+            room,
             ledger: Mutex::new(chain),
             open: Mutex::default(),
             noted: Mutex::default(),
@@ -122,8 +131,10 @@ impl Audit {
     pub fn admit<T: Admission>(&self, value: T) -> Result<(Recorded<T>, Arc<Trail>), Unrecorded> {
         let opened = Box::new(value.opened());
         let unrecorded = |source| Unrecorded::new("a session's admission", source);
-        let trail = Trail::create(&self.paths.open, opened.session, Arc::clone(&self.clock))
-            .map_err(unrecorded)?;
+        let trail = {
+            let (clock, room) = (Arc::clone(&self.clock), Arc::clone(&self.room));
+            Trail::create(&self.paths.open, opened.session, clock, room).map_err(unrecorded)?
+        };
         let first = trail.append(&TrailEvent::Opened(opened.clone()));
         let recorded = first.and_then(|_| self.record(&LedgerEvent::Admitted(opened)));
         if let Err(error) = recorded {
@@ -258,16 +269,35 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// How much the record takes already, in bytes.
+fn taken(paths: &Paths) -> io::Result<u64> {
+    let mut bytes = fs::metadata(&paths.ledger).map_or(0, |ledger| ledger.len());
+    for dir in [&paths.open, &paths.closed] {
+        for entry in fs::read_dir(dir)? {
+            bytes = bytes.saturating_add(entry?.metadata()?.len());
+        }
+    }
+    Ok(bytes)
+}
+
 /// Opens or begins the ledger's file. Half an entry at its end, which a crash in the midst of a
 /// write leaves, is set aside in a file of its own; the event that says so is returned.
-fn open_ledger(path: &Path, origin: Digest) -> Result<(Chain, Option<LedgerEvent>), OpenError> {
+fn open_ledger(
+    path: &Path,
+    origin: Digest,
+    room: &Arc<Room>,
+) -> Result<(Chain, Option<LedgerEvent>), OpenError> {
     let io = |source| OpenError::Io { path: path.to_owned(), source };
     if !path.exists() {
-        return Chain::create(path, origin).map(|chain| (chain, None)).map_err(io);
+        return Chain::create(path, origin, Arc::clone(room))
+            .map(|chain| (chain, None))
+            .map_err(io);
     }
     let reading = chain::read::<LedgerEvent>(path, origin, |_, _| ()).map_err(io)?;
     let Some(damage) = reading.damage else {
-        return Chain::resume(path, reading.head, reading.bytes).map(|c| (c, None)).map_err(io);
+        return Chain::resume(path, reading.head, reading.bytes, Arc::clone(room))
+            .map(|c| (c, None))
+            .map_err(io);
     };
     let tail = tail_of(path, reading.bytes).map_err(io)?;
     if tail.contains(&b'\n') {
@@ -278,7 +308,7 @@ fn open_ledger(path: &Path, origin: Digest) -> Result<(Chain, Option<LedgerEvent
     let file = fs::OpenOptions::new().write(true).open(path).map_err(io)?;
     file.set_len(reading.bytes).map_err(io)?;
     let bytes = u64::try_from(tail.len()).unwrap_or(u64::MAX);
-    let chain = Chain::resume(path, reading.head, reading.bytes).map_err(io)?;
+    let chain = Chain::resume(path, reading.head, reading.bytes, Arc::clone(room)).map_err(io)?;
     Ok((chain, Some(LedgerEvent::TornTail { bytes, kept_as: name })))
 }
 

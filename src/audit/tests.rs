@@ -66,7 +66,8 @@ impl Admission for Someone {
 }
 
 fn open(dir: &Path) -> Result<Audit, OpenError> {
-    let options = Options { dir: dir.to_owned(), gateway: "gw-1".into() };
+    let options =
+        Options { dir: dir.to_owned(), gateway: "gw-1".into(), spool_bytes_max: u64::MAX };
     Audit::open(&options, Arc::new(Standing::at(Timestamp::UNIX_EPOCH)))
 }
 

@@ -12,6 +12,7 @@ use std::sync::atomic::Ordering;
 use crate::audit::Unrecorded;
 use crate::audit::chain::Chain;
 use crate::audit::chain::Head;
+use crate::audit::chain::Room;
 use crate::audit::entry::TrailEvent;
 use crate::model::Clock;
 use crate::model::SessionId;
@@ -34,9 +35,10 @@ impl Trail {
         dir: &Path,
         session: SessionId,
         clock: Arc<dyn Clock>,
+        room: Arc<Room>,
     ) -> io::Result<Self> {
         let path = file_of(dir, session);
-        let chain = Mutex::new(Chain::create(&path, origin(session))?);
+        let chain = Mutex::new(Chain::create(&path, origin(session), room)?);
         Ok(Self { session, path, chain, clock, lost: AtomicBool::new(false) })
     }
 

@@ -85,8 +85,14 @@ pub(super) enum Command {
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct Gateway {
     /// The gateway's URL
-    #[arg(long, env = "WEIR_GATEWAY", default_value = "https://localhost:8443", value_name = "URL")]
-    pub(super) gateway: String,
+    #[arg(
+        id = "gateway_url",
+        long = "gateway",
+        env = "WEIR_GATEWAY",
+        default_value = "https://localhost:8443",
+        value_name = "URL"
+    )]
+    pub(super) url: String,
     /// Who vouches for the gateway's certificate; else the system's roots
     #[arg(long, env = "WEIR_CA_FILE", value_name = "FILE")]
     pub(super) ca_file: Option<PathBuf>,

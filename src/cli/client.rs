@@ -40,7 +40,7 @@ impl Client {
         let token = gateway.token.clone().ok_or_else(|| {
             usage("WEIR_TOKEN is not set: export it with your provider's token".to_owned())
         })?;
-        let base = gateway.gateway.trim_end_matches('/').to_owned();
+        let base = gateway.url.trim_end_matches('/').to_owned();
         let uri = base.parse::<http::Uri>().ok().filter(|u| u.scheme_str() == Some("https"));
         let host = uri.as_ref().and_then(|uri| uri.host());
         let (Some(uri), Some(host)) = (&uri, host) else {

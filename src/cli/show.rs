@@ -75,10 +75,14 @@ pub(super) fn requests(answer: &Value) {
     for hold in answer.as_array().into_iter().flatten() {
         let who = text(&hold["principal"], "name");
         let target = text(hold, "target");
-        line(&format!("{}  {who} on {target}, from {}", text(hold, "hold"), place(&hold["origin"])));
+        line(&format!(
+            "{}  {who} on {target}, from {}",
+            text(hold, "hold"),
+            place(&hold["origin"])
+        ));
         line(&format!("    {}", text(&hold["command"], "text")));
         for detail in hold["command"]["details"].as_array().into_iter().flatten() {
-            line(&format!("    {} = {}", plain(&detail[0]), plain(&detail[1])));
+            line(&format!("    {}", pair(detail)));
         }
         line(&format!("    {}; until {}", text(hold, "reason"), second(&text(hold, "until"))));
         line(&format!("    approvers: {}", list(&hold["approvers"])));
@@ -164,13 +168,17 @@ fn details(event: &Value) -> Vec<String> {
     let mut lines = Vec::new();
     if event["is"] == "opened" {
         let transfer = &event["transfer"];
-        lines.push(format!("transfer: {} [{}]", text(transfer, "outcome"), list(&transfer["rows"])));
+        lines.push(format!(
+            "transfer: {} [{}]",
+            text(transfer, "outcome"),
+            list(&transfer["rows"])
+        ));
     }
     if event["is"] == "command" {
         let command = &event["command"];
         lines.extend(text(command, "text").lines().map(str::to_owned));
         for detail in command["details"].as_array().into_iter().flatten() {
-            lines.push(format!("{} = {}", plain(&detail[0]), plain(&detail[1])));
+            lines.push(pair(detail));
         }
     }
     for (name, mark) in [("sent", "<"), ("result", ">")] {
@@ -200,12 +208,7 @@ fn verdict(verdict: &Value) -> String {
 
 fn refusal(refusal: &Value) -> String {
     let hint = refusal["hint"].as_str().map(|hint| format!(" (hint: {})", tame(hint)));
-    format!(
-        "{} [{}]{}",
-        text(refusal, "reason"),
-        list(&refusal["rules"]),
-        hint.unwrap_or_default()
-    )
+    format!("{} [{}]{}", text(refusal, "reason"), list(&refusal["rules"]), hint.unwrap_or_default())
 }
 
 fn outcome(outcome: &Value) -> String {
@@ -219,9 +222,16 @@ fn place(origin: &Value) -> String {
     let country = or(text(origin, "country"), "an unknown country");
     let how = match &origin["method"] {
         Value::String(word) => tame(word),
-        other => format!("network {}", text(other, "configured-network")),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
+            format!("network {}", text(&origin["method"], "configured-network"))
+        }
     };
     format!("{country} ({}, {how})", text(origin, "address"))
+}
+
+/// One detail of a command: `name = value`.
+fn pair(detail: &Value) -> String {
+    detail.as_array().into_iter().flatten().map(plain).collect::<Vec<_>>().join(" = ")
 }
 
 fn each(answer: &Value, row: impl Fn(&Value) -> Vec<String>) -> Vec<Vec<String>> {
@@ -236,7 +246,7 @@ fn plain(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
         Value::String(text) => tame(text),
-        other => other.to_string(),
+        Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => value.to_string(),
     }
 }
 

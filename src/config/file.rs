@@ -289,8 +289,6 @@ pub struct Audit {
     pub result_bytes_max: Within<0, 1_073_741_824>,
     /// What trails and recordings may take on disk; beyond it, commands are refused.
     pub spool_bytes_max: Within<1_048_576, 1_125_899_906_842_624>,
-    /// What must stay free on that disk; below it, commands are refused.
-    pub spool_free_bytes_min: Within<0, 1_125_899_906_842_624>,
 }
 
 impl Default for Audit {
@@ -298,7 +296,6 @@ impl Default for Audit {
         Self {
             result_bytes_max: Within::nearest(65_536),
             spool_bytes_max: Within::nearest(10_737_418_240),
-            spool_free_bytes_min: Within::nearest(67_108_864),
         }
     }
 }

@@ -49,11 +49,16 @@ impl Reload {
     /// Reads everything again. What is wrong leaves all as it was, and is said in the log.
     fn once(&self) {
         let read = config::load(&self.path).map_err(translate::BadConfig::from);
-        let read = read.and_then(|loaded| translate::version(&loaded).map(|v| (loaded, v)));
+        let read = read.and_then(|loaded| {
+            translate::version(&loaded, translate::Files::Needed).map(|v| (loaded, v))
+        });
         let (loaded, version) = match read {
             Ok(read) => read,
             Err(error) => {
-                tracing::error!(fault = "gateway", "not reloaded, the old version stays in force: {error}");
+                tracing::error!(
+                    fault = "gateway",
+                    "not reloaded, the old version stays in force: {error}"
+                );
                 return;
             }
         };

@@ -12,6 +12,7 @@ use crate::config::target::Postgres;
 use crate::config::target::Ssh;
 use crate::config::target::Target;
 use crate::config::target::Undeclared;
+use crate::daemon::translate::Files;
 use crate::daemon::translate::credential;
 use crate::daemon::translate::upstream_tls;
 use crate::mask::path::JsonPath;
@@ -27,21 +28,22 @@ use crate::target::http;
 /// What a target speaks, where it is, and what it holds.
 pub(super) fn reach(
     loaded: &Loaded,
+    files: Files,
     name: &Spanned<TargetName>,
     written: &Target,
 ) -> Result<Reach, Problem> {
     match (&written.postgres, &written.ssh, &written.http, &written.kubernetes) {
-        (Some(it), None, None, None) => postgres(loaded, it).map(Reach::Postgres),
+        (Some(it), None, None, None) => postgres(loaded, files, it).map(Reach::Postgres),
         (None, Some(it), None, None) => ssh(loaded, it).map(Reach::Ssh),
-        (None, None, Some(it), None) => http(loaded, it).map(Reach::Http),
-        (None, None, None, Some(it)) => kubernetes(loaded, it).map(Reach::Kubernetes),
+        (None, None, Some(it), None) => http(loaded, files, it).map(Reach::Http),
+        (None, None, None, Some(it)) => kubernetes(loaded, files, it).map(Reach::Kubernetes),
         _ => Err(loaded
             .source
             .problem(name, "expected exactly one of .postgres, .ssh, .http and .kubernetes")),
     }
 }
 
-fn postgres(loaded: &Loaded, it: &Postgres) -> Result<PostgresTarget, Problem> {
+fn postgres(loaded: &Loaded, files: Files, it: &Postgres) -> Result<PostgresTarget, Problem> {
     let source = &loaded.source;
     let mut databases = Vec::new();
     for database in it.databases.get_ref() {
@@ -57,7 +59,7 @@ fn postgres(loaded: &Loaded, it: &Postgres) -> Result<PostgresTarget, Problem> {
     }
     let address = it.address.get_ref().clone();
     Ok(PostgresTarget {
-        tls: upstream_tls(loaded, &it.tls, &address.host)?,
+        tls: upstream_tls(loaded, files, &it.tls, &address.host)?,
         address,
         databases,
         login: source.parse(&it.login)?,
@@ -78,7 +80,7 @@ fn ssh(loaded: &Loaded, it: &Ssh) -> Result<SshTarget, Problem> {
     })
 }
 
-fn http(loaded: &Loaded, it: &Http) -> Result<HttpTarget, Problem> {
+fn http(loaded: &Loaded, files: Files, it: &Http) -> Result<HttpTarget, Problem> {
     let source = &loaded.source;
     let mut routes = Vec::new();
     for route in &it.routes {
@@ -94,7 +96,7 @@ fn http(loaded: &Loaded, it: &Http) -> Result<HttpTarget, Problem> {
         None => None,
     };
     Ok(HttpTarget {
-        tls: upstream_tls(loaded, &it.tls, &address.host)?,
+        tls: upstream_tls(loaded, files, &it.tls, &address.host)?,
         address,
         credential: signs_in,
         unlisted: undeclared(it.unlisted),
@@ -104,9 +106,9 @@ fn http(loaded: &Loaded, it: &Http) -> Result<HttpTarget, Problem> {
     })
 }
 
-fn kubernetes(loaded: &Loaded, it: &Kubernetes) -> Result<KubernetesTarget, Problem> {
+fn kubernetes(loaded: &Loaded, files: Files, it: &Kubernetes) -> Result<KubernetesTarget, Problem> {
     // Read once at the start, so that a missing file stops it and not the first session.
-    loaded.read(&it.kubeconfig_file)?;
+    files.read(loaded, &it.kubeconfig_file)?;
     let mut kinds = BTreeMap::new();
     for (resource, kind) in &it.kinds {
         kinds.insert(loaded.source.parse(resource)?, fields(loaded, &kind.fields)?);

@@ -39,6 +39,29 @@ use crate::upstream::Fetcher;
 /// Most policy files in the folder.
 const POLICY_FILES_MAX: usize = 1_000;
 
+/// Whether the files that a configuration names must be there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Files {
+    /// They must: the gateway is to run here.
+    Needed,
+    /// They may be missing: the configuration is only checked.
+    MayBeMissing,
+}
+
+impl Files {
+    /// Reads a file that the configuration names; `None` where it may be missing, and is.
+    pub(super) fn read(
+        self,
+        loaded: &Loaded,
+        file: &Spanned<PathBuf>,
+    ) -> Result<Option<Vec<u8>>, Problem> {
+        if self == Self::MayBeMissing && !file.get_ref().exists() {
+            return Ok(None);
+        }
+        loaded.read(file).map(Some)
+    }
+}
+
 /// A configuration that cannot be put in force: one line for each thing that is wrong.
 #[derive(Debug, thiserror::Error)]
 pub enum BadConfig {
@@ -69,8 +92,8 @@ impl From<config::Problems> for BadConfig {
 }
 
 /// One version of policy, law and catalogue.
-pub(super) fn version(loaded: &Loaded) -> Result<Version, BadConfig> {
-    let catalogue = catalogue(loaded)?;
+pub(super) fn version(loaded: &Loaded, files: Files) -> Result<Version, BadConfig> {
+    let catalogue = catalogue(loaded, files)?;
     let gateway = &loaded.file.gateway;
     let region = region(loaded, &gateway.region)?;
     let parts = policy::Parts {
@@ -92,13 +115,16 @@ pub(super) fn version(loaded: &Loaded) -> Result<Version, BadConfig> {
 }
 
 /// What identity is built from, and how each provider is reached.
-pub(super) fn identity(loaded: &Loaded) -> Result<(identity::Options, Vec<Fetcher>), BadConfig> {
+pub(super) fn identity(
+    loaded: &Loaded,
+    files: Files,
+) -> Result<(identity::Options, Vec<Fetcher>), BadConfig> {
     let mut options = identity::Options::default();
     let mut fetchers = Vec::new();
     for provider in &loaded.file.providers {
         options.providers.push(provider_options(loaded, provider)?);
         for url in std::iter::once(&provider.issuer).chain(provider.jwks_uri.as_ref()) {
-            fetchers.push(fetcher(loaded, provider, url)?);
+            fetchers.extend(fetcher(loaded, files, provider, url)?);
         }
     }
     Ok((options, fetchers))
@@ -306,11 +332,13 @@ fn mapping(provider: &provider::Provider) -> Result<identity::Mapping, String> {
     })
 }
 
+/// How a provider's URL is fetched; `None` where its CA's file may be missing, and is.
 fn fetcher(
     loaded: &Loaded,
+    files: Files,
     provider: &provider::Provider,
     url: &Spanned<provider::Url>,
-) -> Result<Fetcher, Problem> {
+) -> Result<Option<Fetcher>, Problem> {
     let address = url.get_ref().address();
     let place = Configured::new(
         format!("provider {}", provider.issuer.get_ref().as_str()),
@@ -318,19 +346,22 @@ fn fetcher(
         address.port,
     );
     if url.get_ref().as_str().starts_with("http:") {
-        return Ok(Fetcher::new(place, None));
+        return Ok(Some(Fetcher::new(place, None)));
     }
     let roots = match &provider.ca_file {
-        Some(file) => tls::Roots::Bundle(tls::Pem::File(file.get_ref().clone())),
+        Some(file) => match files.read(loaded, file)? {
+            Some(pem) => tls::Roots::Bundle(tls::Pem::bytes(pem)),
+            None => return Ok(None),
+        },
         None => tls::Roots::System,
     };
     let client = tls::client(&roots, &[b"http/1.1"], None).map_err(|error| {
         loaded.source.problem(url, crate::model::fault::Chain(&error).to_string())
     })?;
-    Ok(Fetcher::new(place, Some(client)))
+    Ok(Some(Fetcher::new(place, Some(client))))
 }
 
-fn catalogue(loaded: &Loaded) -> Result<Catalogue, Problem> {
+fn catalogue(loaded: &Loaded, files: Files) -> Result<Catalogue, Problem> {
     let region =
         |(name, region): (&Spanned<crate::model::RegionName>, &file::Region)| target::Region {
             name: name.get_ref().clone(),
@@ -348,7 +379,7 @@ fn catalogue(loaded: &Loaded) -> Result<Catalogue, Problem> {
             classes: written.classes.clone(),
             without_basis: written.without_basis,
             observe: written.observe,
-            reach: super::targets::reach(loaded, name, written)?,
+            reach: super::targets::reach(loaded, files, name, written)?,
         });
     }
     Catalogue::new(loaded.file.regions.iter().map(region), options)
@@ -364,13 +395,17 @@ pub(super) fn credential(secret: &Spanned<SecretRef>) -> Credential {
 /// How a target is verified.
 pub(super) fn upstream_tls(
     loaded: &Loaded,
+    files: Files,
     written: &config::target::Tls,
     host: &Host,
 ) -> Result<UpstreamTls, Problem> {
     Ok(match written.mode() {
         TlsMode::Off => UpstreamTls::Off,
         TlsMode::VerifyFull => UpstreamTls::Verified {
-            ca_pem: written.ca_file.as_ref().map(|file| loaded.read(file)).transpose()?,
+            ca_pem: match &written.ca_file {
+                Some(file) => files.read(loaded, file)?,
+                None => None,
+            },
             server_name: written.server_name.clone().unwrap_or_else(|| host.clone()),
         },
     })

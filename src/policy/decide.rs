@@ -109,7 +109,7 @@ pub(super) fn execute(
     let hold = Hold::of(&plain, &approved);
     match approval {
         None => hold.verdict(command),
-        Some(approval) => hold.answered(approval, &seat.principal),
+        Some(approval) => hold.answered(*approval, &seat.principal),
     }
 }
 
@@ -277,7 +277,7 @@ impl<'a> Hold<'a> {
         Verdict::Hold { rules, reason, approvers: self.approvers }
     }
 
-    fn answered(self, approval: &Approval<'_>, requester: &Principal) -> Verdict {
+    fn answered(self, approval: Approval<'_>, requester: &Principal) -> Verdict {
         match may_answer(approval.by, requester, &self.approvers) {
             Ok(()) => {
                 Verdict::Allow { rules: self.rules.iter().map(|rule| rule.id.clone()).collect() }

@@ -16,7 +16,9 @@ use cedar_policy::EntityUid;
 use cedar_policy::Policy;
 use cedar_policy::PolicyId;
 use cedar_policy::PolicySet;
+use cedar_policy::PrincipalConstraint;
 use cedar_policy::Request;
+use cedar_policy::ResourceConstraint;
 use cedar_policy::RestrictedExpression;
 use cedar_policy::Schema;
 use cedar_policy::ValidationMode;
@@ -123,6 +125,18 @@ pub(super) struct Question<'a> {
     pub(super) facts: Facts,
     /// Only permits that name "opaque" count.
     pub(super) opaque: bool,
+    /// The policies that can concern this principal and resource; `None`: all are asked.
+    pub(super) narrow: Option<&'a Narrow>,
+}
+
+/// The policies whose scope lets them speak about one principal and one target, for the questions
+/// of every command. Asking only these gives the same answers: a scope that does not match makes a
+/// policy false, whatever else it says.
+#[derive(Debug)]
+pub(super) struct Narrow {
+    execute: PolicySet,
+    opaque: PolicySet,
+    reveal: PolicySet,
 }
 
 /// The answer to one question.
@@ -241,6 +255,39 @@ impl Engine {
         EntityUid::from_type_name_and_id(name.clone(), EntityId::new(id))
     }
 
+    /// The policies that can concern `principal`, which is in `roles`, at `resource`, which is in
+    /// nothing.
+    pub(super) fn narrow(
+        &self,
+        (principal, roles): (&EntityUid, &[EntityUid]),
+        resource: &EntityUid,
+    ) -> Option<Narrow> {
+        let inside = |group: &EntityUid| group == principal || roles.contains(group);
+        let fits = |policy: &&Policy| {
+            let who = match policy.principal_constraint() {
+                PrincipalConstraint::Any | PrincipalConstraint::Is(_) => true,
+                PrincipalConstraint::Eq(only) => only == *principal,
+                PrincipalConstraint::In(group) | PrincipalConstraint::IsIn(_, group) => {
+                    inside(&group)
+                }
+            };
+            who && match policy.resource_constraint() {
+                ResourceConstraint::Any | ResourceConstraint::Is(_) => true,
+                ResourceConstraint::Eq(only)
+                | ResourceConstraint::In(only)
+                | ResourceConstraint::IsIn(_, only) => only == *resource,
+            }
+        };
+        let narrowed =
+            |all: &PolicySet| PolicySet::from_policies(all.policies().filter(fits).cloned()).ok();
+        let [_, (_, execute), (_, reveal), ..] = &self.actions;
+        Some(Narrow {
+            execute: narrowed(execute)?,
+            opaque: narrowed(&self.opaque)?,
+            reveal: narrowed(reveal)?,
+        })
+    }
+
     /// Asks one question. Whatever goes wrong makes the answer no.
     pub(super) fn ask(&self, question: Question<'_>) -> Answer<'_> {
         let [connect, execute, reveal, approve, replay, search, administer] = &self.actions;
@@ -253,15 +300,21 @@ impl Engine {
             Action::Search => search,
             Action::Administer => administer,
         };
-        let policies = match question.action {
-            Action::Execute if question.opaque => &self.opaque,
-            Action::Execute
-            | Action::Connect
-            | Action::Reveal
-            | Action::Approve
-            | Action::Replay
-            | Action::Search
-            | Action::Administer => policies,
+        let policies = match (question.action, question.narrow) {
+            (Action::Execute, Some(narrow)) if question.opaque => &narrow.opaque,
+            (Action::Execute, Some(narrow)) => &narrow.execute,
+            (Action::Reveal, Some(narrow)) => &narrow.reveal,
+            (Action::Execute, None) if question.opaque => &self.opaque,
+            (
+                Action::Execute
+                | Action::Connect
+                | Action::Reveal
+                | Action::Approve
+                | Action::Replay
+                | Action::Search
+                | Action::Administer,
+                Some(_) | None,
+            ) => policies,
         };
         // The context is ours, so its types are checked in tests, not on every command.
         let schema = cfg!(debug_assertions).then_some(&self.schema);

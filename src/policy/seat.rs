@@ -23,6 +23,7 @@ use crate::policy::engine::Action;
 use crate::policy::engine::Answer;
 use crate::policy::engine::Facts;
 use crate::policy::engine::Kind;
+use crate::policy::engine::Narrow;
 use crate::policy::engine::Question;
 use crate::policy::engine::texts;
 use crate::policy::law;
@@ -56,6 +57,7 @@ pub(super) struct Seat {
     principal_uid: EntityUid,
     target_uid: EntityUid,
     entities: Option<Entities>,
+    narrow: Option<Narrow>,
     known: BTreeSet<DataClass>,
 }
 
@@ -81,6 +83,18 @@ impl Seat {
         let mut known = BTreeSet::new();
         place.facts.classes.iter().for_each(|class| known.extend(lineage(class)));
         let entities = entities(snapshot, principal, place, &known);
+        let engine = snapshot.engine();
+        let principal_uid = principal_uid(snapshot, principal);
+        let target_uid = engine.uid(Kind::Target, place.facts.name.as_str());
+        let narrow = match purpose {
+            Purpose::Session => {
+                let roles = principal.roles.iter().map(|role| engine.uid(Kind::Role, role));
+                let roles = roles.collect::<Vec<_>>();
+                engine.narrow((&principal_uid, &roles), &target_uid)
+            }
+            // Asked once or twice: all policies may be.
+            Purpose::Approve(_) | Purpose::Replay => None,
+        };
         Self {
             version: snapshot.version(),
             day,
@@ -88,9 +102,10 @@ impl Seat {
             origin: origin.clone(),
             facts: Arc::clone(&place.facts),
             residency,
-            principal_uid: principal_uid(snapshot, principal),
-            target_uid: snapshot.engine().uid(Kind::Target, place.facts.name.as_str()),
+            principal_uid,
+            target_uid,
             entities,
+            narrow,
             known,
         }
     }
@@ -133,6 +148,7 @@ impl Seat {
             entities,
             facts,
             opaque,
+            narrow: self.narrow.as_ref(),
         })
     }
 
@@ -158,7 +174,17 @@ impl Seat {
             entities: &entities,
             facts,
             opaque: false,
+            narrow: self.narrow.as_ref(),
         })
+    }
+}
+
+#[cfg(test)]
+impl Seat {
+    /// The same seat, but every policy is asked.
+    pub(super) fn asking_all(mut self) -> Self {
+        self.narrow = None;
+        self
     }
 }
 
@@ -188,6 +214,7 @@ pub(super) fn ask_gateway<'s>(
         entities: &entities,
         facts,
         opaque: false,
+        narrow: None,
     })
 }
 

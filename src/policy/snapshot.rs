@@ -113,6 +113,11 @@ impl Snapshot {
         self.version
     }
 
+    /// Where the gateway stands, and who runs it.
+    pub fn gateway(&self) -> &GatewayFacts {
+        self.law.gateway()
+    }
+
     /// The facts about the target called `name`.
     pub fn target(&self, name: &TargetName) -> Option<&Arc<TargetFacts>> {
         self.place(name).map(|place| &place.facts)

@@ -3,6 +3,8 @@
 //! A protocol only words them: it hands over what the client claims and tells the client what came
 //! of it. It can neither verify nor admit.
 
+use std::net::IpAddr;
+use std::net::Ipv6Addr;
 use std::sync::Arc;
 
 use tokio::sync::watch;
@@ -17,6 +19,7 @@ use crate::model::Refusal;
 use crate::model::SessionId;
 use crate::model::TargetName;
 use crate::model::fault::Chain;
+use crate::model::place::PlaceMethod;
 use crate::model::refusal::IntoRefusal;
 use crate::model::refusal::RefusalCode;
 use crate::policy;
@@ -99,6 +102,20 @@ impl Gateway {
         admitted
     }
 
+    /// Admits the gateway itself, as its own principal, for what it reads on its own account: a
+    /// catalogue, a health check. Decided and recorded like any other session.
+    pub fn admit_itself(&self, target: &str, protocol: Protocol) -> Result<Admitted, Refusal> {
+        let version = self.version();
+        let facts = version.snapshot.gateway();
+        let verified = Verified::gateway(facts.entity.clone());
+        let origin = Origin {
+            address: IpAddr::V6(Ipv6Addr::LOCALHOST),
+            country: Some(facts.country.clone()),
+            method: PlaceMethod::ConfiguredNetwork("the gateway itself".to_owned()),
+        };
+        self.admit(&verified, target, protocol, &origin)
+    }
+
     /// What is in force now.
     pub fn version(&self) -> Arc<Version> {
         Arc::clone(&self.parts.version.borrow())
@@ -119,6 +136,7 @@ impl Gateway {
     ) -> Result<Admitted, Refusal> {
         let name = target.parse::<TargetName>().map_err(|_| unknown(target))?;
         let asked = policy::Asked { session: SessionId::fresh(), target: &name, protocol, origin };
+        self.parts.registry.has_room(verified.principal())?;
         let now = self.parts.clock.now();
         let permit = policy::admit(verified, asked, &version.snapshot, now)?;
         let target = version.catalogue.target(&name).ok_or_else(|| unknown(target))?;

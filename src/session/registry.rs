@@ -18,6 +18,7 @@ use crate::model::Protocol;
 use crate::model::Refusal;
 use crate::model::SessionId;
 use crate::model::TargetName;
+use crate::model::principal::Kind;
 use crate::model::refusal::IntoRefusal;
 use crate::model::refusal::RefusalCode;
 
@@ -148,13 +149,34 @@ pub struct LiveView {
     pub observe: bool,
 }
 
-/// The sessions that live now. Bounded by the listeners' bounds on connections.
-#[derive(Debug, Default)]
+/// The sessions that live now.
+#[derive(Debug)]
 pub struct Registry {
+    per_principal_max: usize,
     live: Mutex<BTreeMap<SessionId, Arc<Live>>>,
 }
 
 impl Registry {
+    /// An empty registry, in which one principal may have so many sessions at a time.
+    pub fn new(per_principal_max: usize) -> Self {
+        Self { per_principal_max, live: Mutex::default() }
+    }
+
+    /// Whether a principal may begin one more session. Two that begin in the same instant may both
+    /// see the last place free: the bound is against runaways, not a promise.
+    pub(super) fn has_room(&self, principal: &Principal) -> Result<(), Refusal> {
+        let same = |live: &&Arc<Live>| {
+            live.principal.issuer == principal.issuer && live.principal.subject == principal.subject
+        };
+        let count = self.lock().values().filter(same).count();
+        if principal.kind != Kind::Gateway && count >= self.per_principal_max {
+            let full = format!("{principal} has {count} sessions already, which is the bound");
+            return Err(Refusal::new(RefusalCode::TooLarge, full)
+                .hint("end some: `weir sessions ls` shows them"));
+        }
+        Ok(())
+    }
+
     /// Puts a session among the living.
     pub(super) fn enter(&self, live: Live) -> Arc<Live> {
         let live = Arc::new(live);

@@ -5,10 +5,14 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    clippy::indexing_slicing,
     clippy::string_slice,
     reason = "a test that cannot go on says so by panicking"
 )]
 
 mod architecture;
+mod cli;
+mod demo;
 mod forgery;
+mod parts;
+mod record;
+mod residency;

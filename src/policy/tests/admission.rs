@@ -45,13 +45,16 @@ fn a_target_that_is_not_and_one_that_is_not_yours_sound_alike() {
     let snapshot = demo();
     let stranger = person("eve", &[], Some("acme-de"));
     let no = |principal: &Principal, target: &str| {
-        let refusal = ask(&snapshot, principal, &from("DE"), target, Protocol::Ssh).unwrap_err();
+        let facts = snapshot.target(&name(target));
+        let protocol = facts.map_or(Protocol::Ssh, |facts| facts.protocol);
+        let refusal = ask(&snapshot, principal, &from("DE"), target, protocol).unwrap_err();
         (refusal.code, refusal.reason.replace(target, "x"), refusal.rules, refusal.hint)
     };
     assert_eq!(no(&stranger, "web-1"), no(&stranger, "no-such"));
     assert_eq!(no(&stranger, "web-1").0, RefusalCode::NoTarget);
-    // Neither a wrong protocol nor the law tells more to somebody who may not know of it.
-    assert_eq!(no(&stranger, "customers"), no(&stranger, "no-such"));
+    // Neither the law nor a wrong protocol tells more to somebody who may not know of it.
+    let wrong = ask(&snapshot, &stranger, &from("DE"), "web-1", Protocol::Http).unwrap_err();
+    assert_eq!(wrong.reason.replace("web-1", "x"), no(&stranger, "no-such").1);
     let abroad = person("mallory", &[], Some("acme-sg"));
     assert_eq!(no(&abroad, "customers"), no(&abroad, "no-such"));
     // Who may reach it is told what it speaks.
@@ -161,7 +164,7 @@ fn without_a_basis_a_target_may_be_held_with_everything_suppressed() {
     assert_eq!(decide(&permit, &mask, &select(), None, now()).word(), "allow");
     // Suppression once is suppression until the session ends, even if the law would allow more.
     let own = demo_with("customers", |facts| facts.owner = "acme-sg".parse().unwrap());
-    assert!(reveal(&permit, &own, &all, now()).hides_any(&all));
+    assert!(reveal(&permit, &own, &all, now()).shown().is_empty());
     // A session that began in clear does not go on suppressed: its client may hold old answers.
     let clear = session(&mask, &alice(), "customers");
     assert!(!clear.suppressed());

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::model::refusal::RefusalCode;
+use crate::policy::Approval;
 use crate::policy::engine::BASE;
 use crate::policy::reveal;
 
@@ -17,28 +18,25 @@ fn no_permit_beats_residency() {
 #[test]
 fn no_approval_lifts_residency() {
     assert!(!BASE.contains("approved"), "a base policy that mentions approvals could be flipped");
-    // Alice works for the German entity, and the target's owner is abroad: what she writes leaves.
-    let snapshot = demo_with("customers", |facts| {
-        facts.country = "SG".parse().unwrap();
-        facts.owner = "acme-sg".parse().unwrap();
-    });
-    let permit = ask(&snapshot, &alice(), &from("DE"), "customers", Protocol::Postgres);
-    // Whether or not a read is admitted there, the write is no hold but a refusal.
-    let observed = demo_with("customers", |facts| {
-        facts.country = "SG".parse().unwrap();
-        facts.owner = "acme-sg".parse().unwrap();
-        facts.observe = true;
-    });
-    let permit = permit
-        .or_else(|_| ask(&observed, &alice(), &from("DE"), "customers", Protocol::Postgres))
-        .unwrap();
+    // She may read what lies abroad, but what she writes there leaves the EEA.
+    let mut parts = parts();
+    parts.entities.push(entity("acme-us", "US", Role::Processor));
+    let customers = &mut parts.targets[0];
+    customers.country = "US".parse().unwrap();
+    customers.owner = "acme-us".parse().unwrap();
+    let snapshot = compile(parts);
+    let permit = session(&snapshot, &alice(), "customers");
+    assert_eq!(decide(&permit, &snapshot, &select(), None, now()).word(), "allow");
     let dana = dana();
-    for approval in [None, Some(&crate::policy::Approval { by: &dana })] {
-        let refusal = denied(decide(&permit, &observed, &update(), approval, now()));
+    for approval in [None, Some(&Approval { by: &dana })] {
+        let refusal = denied(decide(&permit, &snapshot, &update(), approval, now()));
         assert_eq!(refusal.code, RefusalCode::Residency);
         assert!(ids(&refusal.rules).contains(&"weir.residency"));
-        assert!(!refusal.reason.is_empty());
+        assert!(refusal.reason.contains("acme-us"), "{}", refusal.reason);
     }
+    let mut harmless = update();
+    harmless.writes.clear();
+    assert_eq!(decide(&permit, &snapshot, &harmless, None, now()).word(), "hold");
 }
 
 #[test]

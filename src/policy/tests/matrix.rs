@@ -102,7 +102,9 @@ fn matrix() -> String {
          ada: admin; eve: no role.\n\n",
     );
     write!(text, "{:13} {:58}", "target", "command").unwrap();
-    people.iter().for_each(|(who, ..)| write!(text, " {who:^8}").unwrap());
+    for (who, ..) in &people {
+        write!(text, " {who:^8}").unwrap();
+    }
     text.push('\n');
     for line in commands() {
         let (target, command) = &line;

@@ -5,6 +5,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::policy::Approval;
 use crate::policy::reveal;
+use crate::policy::seat::Purpose;
+use crate::policy::seat::Seat;
 
 /// Conditions on commands and classes, each valid for its action.
 fn policy() -> impl Strategy<Value = (bool, String)> {
@@ -30,8 +32,21 @@ fn policy() -> impl Strategy<Value = (bool, String)> {
         2 => (Just("reveal"), reveal.boxed()),
         1 => (Just("connect"), connect.boxed()),
     ];
-    (any::<bool>(), any::<bool>(), role, action).prop_map(|(permits, approval, role, asked)| {
+    let place = prop::sample::select(vec![
+        "resource",
+        "resource is Weir::Target",
+        "resource == Weir::Target::\"customers\"",
+        "resource == Weir::Target::\"wiki\"",
+    ]);
+    let scope = (role, any::<bool>(), place);
+    (any::<bool>(), any::<bool>(), scope, action).prop_map(|(permits, approval, scope, asked)| {
         let (action, condition) = asked;
+        let (role, any, place) = scope;
+        let who = match (any, role) {
+            (true, "dpo") => "principal is Weir::Principal".to_owned(),
+            (true, _) => "principal".to_owned(),
+            (false, role) => format!("principal in Weir::Role::\"{role}\""),
+        };
         let approval = approval && action == "execute";
         let approvers = if approval { format!("@approvers(\"{role}\") ") } else { String::new() };
         let kind = if permits { "permit" } else { "forbid" };
@@ -41,8 +56,7 @@ fn policy() -> impl Strategy<Value = (bool, String)> {
             (false, true | false) => "",
         };
         let text = format!(
-            "{approvers}{kind} (principal in Weir::Role::\"{role}\", \
-             action == Weir::Action::\"{action}\", resource) when {{ {condition} }}{also};"
+            "{approvers}{kind} ({who}, action == Weir::Action::\"{action}\", {place}) when {{ {condition} }}{also};"
         );
         (permits, text)
     })
@@ -74,7 +88,7 @@ proptest! {
         (_, added) in policy().prop_filter("a forbid", |(permits, _)| !permits),
     ) {
         let before = compiled(&policies);
-        let mut more = policies.clone();
+        let mut more = policies;
         more.push((false, added));
         let after = compiled(&more);
         let opaque = command("query", "DO …", &[Effect::Execute, Effect::Opaque], None);
@@ -97,6 +111,33 @@ proptest! {
             let all = select().reads;
             let shown = |permit, snapshot| reveal(permit, snapshot, &all, now()).shown().clone();
             prop_assert!(shown(&new, &after).is_subset(&shown(&old, &before)));
+        }
+    }
+
+    #[test]
+    fn asking_only_the_policies_in_scope_changes_no_answer(
+        policies in prop::collection::vec(policy(), 0..6),
+    ) {
+        let snapshot = compiled(&policies);
+        let place = snapshot.place(&name("customers")).unwrap();
+        for principal in [alice(), dana(), olaf(), mei()] {
+            let principal = Arc::new(principal);
+            let seat = || {
+                let who = (&principal, &from("DE"));
+                Seat::take(&snapshot, who, place, Purpose::Session, now())
+            };
+            let (few, all) = (seat(), seat().asking_all());
+            for command in [select(), update(), delete_all(), command("?", "?", &[], None)] {
+                prop_assert_eq!(
+                    decide::execute(&snapshot, &few, &command, None),
+                    decide::execute(&snapshot, &all, &command, None)
+                );
+            }
+            let classes = select().reads;
+            prop_assert_eq!(
+                decide::masks(&snapshot, &few, &classes),
+                decide::masks(&snapshot, &all, &classes)
+            );
         }
     }
 

@@ -13,6 +13,8 @@
 //! ```
 
 mod proof;
+mod answer;
+mod account;
 mod held;
 mod running;
 
@@ -32,8 +34,6 @@ use crate::audit::Recorded;
 use crate::audit::Trail;
 use crate::audit::TrailEvent;
 use crate::audit::Unrecorded;
-use crate::audit::entry::Opened;
-use crate::audit::entry::TransferNote;
 use crate::audit::entry::Volume;
 use crate::model::Clock;
 use crate::model::Command;
@@ -44,12 +44,10 @@ use crate::model::SessionId;
 use crate::model::Verdict;
 use crate::model::digest::Digest;
 use crate::model::refusal::IntoRefusal;
-use crate::model::refusal::RefusalCode;
 use crate::model::verdict::Masks;
 use crate::policy;
 use crate::policy::Permit;
 use crate::policy::Snapshot;
-use crate::policy::transfer::Outcome;
 use crate::session::hold::Desk;
 use crate::session::hold::Pending;
 use crate::session::login::Version;
@@ -59,66 +57,16 @@ use crate::session::registry::Registry;
 use crate::store::Journal;
 use crate::store::Note;
 
+pub use answer::Answer;
+pub use answer::Masked;
+pub use answer::Plumbing;
+pub use answer::Said;
+pub use answer::Withheld;
 pub use held::Held;
 pub use proof::Cleared;
 pub use proof::Released;
 pub use proof::WrongSession;
 pub use running::Running;
-
-/// Volume that moves in a transfer before the ledger is told again, in bytes.
-const TRANSFER_NOTE_BYTES: u64 = 64 * 1024 * 1024;
-
-/// Frames that change nothing and ask for nothing: each protocol lists its own in one table, with
-/// a test. They pass without a decision of their own.
-pub trait Plumbing {}
-
-/// The gateway's own words to a client: encoders of refusals and notices, without a byte of a
-/// target's.
-pub trait Said {}
-
-/// Something of a target's that may go to a client once it is masked.
-pub trait Answer {
-    /// What is left to send.
-    type Out;
-
-    /// Applies `masks`; `room` is how many bytes of it the record still keeps (0: none).
-    fn masked(self, masks: &Masks, room: usize) -> Result<Masked<Self::Out>, Withheld>;
-}
-
-/// An answer after masking.
-#[derive(Debug)]
-pub struct Masked<O> {
-    /// What is left to send.
-    pub out: O,
-    /// How much it is.
-    pub volume: Volume,
-    /// What of it is recorded, in a form that people read; empty where there is no room.
-    pub shown: Vec<u8>,
-}
-
-/// An answer that must not be released. What is told to the client is in the refusal.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("an answer was withheld: {0}")]
-pub struct Withheld(pub Refusal);
-
-impl Withheld {
-    /// The answer cannot be masked, because of `reason`.
-    pub fn unmaskable(reason: impl Into<String>) -> Self {
-        Self(Refusal::new(RefusalCode::Withheld, reason))
-    }
-}
-
-impl IntoRefusal for Withheld {
-    fn refusal(&self) -> Refusal {
-        self.0.clone()
-    }
-}
-
-impl From<Unrecorded> for Withheld {
-    fn from(error: Unrecorded) -> Self {
-        Self(error.refusal())
-    }
-}
 
 /// The guard's answer to a command.
 #[derive(Debug)]
@@ -184,32 +132,14 @@ struct State {
     reason: Option<String>,
 }
 
-impl Admission for Permit {
-    fn opened(&self) -> Opened {
-        let target = self.target();
-        Opened {
-            session: self.session(),
-            principal: Arc::clone(self.principal()),
-            origin: self.origin().clone(),
-            target: target.name.clone(),
-            protocol: target.protocol,
-            region: target.region.clone(),
-            snapshot: self.version(),
-            rules: self.rules().to_vec(),
-            transfer: note(self.transfer()),
-            suppressed: self.suppressed(),
-            observed: self.observed().cloned(),
-            observe: target.observe,
-        }
-    }
-}
-
-fn note(decision: &policy::transfer::Decision) -> TransferNote {
-    TransferNote {
-        outcome: decision.outcome.to_string(),
-        rows: decision.rows.clone(),
-        reason: decision.reason(),
-    }
+/// A command on record.
+#[derive(Debug)]
+struct Decided {
+    number: u64,
+    snapshot: Arc<Snapshot>,
+    verdict: Verdict,
+    /// The verdict is not applied, because the target is in observe mode.
+    observed: bool,
 }
 
 impl Guard {
@@ -246,38 +176,42 @@ impl Guard {
     /// Decides a command and records the decision; only then is its frame cleared.
     pub fn ask<F>(self: &Arc<Self>, command: Command, frame: F) -> Asked<F> {
         let command = Arc::new(command);
-        let number = self.live.next_command();
-        if let Some(reason) = self.over() {
-            return Asked::Settled(Settled::No(reason.refusal()));
-        }
-        let snapshot = self.snapshot();
-        let verdict = policy::decide(&self.permit, &snapshot, &command, None, self.now());
-        let observed = self.permit.target().observe
-            && command.unsupported.is_none()
-            && !matches!(verdict, Verdict::Allow { .. });
-        let event = TrailEvent::Command {
-            number,
-            command: Arc::clone(&command),
-            verdict: verdict.clone(),
-            observed,
-            snapshot: self.newly_named(snapshot.version()),
+        let Decided { number, snapshot, verdict, observed } = match self.decide(&command) {
+            Ok(decided) => decided,
+            Err(refusal) => return Asked::Settled(Settled::No(refusal)),
         };
-        if let Err(error) = self.trail.append(&event) {
-            return Asked::Settled(Settled::No(self.unrecorded(&error)));
-        }
         match verdict {
             Verdict::Allow { .. } => Asked::Settled(self.go(number, &command, &snapshot, frame)),
             Verdict::Hold { .. } | Verdict::Deny(_) if observed => {
                 Asked::Settled(self.go(number, &command, &snapshot, frame))
             }
-            Verdict::Deny(refusal) => {
-                self.state().denied += 1;
-                Asked::Settled(Settled::No(refusal))
-            }
+            Verdict::Deny(refusal) => Asked::Settled(Settled::No(refusal)),
             Verdict::Hold { reason, approvers, .. } => {
                 self.hold(number, command, frame, reason, approvers)
             }
         }
+    }
+
+    /// Decides what is only prepared now, such as the text of a prepared statement, and records the
+    /// decision. What would be held may be prepared: it waits when it is asked for.
+    pub fn prepare<F>(self: &Arc<Self>, command: Command, frame: F) -> Settled<F> {
+        let command = Arc::new(command);
+        match self.decide(&command) {
+            Err(refusal) => Settled::No(refusal),
+            Ok(Decided { verdict: Verdict::Deny(refusal), observed: false, .. }) => {
+                Settled::No(refusal)
+            }
+            Ok(Decided { number, .. }) => {
+                let running = Running::new(Arc::clone(self), number);
+                Settled::Go(Arc::new(running), Cleared::once_recorded(self.session(), frame))
+            }
+        }
+    }
+
+    /// What the verdict on a command would be now. Nothing is recorded and nothing is cleared: a
+    /// protocol asks so before it asks, where it must know whether the command would wait.
+    pub fn foresee(&self, command: &Command) -> Verdict {
+        policy::decide(&self.permit, &self.snapshot(), command, None, self.now())
     }
 
     /// Lets a frame pass that changes nothing and asks for nothing.
@@ -381,6 +315,31 @@ impl Guard {
         None
     }
 
+    /// Decides and records.
+    fn decide(&self, command: &Arc<Command>) -> Result<Decided, Refusal> {
+        let number = self.live.next_command();
+        if let Some(reason) = self.over() {
+            return Err(reason.refusal());
+        }
+        let snapshot = self.snapshot();
+        let verdict = policy::decide(&self.permit, &snapshot, command, None, self.now());
+        let observed = self.permit.target().observe
+            && command.unsupported.is_none()
+            && !matches!(verdict, Verdict::Allow { .. });
+        let event = TrailEvent::Command {
+            number,
+            command: Arc::clone(command),
+            verdict: verdict.clone(),
+            observed,
+            snapshot: self.newly_named(snapshot.version()),
+        };
+        self.trail.append(&event).map_err(|error| self.unrecorded(&error))?;
+        if matches!(verdict, Verdict::Deny(_)) && !observed {
+            self.state().denied += 1;
+        }
+        Ok(Decided { number, snapshot, verdict, observed })
+    }
+
     fn go<F>(
         self: &Arc<Self>,
         number: u64,
@@ -442,65 +401,6 @@ impl Guard {
             Ok(ticket) => Asked::Held(Box::new(Held::new(Arc::clone(self), ticket, frame))),
             Err(refusal) => Asked::Settled(Settled::No(refusal)),
         }
-    }
-
-    /// Opens the transfer to the target in the ledger, where a command carries personal data.
-    fn writes(&self, command: &Command, snapshot: &Snapshot) -> Result<(), Refusal> {
-        if command.writes.is_empty() || self.state().writing {
-            return Ok(());
-        }
-        let decision = policy::write_transfer(&self.permit, snapshot, &command.writes, self.now())?;
-        if decision.outcome == Outcome::None {
-            return Ok(());
-        }
-        let principal = self.permit.principal();
-        let event = LedgerEvent::TransferOpened {
-            session: self.session(),
-            from: principal.entity.as_ref().map_or("unknown", |e| e.as_str()).to_owned(),
-            to: self.permit.target().owner.to_string(),
-            place: Some(self.permit.target().country.to_string()),
-            direction: "write".to_owned(),
-            classes: command.writes.clone(),
-            basis: note(&decision),
-        };
-        self.parts.audit.record(&event).map_err(|error| self.unrecorded(&error))?;
-        self.state().writing = true;
-        Ok(())
-    }
-
-    /// Counts what is released; before the first byte of a transfer the ledger is told.
-    fn account(&self, volume: Volume) -> Result<(), Unrecorded> {
-        let decision = self.permit.transfer();
-        let mut state = self.state();
-        if volume.bytes > 0 && state.reading.is_none() && decision.outcome != Outcome::None {
-            let hidden = state.masks.as_ref().map(|(_, masks)| Arc::clone(masks));
-            let shown = |class: &&DataClass| hidden.as_ref().is_none_or(|m| !m.hides(class));
-            let classes = self.permit.target().classes.iter().filter(shown).cloned().collect();
-            let principal = self.permit.principal();
-            self.parts.audit.record(&LedgerEvent::TransferOpened {
-                session: self.session(),
-                from: self.permit.target().owner.to_string(),
-                to: principal.entity.as_ref().map_or("unknown", |e| e.as_str()).to_owned(),
-                place: self.permit.origin().country.as_ref().map(ToString::to_string),
-                direction: "read".to_owned(),
-                classes,
-                basis: note(decision),
-            })?;
-            state.reading = Some(0);
-        }
-        state.volume.add(volume);
-        if let Some(told) = state.reading
-            && state.volume.bytes.saturating_sub(told) >= TRANSFER_NOTE_BYTES
-        {
-            let (session, volume) = (self.session(), state.volume);
-            self.parts.audit.record(&LedgerEvent::TransferVolume {
-                session,
-                volume,
-                closed: false,
-            })?;
-            state.reading = Some(state.volume.bytes);
-        }
-        Ok(())
     }
 
     /// When the session has to be asked about again at the latest, if ever.

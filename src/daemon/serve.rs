@@ -1,0 +1,155 @@
+//! The accept loop: each connection to its protocol, each in a task of its own.
+//!
+//! A panic, should one be left, ends its connection alone: the task is gone, its guards' `Drop`
+//! closes their trails, and one line in the log says so.
+
+use std::io;
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use tokio::io::AsyncRead;
+use tokio::io::AsyncWrite;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+use tokio_rustls::server::TlsStream;
+
+use crate::listen::Accepted;
+use crate::listen::BeginError;
+use crate::listen::DetectError;
+use crate::listen::Drain;
+use crate::listen::Incoming;
+use crate::listen::Listener;
+use crate::listen::Prefixed;
+use crate::listen::Spoken;
+use crate::listen::SpokenInTls;
+use crate::listen::detect_tls;
+use crate::listen::origin::Networks;
+use crate::model::Fault;
+use crate::model::Origin;
+use crate::model::fault::Chain;
+use crate::protocol::postgres::Postgres;
+use crate::protocol::postgres::hello::Encrypt;
+use crate::tls;
+use crate::tls::Alpn;
+use crate::tls::server::Opening;
+
+/// Everything a connection may turn out to need.
+#[derive(Debug)]
+pub(super) struct Front {
+    pub(super) tls: Arc<tls::Server>,
+    pub(super) networks: Networks,
+    pub(super) drain: Drain,
+    pub(super) postgres: Postgres,
+}
+
+/// Accepts until the gateway drains.
+pub(super) async fn accept(front: Arc<Front>, listener: Listener) {
+    loop {
+        let incoming = tokio::select! {
+            () = front.drain.begun() => return,
+            incoming = listener.accept() => incoming,
+        };
+        let running = front.drain.track();
+        let front = Arc::clone(&front);
+        tokio::spawn(async move {
+            let peer = incoming.socket_peer();
+            let served = std::panic::AssertUnwindSafe(front.serve(incoming)).catch_unwind().await;
+            if served.is_err() {
+                tracing::error!(fault = %Fault::Gateway, %peer, "a panic ended this connection; this is a bug of Weir's");
+            }
+            drop(running);
+        });
+    }
+}
+
+impl Front {
+    async fn serve(&self, incoming: Incoming) {
+        let peer = incoming.socket_peer();
+        match incoming.begin().await {
+            Ok(accepted) => self.speak(accepted).await,
+            // Said already, once in a while.
+            Err(BeginError::Full(_)) => {}
+            // Port scans and health checks.
+            Err(error @ BeginError::Detect(DetectError::Gone)) => {
+                tracing::debug!(%peer, "{}", Chain(&error));
+            }
+            Err(error) => {
+                tracing::info!(fault = %error.fault(), %peer, "{}", Chain(&error));
+            }
+        }
+    }
+
+    async fn speak(&self, accepted: Accepted) {
+        let origin = self.networks.origin(accepted.peer.ip());
+        // Counted among the connections as long as it is served.
+        let _slot = accepted.slot;
+        match accepted.spoken {
+            Spoken::Postgres => {
+                let encrypt = Starttls { tls: &self.tls, deadline: accepted.deadline };
+                Box::pin(self.postgres.serve_plain(accepted.stream, encrypt, origin)).await;
+            }
+            Spoken::Ssh => Box::pin(self.ssh(accepted.stream, origin)).await,
+            Spoken::Tls => self.encrypted(accepted.stream, origin, accepted.deadline).await,
+        }
+    }
+
+    async fn encrypted(&self, stream: Prefixed<TcpStream>, origin: Origin, deadline: Instant) {
+        let accepted = match self.tls.accept(stream, Opening::Direct, deadline).await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                let from = origin.address;
+                tracing::info!(fault = %error.fault(), %from, "{}", Chain(&error));
+                return;
+            }
+        };
+        let tls::Accepted { stream, sni, alpn } = accepted;
+        match detect_tls(alpn, stream, deadline).await {
+            Ok((SpokenInTls::Postgres, stream)) => {
+                Box::pin(self.postgres.serve_tls(stream, sni, origin)).await;
+            }
+            Ok((SpokenInTls::Http, stream)) => {
+                Box::pin(self.http(stream, sni, alpn, origin)).await;
+            }
+            Err(DetectError::Gone) => {}
+            Err(error) => {
+                let from = origin.address;
+                tracing::info!(fault = %Fault::Client, %from, "{}", Chain(&error));
+            }
+        }
+    }
+
+    async fn ssh(&self, _stream: Prefixed<TcpStream>, _origin: Origin) {}
+
+    async fn http<S>(&self, _stream: S, _sni: Option<String>, _alpn: Alpn, _origin: Origin)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+    }
+}
+
+/// TLS behind an `SSLRequest`.
+struct Starttls<'a> {
+    tls: &'a tls::Server,
+    deadline: Instant,
+}
+
+impl Encrypt<Prefixed<TcpStream>> for Starttls<'_> {
+    type Stream = TlsStream<Prefixed<TcpStream>>;
+
+    async fn encrypt(
+        self,
+        stream: Prefixed<TcpStream>,
+    ) -> io::Result<(Self::Stream, Option<String>)> {
+        // What came in the clear behind the request would be taken for what came encrypted
+        // (CVE-2021-23222).
+        if !stream.buffered().is_empty() {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "bytes in the clear behind the request for TLS",
+            ));
+        }
+        let accepted = self.tls.accept(stream, Opening::SslRequest, self.deadline).await;
+        let accepted = accepted.map_err(io::Error::other)?;
+        Ok((accepted.stream, accepted.sni))
+    }
+}
