@@ -25,6 +25,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::api;
+use crate::api::Api;
 use crate::audit;
 use crate::audit::Audit;
 use crate::audit::LedgerEvent;
@@ -39,6 +41,8 @@ use crate::listen::Listener;
 use crate::model::Clock;
 use crate::model::clock;
 use crate::model::fault::Chain;
+use crate::protocol::http;
+use crate::protocol::kubernetes::Kubernetes;
 use crate::protocol::postgres::Postgres;
 use crate::session::Desk;
 use crate::session::EndReason;
@@ -194,11 +198,20 @@ pub async fn start(config_file: &Path) -> Result<Running, StartError> {
     let gateway = Arc::new(Gateway { name, identity, parts });
 
     let drain = listen::Drain::new();
+    let postgres = Arc::new(Postgres::new(Arc::clone(&gateway)));
+    let reader =
+        reader::Protocols { gateway: Arc::clone(&gateway), postgres: Arc::clone(&postgres) };
+    let api =
+        Api::new(api::Resources { gateway: Arc::clone(&gateway), store, reader: Arc::new(reader) });
+    let dialects: [Arc<dyn http::Dialect>; 2] =
+        [Arc::new(http::Plain::default()), Arc::new(Kubernetes::new())];
+    let own = Arc::new(serve::Own(api));
     let front = Arc::new(serve::Front {
         tls: Arc::clone(&tls),
         networks,
         drain: drain.clone(),
-        postgres: Postgres::new(Arc::clone(&gateway)),
+        postgres,
+        http: http::Front::new(Arc::clone(&gateway), dialects, own),
     });
     let mut addresses = Vec::new();
     let mut tasks = vec![tokio::spawn(note_heads(Arc::clone(&audit)))];

@@ -23,6 +23,7 @@ use axum::http::request::Parts;
 use axum::response::Response;
 use axum::routing::get;
 use axum::routing::post;
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use serde::Serialize;
 use tower::ServiceExt;
@@ -100,7 +101,12 @@ impl Api {
     }
 
     /// Answers one request of a caller from `origin`.
-    pub async fn answer(&self, origin: Origin, mut request: Request<Body>) -> Response {
+    pub async fn answer<B>(&self, origin: Origin, request: Request<B>) -> Response
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let mut request = request.map(Body::new);
         request.extensions_mut().insert(origin);
         match self.router.clone().oneshot(request).await {
             Ok(response) => response,

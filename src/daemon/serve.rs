@@ -7,17 +7,21 @@ use std::io;
 use std::sync::Arc;
 
 use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_rustls::server::TlsStream;
 
+use crate::api::Api;
+use crate::listen;
 use crate::listen::Accepted;
 use crate::listen::BeginError;
 use crate::listen::DetectError;
 use crate::listen::Drain;
-use crate::listen::Incoming;
 use crate::listen::Listener;
 use crate::listen::Prefixed;
 use crate::listen::Spoken;
@@ -27,6 +31,7 @@ use crate::listen::origin::Networks;
 use crate::model::Fault;
 use crate::model::Origin;
 use crate::model::fault::Chain;
+use crate::protocol::http;
 use crate::protocol::postgres::Postgres;
 use crate::protocol::postgres::hello::Encrypt;
 use crate::tls;
@@ -39,7 +44,8 @@ pub(super) struct Front {
     pub(super) tls: Arc<tls::Server>,
     pub(super) networks: Networks,
     pub(super) drain: Drain,
-    pub(super) postgres: Postgres,
+    pub(super) postgres: Arc<Postgres>,
+    pub(super) http: Arc<http::Front>,
 }
 
 /// Accepts until the gateway drains.
@@ -63,7 +69,7 @@ pub(super) async fn accept(front: Arc<Front>, listener: Listener) {
 }
 
 impl Front {
-    async fn serve(&self, incoming: Incoming) {
+    async fn serve(&self, incoming: listen::Incoming) {
         let peer = incoming.socket_peer();
         match incoming.begin().await {
             Ok(accepted) => self.speak(accepted).await,
@@ -120,10 +126,35 @@ impl Front {
 
     async fn ssh(&self, _stream: Prefixed<TcpStream>, _origin: Origin) {}
 
-    async fn http<S>(&self, _stream: S, _sni: Option<String>, _alpn: Alpn, _origin: Origin)
+    async fn http<S>(&self, stream: S, sni: Option<String>, alpn: Alpn, origin: Origin)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        let from = origin.address;
+        let drain = self.drain.clone();
+        let drained = async move { drain.begun().await };
+        if let Err(error) = self.http.serve(stream, sni, alpn, origin, drained).await {
+            tracing::info!(fault = %error.fault(), %from, "{}", Chain(&error));
+        }
+    }
+}
+
+/// The API, for requests to the gateway's own name.
+#[derive(Debug)]
+pub(super) struct Own(pub(super) Api);
+
+impl http::OwnName for Own {
+    fn answer(
+        &self,
+        origin: Origin,
+        request: ::http::Request<Incoming>,
+    ) -> BoxFuture<'static, ::http::Response<http::OwnBody>> {
+        let api = self.0.clone();
+        async move {
+            let answer = api.answer(origin, request).await;
+            answer.map(|body| body.map_err(Into::into).boxed_unsync())
+        }
+        .boxed()
     }
 }
 

@@ -332,11 +332,8 @@ fn certify(state: &Folder, access: &Authority) -> Result<(), DemoError> {
 /// Shows everybody's token to the gateway once: so it is known to work, and
 /// `weir policy explain --as NAME` knows everybody.
 async fn introduce(gateway: &daemon::Running, ready: &Ready) -> Result<(), DemoError> {
-    let origin = Origin {
-        address: Ipv4Addr::LOCALHOST.into(),
-        country: None,
-        method: PlaceMethod::Unknown,
-    };
+    let origin =
+        Origin { address: Ipv4Addr::LOCALHOST.into(), country: None, method: PlaceMethod::Unknown };
     for token in &ready.tokens {
         let verified = gateway.gateway().verify(&token.text, &origin).await;
         verified.map_err(|refusal| DemoError::Unknown { name: token.name, refusal })?;

@@ -271,8 +271,10 @@ mod tests {
         // It is not root and cannot become root, writes nothing that outlives it, and sees
         // neither the host's files nor its processes.
         assert_ne!(host.says("id -u").await, "0");
-        assert_eq!(host.says("grep -E '^(CapEff|CapBnd|NoNewPrivs)' /proc/self/status").await,
-            "CapEff:\t0000000000000000\nCapBnd:\t0000000000000000\nNoNewPrivs:\t1");
+        assert_eq!(
+            host.says("grep -E '^(CapEff|CapBnd|NoNewPrivs)' /proc/self/status").await,
+            "CapEff:\t0000000000000000\nCapBnd:\t0000000000000000\nNoNewPrivs:\t1"
+        );
         for place in ["/", "/usr/bin", "/etc", "/opt/demo/bin", "/run", "/home", "/dev"] {
             let output = host.ssh(&[], &format!("touch {place}/x")).await;
             assert!(!output.status.success(), "{place} can be written");
@@ -280,7 +282,9 @@ mod tests {
         assert_eq!(host.says("echo x >/tmp/x && echo y >~/y && cat /tmp/x ~/y").await, "x\ny");
         let servers = host.servers.path().display();
         let state = host.state.path().display();
-        for place in ["/root", "/etc/shadow", "/var/lib", "/sys", &format!("{servers}"), &format!("{state}")] {
+        for place in
+            ["/root", "/etc/shadow", "/var/lib", "/sys", &format!("{servers}"), &format!("{state}")]
+        {
             let output = host.ssh(&[], &format!("test -e {place}")).await;
             assert_eq!(output.status.code(), Some(1), "{place} can be seen");
         }
