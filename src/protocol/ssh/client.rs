@@ -26,7 +26,7 @@ const STDERR: u32 = 1;
 const TELL_S_MAX: u64 = 5;
 
 /// What a target's command says.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Output {
     /// Its stdout.
     Stdout(Bytes),
@@ -176,7 +176,8 @@ mod tests {
         let mut masks = Masks::none_asked();
         let said = || Output::Stdout(Bytes::from_static(b"abc"));
         let passed = said().masked(&masks, 2).unwrap();
-        assert_eq!((passed.out, passed.volume.bytes, passed.shown), (said(), 3, b"ab".to_vec()));
+        assert!(matches!(passed.out, Output::Stdout(data) if data == "abc"));
+        assert_eq!((passed.volume.bytes, passed.shown), (3, b"ab".to_vec()));
         masks.hide("pii.email".parse().unwrap(), Vec::new());
         assert!(said().masked(&masks, 2).is_err());
         assert!(Output::Status(0).masked(&masks, 0).is_ok(), "a status is no data");

@@ -50,6 +50,7 @@ use crate::protocol::ssh::refuse::Words;
 use crate::protocol::ssh::upstream::Run;
 use crate::protocol::ssh::upstream::Start;
 use crate::protocol::ssh::upstream::Terminal;
+use crate::session::Admitted;
 use crate::session::Gateway;
 use crate::target::Reach;
 
@@ -126,7 +127,10 @@ impl Connection {
             return rejected();
         };
         let entry = match asked(user) {
-            Some((login, target)) => self.enter(&verified, login, &target),
+            Some((login, target)) => self
+                .gateway
+                .admit(&verified, target.as_str(), Protocol::Ssh, &self.origin)
+                .and_then(|admitted| self.enter(admitted, login)),
             None => Err(Refusal::new(
                 RefusalCode::Malformed,
                 "the user name must say which login at which target",
@@ -138,15 +142,9 @@ impl Connection {
         Auth::Accept
     }
 
-    /// Admits whoever was verified. What login is offered is told only to those who are admitted.
-    fn enter(
-        &self,
-        verified: &crate::identity::Verified,
-        login: &str,
-        target: &TargetName,
-    ) -> Result<Session, Refusal> {
-        let admitted = self.gateway.admit(verified, target.as_str(), Protocol::Ssh, &self.origin)?;
-        let (guard, target) = (admitted.guard, admitted.target);
+    /// Enters a session. Which logins are offered is told only to those who are admitted.
+    fn enter(&self, admitted: Admitted, login: &str) -> Result<Session, Refusal> {
+        let Admitted { guard, target } = admitted;
         let Reach::Ssh(ssh) = target.reach() else {
             guard.ending("the target does not speak SSH");
             return Err(Refusal::new(RefusalCode::NoTarget, "this target does not speak SSH"));

@@ -93,7 +93,7 @@ pub(super) async fn carry(session: &Session, client: &Client, start: Start) {
     }
     let settled = match guard.ask(command, start) {
         Asked::Settled(settled) => settled,
-        Asked::Held(held) => wait(guard, client, *held, terminal).await,
+        Asked::Held(held) => wait(guard, client, held, terminal).await,
     };
     match settled {
         Settled::No(refusal) => refuse(guard, client, &refusal).await,

@@ -22,7 +22,6 @@ use russh::Disconnect;
 use russh::Pty;
 use russh::Sig;
 use russh::client;
-use russh::keys::Algorithm;
 use russh::keys::PrivateKey;
 use russh::keys::PrivateKeyWithHashAlg;
 use russh::keys::PublicKey;
@@ -103,7 +102,7 @@ pub(super) struct Start {
 /// | `Size` | the size of the client's terminal |
 /// | `Signal` | reaches only the command itself; the client may end what it began |
 /// | `End` | the end of stdin, whose every byte was cleared |
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Plumb {
     /// The terminal has another size (RFC 4254 §6.7).
     Size(Size),
@@ -235,14 +234,12 @@ impl Remote {
     pub(super) async fn close(self) {
         let ending = async {
             self.write.close().await?;
-            self.handle.disconnect(Disconnect::ByApplication, "done", "").await
+            self.handle.disconnect(Disconnect::ByApplication, "done", "").await?;
+            self.handle.await
         };
         // A target that reads nothing any more is cut.
-        let ended = tokio::time::timeout(Duration::from_secs(1), async {
-            ending.await?;
-            self.handle.await
-        });
-        if !matches!(ended.await, Ok(Ok(()))) {
+        let ended = tokio::time::timeout(Duration::from_secs(1), ending).await;
+        if !matches!(ended, Ok(Ok(()))) {
             tracing::debug!(target = %self.target, "a leg was cut");
         }
     }
