@@ -34,6 +34,8 @@ use crate::model::fault::Chain;
 use crate::protocol::http;
 use crate::protocol::postgres::Postgres;
 use crate::protocol::postgres::hello::Encrypt;
+use crate::protocol::ssh;
+use crate::session::Gateway;
 use crate::tls;
 use crate::tls::Alpn;
 use crate::tls::server::Opening;
@@ -46,6 +48,8 @@ pub(super) struct Front {
     pub(super) drain: Drain,
     pub(super) postgres: Arc<Postgres>,
     pub(super) http: Arc<http::Front>,
+    pub(super) ssh: ssh::Server,
+    pub(super) gateway: Arc<Gateway>,
 }
 
 /// Accepts until the gateway drains.
@@ -94,7 +98,10 @@ impl Front {
                 let encrypt = Starttls { tls: &self.tls, deadline: accepted.deadline };
                 Box::pin(self.postgres.serve_plain(accepted.stream, encrypt, origin)).await;
             }
-            Spoken::Ssh => Box::pin(self.ssh(accepted.stream, origin)).await,
+            Spoken::Ssh => {
+                let gateway = Arc::clone(&self.gateway);
+                Box::pin(self.ssh.serve(gateway, accepted.stream, origin)).await;
+            }
             Spoken::Tls => self.encrypted(accepted.stream, origin, accepted.deadline).await,
         }
     }
@@ -123,8 +130,6 @@ impl Front {
             }
         }
     }
-
-    async fn ssh(&self, _stream: Prefixed<TcpStream>, _origin: Origin) {}
 
     async fn http<S>(&self, stream: S, sni: Option<String>, alpn: Alpn, origin: Origin)
     where

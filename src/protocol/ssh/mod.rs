@@ -119,7 +119,9 @@ pub enum HostKeyError {
     #[error("there is no SSH host key; expected at least one")]
     Missing,
     /// One cannot be read.
-    #[error("SSH host key {number} cannot be read; expected an unencrypted private key in OpenSSH format")]
+    #[error(
+        "SSH host key {number} cannot be read; expected an unencrypted private key in OpenSSH format"
+    )]
     Unreadable {
         /// The how-manieth, from 1.
         number: usize,

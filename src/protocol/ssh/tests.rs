@@ -361,7 +361,10 @@ async fn a_shell_at_a_terminal_works() {
     let done = tokio::time::timeout(Duration::from_secs(20), client.wait_with_output()).await;
     let done = done.expect("the shell hangs").unwrap();
     let said = out(&done);
-    assert!(said.contains("/dev/pts/") && said.contains("term=xterm") && said.contains("\n42\r"), "{said}");
+    assert!(
+        said.contains("/dev/pts/") && said.contains("term=xterm") && said.contains("\n42\r"),
+        "{said}"
+    );
     assert_eq!(done.status.code(), Some(3));
     let record = rig.recorded("exit 3").await;
     assert!(record.contains(r#""verb":"shell""#));
@@ -419,8 +422,10 @@ async fn a_held_command_that_is_declined_or_left_never_runs() {
     let rig = Rig::new().await;
     let client = tokio::spawn(ended(rig.ssh(&["systemctl restart nginx"])));
     let pending = rig.held().await;
-    let declined =
-        Decision::Declined { by: World::approver("dana", &["approver"]), reason: Some("not now".into()) };
+    let declined = Decision::Declined {
+        by: World::approver("dana", &["approver"]),
+        reason: Some("not now".into()),
+    };
     assert!(rig.world.gateway().parts.desk.answer(&pending.hold, declined));
     let done = client.await.unwrap();
     assert_eq!(done.status.code(), Some(126));
@@ -530,7 +535,12 @@ async fn whoever_is_not_verified_learns_nothing_and_whoever_is_not_admitted_lear
     let other = rig.world.token("mallory", &["guest"]);
     let wrong = with(&user, "nonsense").await;
     assert_eq!(wrong.status.code(), Some(255));
-    assert!(err(&wrong).contains("Permission denied (password,keyboard-interactive)") || err(&wrong).contains("Permission denied (keyboard-interactive,password)"), "{}", err(&wrong));
+    assert!(
+        err(&wrong).contains("Permission denied (password,keyboard-interactive)")
+            || err(&wrong).contains("Permission denied (keyboard-interactive,password)"),
+        "{}",
+        err(&wrong)
+    );
     let guest = with(&user, &other).await;
     assert_eq!(guest.status.code(), Some(126), "{}", err(&guest));
     assert!(err(&guest).starts_with("weir: "), "{}", err(&guest));
@@ -541,7 +551,12 @@ async fn whoever_is_not_verified_learns_nothing_and_whoever_is_not_admitted_lear
         (&format!("{}@web-2", rig.login), "no target `web-2`"),
     ] {
         let done = with(user, &good).await;
-        assert_eq!((done.status.code(), err(&done).contains(said)), (Some(126), true), "{user}: {}", err(&done));
+        assert_eq!(
+            (done.status.code(), err(&done).contains(said)),
+            (Some(126), true),
+            "{user}: {}",
+            err(&done)
+        );
     }
     assert!(!rig.world.record().contains("uid="), "nothing ran");
 }
@@ -560,7 +575,11 @@ async fn a_password_may_be_the_token_and_a_key_is_no_sign_in() {
     };
     assert_eq!(out(&by("password").await), "in\n");
     let key = by("publickey").await;
-    assert_eq!((out(&key).as_str(), key.status.code()), ("", Some(255)), "even the gateway's own key");
+    assert_eq!(
+        (out(&key).as_str(), key.status.code()),
+        ("", Some(255)),
+        "even the gateway's own key"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -596,7 +615,8 @@ async fn forwarding_agents_and_file_transfer_are_refused_and_recorded() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_target_that_is_dead_or_another_is_told_apart() {
-    let another = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ4bHk9HjRsCHTDmL9zJYtHbGxVJPZSFwgyXQwjvQ2bM";
+    let another =
+        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ4bHk9HjRsCHTDmL9zJYtHbGxVJPZSFwgyXQwjvQ2bM";
     let rig = Rig::with(POLICIES, |target| {
         if let Reach::Ssh(ssh) = &mut target.reach {
             ssh.host_keys = vec![another.parse().unwrap()];

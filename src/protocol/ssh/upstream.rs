@@ -123,7 +123,9 @@ pub(super) enum OpenError {
     Dial(#[from] DialError),
     #[error(transparent)]
     Credential(#[from] CredentialError),
-    #[error("the private key for target `{0}` is not usable: expected an unencrypted ed25519 or ECDSA key in OpenSSH format")]
+    #[error(
+        "the private key for target `{0}` is not usable: expected an unencrypted ed25519 or ECDSA key in OpenSSH format"
+    )]
     Key(TargetName),
     #[error("target `{0}` has no pinned host key of a kind that is supported (ed25519, ECDSA)")]
     NoHostKey(TargetName),
@@ -305,7 +307,8 @@ async fn begin(
     let stream = Severable::new(leg.open(&Opener), knife.clone());
     let knife = knife.drop_guard();
     let peer = Peer { target: target.clone(), pinned };
-    let mut handle = client::connect_stream(config, stream, peer).await.map_err(|e| e.of(&target))?;
+    let mut handle =
+        client::connect_stream(config, stream, peer).await.map_err(|e| e.of(&target))?;
     let ssh_failed = |source| OpenError::Ssh { target: target.clone(), source };
     let key = private_key(ssh, &target)?;
     let key = PrivateKeyWithHashAlg::new(key, None);
@@ -327,9 +330,7 @@ async fn ask(channel: &Channel<client::Msg>, start: &Start) -> Result<u32, russh
     let mut replies = 1;
     if let Some(Terminal { name, size, modes }) = &start.terminal {
         let Size { columns, rows, width_pixels, height_pixels } = *size;
-        channel
-            .request_pty(true, name, columns, rows, width_pixels, height_pixels, modes)
-            .await?;
+        channel.request_pty(true, name, columns, rows, width_pixels, height_pixels, modes).await?;
         replies = 2;
     }
     for (name, value) in &start.environment {
@@ -429,7 +430,10 @@ type Refused = Result<(), PeerError>;
 impl client::Handler for Peer {
     type Error = PeerError;
 
-    async fn check_server_key(&mut self, shown: &PublicKeyOrCertificate) -> Result<bool, PeerError> {
+    async fn check_server_key(
+        &mut self,
+        shown: &PublicKeyOrCertificate,
+    ) -> Result<bool, PeerError> {
         let PublicKeyOrCertificate::PublicKey { key, .. } = shown else {
             return Err(PeerError::HostKey("a certificate".to_owned()));
         };
