@@ -4,6 +4,7 @@
 //! Bind is one command with the text that was prepared and the values bound to it.
 
 use std::collections::BTreeSet;
+use std::fmt::Write;
 use std::sync::Arc;
 
 use crate::mask;
@@ -129,7 +130,17 @@ impl Plan {
         let own = self.reading.statements.iter();
         let stored = self.stored.iter().flat_map(|stored| stored.statements());
         for statement in own.chain(stored) {
-            command.effects.extend(statement.effects.iter().copied());
+            match &statement.kind {
+                // What was prepared counts, not that it was.
+                Kind::ExecutePrepared { parameters, .. } if self.stored.is_some() => {
+                    command.effects.extend(parameters.iter().copied());
+                }
+                // What any other kind does is in its effects.
+                kind => {
+                    debug_assert!(self.stored.is_none(), "{kind:?} runs nothing that was stored");
+                    command.effects.extend(statement.effects.iter().copied());
+                }
+            }
             for object in &statement.objects {
                 if !command.objects.contains(object) {
                     command.objects.push(object.clone());
@@ -144,6 +155,10 @@ impl Plan {
             if command.unsupported.is_none() {
                 command.unsupported.clone_from(&statement.unsupported);
             }
+        }
+        if command.effects.is_empty() {
+            // An empty text, and what computes constants, changes nothing and reads nothing.
+            command.effects.insert(Effect::Session);
         }
         command.writes = writes(&command, known);
         if let Some(stored) = &self.stored {
@@ -253,8 +268,12 @@ fn shown(value: &[u8], binary: bool) -> String {
     match std::str::from_utf8(value) {
         Ok(text) if !binary => text.to_owned(),
         Ok(_) | Err(_) => {
-            let hex = value.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-            format!("\\x{hex}")
+            let mut text = String::from("\\x");
+            for byte in value {
+                // Writing into a string does not fail.
+                let _written = write!(text, "{byte:02x}");
+            }
+            text
         }
     }
 }

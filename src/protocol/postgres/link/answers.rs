@@ -2,6 +2,7 @@
 //! goes on.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use bytes::BytesMut;
@@ -351,8 +352,7 @@ impl Link<'_> {
 
     /// What is known of the tables may be old.
     fn doubt(&mut self) {
-        self.doubted = true;
-        self.parts.catalogues.doubt(&self.parts.whose);
+        self.doubts.fetch_add(1, Ordering::Release);
     }
 }
 
