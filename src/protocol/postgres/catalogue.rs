@@ -319,7 +319,7 @@ mod tests {
     #[test]
     fn an_undeclared_column_is_unknown_and_an_undeclared_table_holds_everything() {
         let email: DataClass = "pii.email".parse().unwrap();
-        let all = BTreeSet::from([email.clone()]);
+        let all = BTreeSet::from([email]);
         let declared =
             BTreeMap::from([("id".to_owned(), BTreeSet::new()), ("email".to_owned(), all.clone())]);
         let tables = Tables::from([("public.customers".to_owned(), declared)]);

@@ -130,16 +130,13 @@ impl Plan {
         let own = self.reading.statements.iter();
         let stored = self.stored.iter().flat_map(|stored| stored.statements());
         for statement in own.chain(stored) {
-            match &statement.kind {
+            if let Kind::ExecutePrepared { parameters, .. } = &statement.kind
+                && self.stored.is_some()
+            {
                 // What was prepared counts, not that it was.
-                Kind::ExecutePrepared { parameters, .. } if self.stored.is_some() => {
-                    command.effects.extend(parameters.iter().copied());
-                }
-                // What any other kind does is in its effects.
-                kind => {
-                    debug_assert!(self.stored.is_none(), "{kind:?} runs nothing that was stored");
-                    command.effects.extend(statement.effects.iter().copied());
-                }
+                command.effects.extend(parameters.iter().copied());
+            } else {
+                command.effects.extend(statement.effects.iter().copied());
             }
             for object in &statement.objects {
                 if !command.objects.contains(object) {

@@ -458,13 +458,13 @@ mod tests {
     use super::*;
     use crate::protocol::postgres::sql::Reading;
 
-    fn plan(text: &str) -> Prepared {
+    fn plan(text: &str) -> Arc<Plan> {
         let reading = Arc::new(Reading { statements: Vec::new() });
-        Ok(Arc::new(Plan { text: text.into(), reading, stored: None }))
+        Arc::new(Plan { text: text.into(), reading, stored: None })
     }
 
     fn parse(flow: &mut Flow, name: &'static str, text: &str) {
-        let change = Change::set(name.as_bytes(), plan(text));
+        let change = Change::set(name.as_bytes(), Ok(plan(text)));
         flow.sent_with(What::Parse(None, None), Some(change), None);
     }
 

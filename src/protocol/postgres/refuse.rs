@@ -212,7 +212,7 @@ impl Denied {
         Substitute(Build::new(b'D').byte(b'S').string(&self.token).done().into_bytes())
     }
 
-    /// Instead of a FunctionCall: a function that does not exist (42883; 25P02 in a failed block).
+    /// Instead of a `FunctionCall`: a function that does not exist (42883; 25P02 in a failed block).
     /// It carries no token and is known by its place in the order.
     pub fn function() -> Substitute {
         let build = Build::new(b'F').int32(0).int16(0).int16(0).int16(0);

@@ -112,7 +112,8 @@ impl Trust {
         target: &Target,
         postgres: &PostgresTarget,
     ) -> Result<Access, OpenError> {
-        let pinned = pin(target, Duration::from_millis(RESOLVE_MS_MAX)).await?;
+        let pinned = pin(target, Duration::from_millis(RESOLVE_MS_MAX)).await;
+        let pinned = pinned.map_err(|error| OpenError::Pin(Box::new(error)))?;
         let password = postgres.credential.read()?;
         let tls = match &postgres.tls {
             UpstreamTls::Off => None,
@@ -151,8 +152,8 @@ impl Trust {
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// Its address is not one in its region.
-    #[error(transparent)]
-    Pin(#[from] PinError),
+    #[error("the target's address cannot be used")]
+    Pin(#[source] Box<PinError>),
     /// The gateway's credential cannot be read.
     #[error(transparent)]
     Credential(#[from] CredentialError),

@@ -290,7 +290,7 @@ impl<'a> Link<'a> {
             | Event::FromTarget(Ok(_))
             | Event::ToClient(Ok(()))
             | Event::ToTarget(Ok(())) => {}
-            Event::Decided(decision) => self.settle(decision)?,
+            Event::Decided(decision) => self.settle(&decision)?,
             Event::Ended(reason) => return Err(End::Ended(reason)),
             Event::Cancel(Some(wish)) => self.cancel(wish, beside)?,
             // The registry of cancels lives as long as the gateway.

@@ -309,7 +309,7 @@ mod tests {
     #[test]
     fn requests_are_the_same_wherever_the_bytes_are_split() {
         let mut bytes = frame(b'Q', b"select 1\0");
-        bytes.extend(frame(b'd', &[7; 20_000]));
+        bytes.extend(frame(b'd', &vec![7; 20_000]));
         bytes.extend(frame(b'S', b""));
         let whole = all_incoming(&bytes, 0).unwrap();
         assert_eq!(whole.len(), 3);
