@@ -9,6 +9,8 @@
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use secrecy::ExposeSecret;
@@ -78,9 +80,15 @@ pub struct Known {
     declared: Declared,
     tables: BTreeSet<u32>,
     classes: BTreeMap<String, BTreeSet<DataClass>>,
+    doubts: u64,
 }
 
 impl Known {
+    /// The count of doubts at which it was read.
+    pub fn doubts(&self) -> u64 {
+        self.doubts
+    }
+
     /// What the reading of statements is told.
     pub fn declared(&self) -> &Declared {
         &self.declared
@@ -157,15 +165,23 @@ impl IntoRefusal for CatalogueError {
 struct Read {
     known: Arc<Known>,
     at: Instant,
-    doubted: bool,
 }
 
-type Slot = Arc<Mutex<Option<Read>>>;
+/// One database's catalogue.
+#[derive(Debug, Default)]
+struct Slot {
+    doubts: Doubts,
+    read: Mutex<Option<Read>>,
+}
+
+/// How often a database's catalogue was doubted, by any session: what was read at another count may
+/// be old.
+pub type Doubts = Arc<AtomicU64>;
 
 /// The catalogues that were read. One per gateway.
 #[derive(Debug, Default)]
 pub struct Catalogues {
-    slots: std::sync::Mutex<BTreeMap<(TargetName, String), Slot>>,
+    slots: std::sync::Mutex<BTreeMap<(TargetName, String), Arc<Slot>>>,
 }
 
 /// Whose catalogue.
@@ -192,36 +208,33 @@ impl Catalogues {
     ) -> Result<Arc<Known>, CatalogueError> {
         let slot = self.slot(whose);
         // Whoever comes while it is read waits for that reading.
-        let mut read = slot.lock().await;
+        let mut read = slot.read.lock().await;
+        // Taken before reading: a doubt that comes meanwhile is about what is read, too.
+        let doubts = slot.doubts.load(Ordering::Acquire);
         if let Some(read) = read.as_ref() {
-            let age_max = if read.doubted {
-                Duration::from_millis(AGE_MS_MIN)
-            } else {
-                Duration::from_secs(AGE_S_MAX)
-            };
-            if read.at.elapsed() < age_max {
+            let age = read.at.elapsed();
+            if read.known.doubts == doubts && age < Duration::from_secs(AGE_S_MAX) {
                 return Ok(Arc::clone(&read.known));
             }
+            tokio::time::sleep(Duration::from_millis(AGE_MS_MIN).saturating_sub(age)).await;
         }
         let reading = fetch(gateway, whose);
-        let known = tokio::time::timeout(Duration::from_millis(READ_MS_MAX), reading)
+        let mut known = tokio::time::timeout(Duration::from_millis(READ_MS_MAX), reading)
             .await
             .unwrap_or(Err(CatalogueError::Bound("was not read in 15 s")))?;
+        known.doubts = doubts;
         let known = Arc::new(known);
-        *read = Some(Read { known: Arc::clone(&known), at: Instant::now(), doubted: false });
+        *read = Some(Read { known: Arc::clone(&known), at: Instant::now() });
         Ok(known)
     }
 
-    /// Says that what is known may be old; where it is being read, it is no older than that.
-    pub fn doubt(&self, whose: &Whose) {
-        if let Ok(mut slot) = self.slot(whose).try_lock()
-            && let Some(read) = slot.as_mut()
-        {
-            read.doubted = true;
-        }
+    /// The count of doubts about a database's catalogue. Adding to it says that what is known may
+    /// be old.
+    pub fn doubts(&self, whose: &Whose) -> Doubts {
+        Arc::clone(&self.slot(whose).doubts)
     }
 
-    fn slot(&self, whose: &Whose) -> Slot {
+    fn slot(&self, whose: &Whose) -> Arc<Slot> {
         let mut slots = self.slots.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let slot = slots.entry((whose.target.clone(), whose.database.clone())).or_default();
         Arc::clone(slot)
@@ -306,7 +319,7 @@ mod tests {
     #[test]
     fn an_undeclared_column_is_unknown_and_an_undeclared_table_holds_everything() {
         let email: DataClass = "pii.email".parse().unwrap();
-        let all = BTreeSet::from([email.clone()]);
+        let all = BTreeSet::from([email]);
         let declared =
             BTreeMap::from([("id".to_owned(), BTreeSet::new()), ("email".to_owned(), all.clone())]);
         let tables = Tables::from([("public.customers".to_owned(), declared)]);

@@ -4,6 +4,7 @@
 //! Bind is one command with the text that was prepared and the values bound to it.
 
 use std::collections::BTreeSet;
+use std::fmt::Write;
 use std::sync::Arc;
 
 use crate::mask;
@@ -129,7 +130,14 @@ impl Plan {
         let own = self.reading.statements.iter();
         let stored = self.stored.iter().flat_map(|stored| stored.statements());
         for statement in own.chain(stored) {
-            command.effects.extend(statement.effects.iter().copied());
+            if let Kind::ExecutePrepared { parameters, .. } = &statement.kind
+                && self.stored.is_some()
+            {
+                // What was prepared counts, not that it was.
+                command.effects.extend(parameters.iter().copied());
+            } else {
+                command.effects.extend(statement.effects.iter().copied());
+            }
             for object in &statement.objects {
                 if !command.objects.contains(object) {
                     command.objects.push(object.clone());
@@ -144,6 +152,10 @@ impl Plan {
             if command.unsupported.is_none() {
                 command.unsupported.clone_from(&statement.unsupported);
             }
+        }
+        if command.effects.is_empty() {
+            // An empty text, and what computes constants, changes nothing and reads nothing.
+            command.effects.insert(Effect::Session);
         }
         command.writes = writes(&command, known);
         if let Some(stored) = &self.stored {
@@ -253,8 +265,12 @@ fn shown(value: &[u8], binary: bool) -> String {
     match std::str::from_utf8(value) {
         Ok(text) if !binary => text.to_owned(),
         Ok(_) | Err(_) => {
-            let hex = value.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-            format!("\\x{hex}")
+            let mut text = String::from("\\x");
+            for byte in value {
+                // Writing into a string does not fail.
+                let _written = write!(text, "{byte:02x}");
+            }
+            text
         }
     }
 }

@@ -238,9 +238,9 @@ pub struct Flow {
     skipping: bool,
 }
 
-impl Flow {
+impl Default for Flow {
     /// Nothing in flight, outside a transaction.
-    pub fn new() -> Self {
+    fn default() -> Self {
         Self {
             awaited: VecDeque::new(),
             statements: HashMap::new(),
@@ -251,7 +251,9 @@ impl Flow {
             skipping: false,
         }
     }
+}
 
+impl Flow {
     /// Whether nothing is in flight.
     pub fn is_idle(&self) -> bool {
         self.awaited.is_empty()
@@ -456,13 +458,13 @@ mod tests {
     use super::*;
     use crate::protocol::postgres::sql::Reading;
 
-    fn plan(text: &str) -> Prepared {
+    fn plan(text: &str) -> Arc<Plan> {
         let reading = Arc::new(Reading { statements: Vec::new() });
-        Ok(Arc::new(Plan { text: text.into(), reading, stored: None }))
+        Arc::new(Plan { text: text.into(), reading, stored: None })
     }
 
     fn parse(flow: &mut Flow, name: &'static str, text: &str) {
-        let change = Change::set(name.as_bytes(), plan(text));
+        let change = Change::set(name.as_bytes(), Ok(plan(text)));
         flow.sent_with(What::Parse(None, None), Some(change), None);
     }
 
@@ -486,7 +488,7 @@ mod tests {
     fn a_name_that_an_unanswered_segment_touches_means_nothing_yet() {
         // GUARD.md: `s` = A; then `Execute nosuch, Parse s=B, Sync, Bind s`: the server skips the
         // Parse and runs A, while a map that was updated on sight would have decided B.
-        let mut flow = Flow::new();
+        let mut flow = Flow::default();
         parse(&mut flow, "s", "A");
         flow.synced();
         answer_all(&mut flow);
@@ -503,7 +505,7 @@ mod tests {
 
     #[test]
     fn the_unnamed_statement_is_gone_after_any_query_and_any_parse() {
-        let mut flow = Flow::new();
+        let mut flow = Flow::default();
         parse(&mut flow, "", "A");
         answer_all(&mut flow);
         assert_eq!(meaning(&flow, ""), "A");
@@ -527,7 +529,7 @@ mod tests {
 
     #[test]
     fn after_an_error_everything_up_to_sync_is_skipped() {
-        let mut flow = Flow::new();
+        let mut flow = Flow::default();
         flow.sent(What::Bind(None, None));
         flow.sent(What::Execute(None, None));
         flow.failed();
@@ -540,7 +542,7 @@ mod tests {
 
     #[test]
     fn the_gateways_own_sync_does_not_end_the_clients_skipping() {
-        let mut flow = Flow::new();
+        let mut flow = Flow::default();
         parse(&mut flow, "s", "bad");
         flow.sent(What::Sync { own: true });
         flow.failed();
@@ -550,7 +552,7 @@ mod tests {
 
     #[test]
     fn deallocate_all_takes_every_name() {
-        let mut flow = Flow::new();
+        let mut flow = Flow::default();
         parse(&mut flow, "s", "A");
         answer_all(&mut flow);
         let all = Change { name: None, value: None };

@@ -195,13 +195,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Asked<S> {
         let password = password.and_then(|text| std::str::from_utf8(text).ok());
         let password = password.map(|text| SecretString::from(text.to_owned()));
         zeroize::Zeroize::zeroize(&mut body);
-        match password {
-            Some(password) => Ok(password),
-            None => {
-                let words = Words::new("08P01", "invalid password message");
-                Err(told(&mut self.stream, words).await)
-            }
+        if let Some(password) = password {
+            return Ok(password);
         }
+        let words = Words::new("08P01", "invalid password message");
+        Err(told(&mut self.stream, words).await)
     }
 
     /// Tells the client that there is no session, and why.
@@ -531,7 +529,7 @@ mod tests {
     #[test]
     fn a_newer_protocol_is_negotiated_and_an_older_refused() {
         let body = &packet(&[("user", "a"), ("_pq_.grease", "1")])[8..];
-        let startup = startup(3 << 16 | 9999, body).unwrap();
+        let startup = startup(3 << 16 | 0x270f, body).unwrap();
         assert_eq!(startup.minor, 2);
         let said = negotiate(&startup.negotiate.unwrap());
         assert_eq!(&said[5..13], &[0, 3, 0, 2, 0, 0, 0, 1]);

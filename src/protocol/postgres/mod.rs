@@ -120,7 +120,7 @@ impl Postgres {
         let greeted = timeout(Duration::from_millis(HELLO_MS_MAX), hello).await;
         match greeted {
             Err(_) => {
-                tracing::info!(fault = %Fault::Client, from = %origin.address, "no startup packet in time")
+                tracing::info!(fault = %Fault::Client, from = %origin.address, "no startup in time");
             }
             Ok(Err(error)) => {
                 tracing::info!(fault = %Fault::Client, from = %origin.address, "{}", Chain(&error));

@@ -8,6 +8,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::fmt::Write;
 
 use bytes::Bytes;
 
@@ -26,17 +27,6 @@ pub const NAME_BYTES_MAX: usize = 63;
 /// What is said in place of the text of an error or notice that may carry hidden values.
 const WITHHELD_TEXT: &str =
     "the text of this message is withheld: it may carry values that you may not see";
-
-/// How bad it is, as in the fields `S` and `V`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Severity {
-    /// The statement failed.
-    Error,
-    /// The session ends.
-    Fatal,
-    /// For the client to know.
-    Notice,
-}
 
 /// An error or notice in the making: what the client reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -189,7 +179,8 @@ impl Denied {
         }
         let mut token = format!("weir_denied_{number}_");
         for byte in nonce {
-            token.push_str(&format!("{byte:02x}"));
+            // Writing into a string does not fail.
+            let _written = write!(token, "{byte:02x}");
         }
         Self { token, words }
     }
@@ -221,7 +212,7 @@ impl Denied {
         Substitute(Build::new(b'D').byte(b'S').string(&self.token).done().into_bytes())
     }
 
-    /// Instead of a FunctionCall: a function that does not exist (42883; 25P02 in a failed block).
+    /// Instead of a `FunctionCall`: a function that does not exist (42883; 25P02 in a failed block).
     /// It carries no token and is known by its place in the order.
     pub fn function() -> Substitute {
         let build = Build::new(b'F').int32(0).int16(0).int16(0).int16(0);

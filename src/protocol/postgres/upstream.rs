@@ -149,8 +149,8 @@ impl Trust {
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// Its address is not one in its region.
-    #[error(transparent)]
-    Pin(#[from] PinError),
+    #[error("the target's address cannot be used")]
+    Pin(#[source] Box<PinError>),
     /// The gateway's credential cannot be read.
     #[error(transparent)]
     Credential(#[from] CredentialError),

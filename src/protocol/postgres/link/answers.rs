@@ -2,6 +2,7 @@
 //! goes on.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use bytes::BytesMut;
@@ -72,7 +73,7 @@ impl Link<'_> {
             b'T' => self.described(frame, masks),
             b'1' | b'2' | b'3' | b'n' | b't' | b's' => self.acknowledged(frame),
             b'E' => self.error(&frame, masks),
-            b'N' => self.notice(frame, masks),
+            b'N' => self.notice(&frame, masks),
             b'S' => self.parameter(frame),
             b'A' => self.notification(frame, masks),
             b'G' | b'H' | b'W' => Err(End::Refused(
@@ -185,10 +186,11 @@ impl Link<'_> {
                 }
                 true
             }
-            (b'2', Some(What::Bind(None, _))) | (b'3', Some(What::Close)) => true,
-            (b'n', Some(What::Describe(None))) => true,
-            // The portal stays, with its command, until it is run to its end or closed.
-            (b's', Some(What::Execute(None, _))) => true,
+            // A suspended portal (`s`) stays, with its command, until it is run to its end or closed.
+            (b'2', Some(What::Bind(None, _)))
+            | (b'3', Some(What::Close))
+            | (b'n', Some(What::Describe(None)))
+            | (b's', Some(What::Execute(None, _))) => true,
             // What follows is the description itself.
             (b't', Some(What::Describe(None))) => return self.pass(frame.into_bytes(), false),
             (b'n', Some(What::Shape(_))) => {
@@ -254,9 +256,9 @@ impl Link<'_> {
         }
     }
 
-    fn notice(&mut self, frame: Frame, masks: &Arc<Masks>) -> Result<(), End> {
-        let report = Report::of(&frame).map_err(End::TargetMalformed)?;
-        let told = self.without_hidden(&frame, &report, masks);
+    fn notice(&mut self, frame: &Frame, masks: &Arc<Masks>) -> Result<(), End> {
+        let report = Report::of(frame).map_err(End::TargetMalformed)?;
+        let told = self.without_hidden(frame, &report, masks);
         self.pass(told.into_bytes(), true)
     }
 
@@ -351,8 +353,7 @@ impl Link<'_> {
 
     /// What is known of the tables may be old.
     fn doubt(&mut self) {
-        self.doubted = true;
-        self.parts.catalogues.doubt(&self.parts.whose);
+        self.doubts.fetch_add(1, Ordering::Release);
     }
 }
 

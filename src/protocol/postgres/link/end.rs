@@ -5,7 +5,6 @@ use std::io;
 use crate::model::Fault;
 use crate::model::Refusal;
 use crate::model::refusal::IntoRefusal;
-use crate::protocol::postgres::catalogue::CatalogueError;
 use crate::protocol::postgres::refuse::Words;
 use crate::protocol::postgres::wire::Malformed;
 use crate::session::EndReason;
@@ -36,9 +35,6 @@ pub enum End {
     /// The target sent a message that answers nothing.
     #[error("the target sent message {0:?}, which answers nothing")]
     TargetUnexpected(char),
-    /// The target's catalogue cannot be read any more.
-    #[error("the target's catalogue cannot be read again")]
-    Catalogue(#[source] CatalogueError),
     /// The guard says so.
     #[error("{}", .0.word())]
     Ended(EndReason),
@@ -59,8 +55,7 @@ impl End {
             Self::TargetGone(_)
             | Self::TargetEnded(_)
             | Self::TargetMalformed(_)
-            | Self::TargetUnexpected(_)
-            | Self::Catalogue(_) => Some(Fault::Target),
+            | Self::TargetUnexpected(_) => Some(Fault::Target),
             Self::Bug(_) => Some(Fault::Gateway),
         }
     }
@@ -74,7 +69,6 @@ impl End {
             Self::TargetMalformed(_) | Self::TargetUnexpected(_) => {
                 Some(Words::new("08006", "the target broke PostgreSQL's protocol"))
             }
-            Self::Catalogue(error) => Some(Words::from(&error.refusal())),
             Self::Ended(reason) => Some(Words::from(&reason.refusal())),
             Self::Refused(refusal) => Some(Words::from(refusal)),
             Self::Bug(_) => Some(Words::new("XX000", "this gateway failed")),

@@ -16,6 +16,7 @@ use std::collections::HashMap;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -27,11 +28,14 @@ use tokio::io::AsyncWriteExt;
 use tokio::time::Instant;
 
 use crate::model::SessionId;
+use crate::model::fault::Chain;
 use crate::model::verdict::Masks;
 use crate::protocol::postgres::cancel::Place;
 use crate::protocol::postgres::cancel::Wish;
+use crate::protocol::postgres::catalogue::AGE_S_MAX;
 use crate::protocol::postgres::catalogue::CatalogueError;
 use crate::protocol::postgres::catalogue::Catalogues;
+use crate::protocol::postgres::catalogue::Doubts;
 use crate::protocol::postgres::catalogue::Known;
 use crate::protocol::postgres::catalogue::Whose;
 use crate::protocol::postgres::command::Plan;
@@ -137,8 +141,8 @@ pub struct Link<'a> {
     denials: u64,
     /// Definitions were changed, in a transaction that is not over.
     defined: bool,
-    /// What is known is doubted.
-    doubted: bool,
+    /// How often what is known was doubted, by any session.
+    doubts: Doubts,
     known_at: Instant,
 }
 
@@ -168,9 +172,10 @@ impl<'a> Link<'a> {
     /// A session in which nothing was said yet.
     pub fn new(parts: Parts<'a>) -> Self {
         let session = parts.guard.session();
+        let doubts = parts.catalogues.doubts(&parts.whose);
         Self {
             parts,
-            flow: Flow::new(),
+            flow: Flow::default(),
             incomings: Incomings::default(),
             answers: Answers::default(),
             to_target: ToTarget::new(session),
@@ -180,7 +185,7 @@ impl<'a> Link<'a> {
             readings: HashMap::new(),
             denials: 0,
             defined: false,
-            doubted: false,
+            doubts,
             known_at: Instant::now(),
         }
     }
@@ -206,11 +211,10 @@ impl<'a> Link<'a> {
         let (from_target, mut to_target) = tokio::io::split(target);
         let mut streams =
             Streams { from_client, from_target, client_in: BytesMut::new(), target_in: early };
-        let end = loop {
-            match self.turn(&mut streams, &mut to_client, &mut to_target, &mut place).await {
-                Ok(never) => match never {},
-                Err(end) => break end,
-            }
+        let turning = self.turn(&mut streams, &mut to_client, &mut to_target, &mut place).await;
+        let end = match turning {
+            Ok(never) => match never {},
+            Err(end) => end,
         };
         self.last_words(&end, &mut to_client, &mut to_target).await;
         end
@@ -233,14 +237,15 @@ impl<'a> Link<'a> {
         let mut beside = Beside::default();
         loop {
             self.take_answers(&mut streams.target_in)?;
-            if beside.is_idle() {
-                self.take_requests(&mut streams.client_in)?;
-            }
-            if self.wants_catalogue() && beside.reading.is_none() {
+            // Asked for before the next message is read by it.
+            if beside.reading.is_none() && self.flow.is_idle() && self.wants_catalogue() {
                 let (catalogues, gateway) = (self.parts.catalogues, self.parts.gateway);
                 let whose = self.parts.whose.clone();
                 beside.reading =
                     Some(Box::pin(async move { catalogues.known(gateway, &whose).await }));
+            }
+            if beside.is_idle() {
+                self.take_requests(&mut streams.client_in)?;
             }
             let blocked = self.is_blocked() || !beside.is_idle();
             let read_client = !blocked || streams.client_in.len() < READ_AHEAD_BYTES_MAX;
@@ -270,6 +275,10 @@ impl<'a> Link<'a> {
     fn on(&mut self, event: Event, beside: &mut Beside<'a>) -> Result<(), End> {
         match event {
             Event::FromClient(Ok(0)) => return Err(End::ClientGone(None)),
+            // TLS's own goodbye is often left out; that is an end like any other.
+            Event::FromClient(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                return Err(End::ClientGone(None));
+            }
             Event::FromClient(Err(error)) | Event::ToClient(Err(error)) => {
                 return Err(End::ClientGone(Some(error)));
             }
@@ -281,7 +290,7 @@ impl<'a> Link<'a> {
             | Event::FromTarget(Ok(_))
             | Event::ToClient(Ok(()))
             | Event::ToTarget(Ok(())) => {}
-            Event::Decided(decision) => self.settle(decision)?,
+            Event::Decided(decision) => self.settle(&decision)?,
             Event::Ended(reason) => return Err(End::Ended(reason)),
             Event::Cancel(Some(wish)) => self.cancel(wish, beside)?,
             // The registry of cancels lives as long as the gateway.
@@ -290,12 +299,12 @@ impl<'a> Link<'a> {
                 beside.canceling = None;
                 if let Err(error) = done {
                     let session = self.parts.guard.session();
-                    tracing::warn!(%session, fault = "target", "a cancel was not delivered: {}", crate::model::fault::Chain(&error));
+                    tracing::warn!(%session, fault = "target", "a cancel was not delivered: {}", Chain(&error));
                 }
             }
             Event::Known(known) => {
                 beside.reading = None;
-                self.learn(known)?;
+                self.learn(known);
             }
         }
         Ok(())
@@ -321,15 +330,27 @@ impl<'a> Link<'a> {
     }
 
     fn wants_catalogue(&self) -> bool {
-        self.doubted && self.known_at.elapsed() >= Duration::from_millis(REFRESH_MS_MIN)
+        let age = self.known_at.elapsed();
+        let doubted = self.doubts.load(Ordering::Acquire) != self.parts.known.doubts();
+        (doubted && age >= Duration::from_millis(REFRESH_MS_MIN))
+            || age >= Duration::from_secs(AGE_S_MAX)
     }
 
-    fn learn(&mut self, known: Result<Arc<Known>, CatalogueError>) -> Result<(), End> {
-        self.parts.known = known.map_err(End::Catalogue)?;
+    /// Reads by a new catalogue from now on. Where none could be read the old one stays: what it
+    /// does not know is refused, and what it has wrong the target's own columns show.
+    fn learn(&mut self, known: Result<Arc<Known>, CatalogueError>) {
         self.known_at = Instant::now();
-        self.doubted = false;
-        self.readings.clear();
-        Ok(())
+        match known {
+            Ok(known) => {
+                self.parts.known = known;
+                self.readings.clear();
+            }
+            Err(error) => {
+                let session = self.parts.guard.session();
+                let cause = Chain(&error).to_string();
+                tracing::warn!(%session, fault = "target", "the old catalogue stays: {cause}");
+            }
+        }
     }
 
     /// Whether the client's next message has to wait for something.

@@ -169,7 +169,7 @@ impl Link<'_> {
             Request::Execute(portal) => self.execute(&portal, frame),
             Request::Describe(which, name) => self.describe(which, &name, frame),
             Request::Close(which, name) => {
-                self.close(which, name, frame)?;
+                self.close(which, &name, frame)?;
                 Ok(Step::Done)
             }
             Request::Flush => self.plumb(frame.clone()),
@@ -187,7 +187,7 @@ impl Link<'_> {
 
     /// A Query: its whole string is one command.
     fn query(&mut self, text: &Bytes, frame: &Frame) -> Result<Step, End> {
-        let plan = match self.read("query", text)? {
+        let plan = match self.read("query", text) {
             Ok(plan) => plan,
             Err(words) => return self.deny_query(words),
         };
@@ -220,7 +220,7 @@ impl Link<'_> {
             let words = Words::new("54000", "this session has too many prepared statements");
             return self.deny_parse(&name, words);
         }
-        let plan = match self.read("parse", &parse.text)? {
+        let plan = match self.read("parse", &parse.text) {
             Ok(plan) => plan,
             Err(words) => return self.deny_parse(&name, words),
         };
@@ -326,11 +326,11 @@ impl Link<'_> {
         Ok(Step::Done)
     }
 
-    fn close(&mut self, which: Which, name: Bytes, frame: &Frame) -> Result<(), End> {
+    fn close(&mut self, which: Which, name: &Bytes, frame: &Frame) -> Result<(), End> {
         self.plumb(frame.clone())?;
         match which {
-            Which::Statement => self.flow.sent_with(What::Close, Some(Change::gone(&name)), None),
-            Which::Portal => self.flow.sent_with(What::Close, None, Some(Change::gone(&name))),
+            Which::Statement => self.flow.sent_with(What::Close, Some(Change::gone(name)), None),
+            Which::Portal => self.flow.sent_with(What::Close, None, Some(Change::gone(name))),
         }
         Ok(())
     }
@@ -401,9 +401,9 @@ impl Link<'_> {
     }
 
     /// The hold was decided: the frame goes on, or its substitute does.
-    pub(super) fn settle(&mut self, decision: Decision) -> Result<(), End> {
+    pub(super) fn settle(&mut self, decision: &Decision) -> Result<(), End> {
         if let Some(Pause { held, place }) = self.pause.take() {
-            self.settled(held.settle(&decision), &place)?;
+            self.settled(held.settle(decision), &place)?;
         }
         Ok(())
     }
@@ -433,15 +433,15 @@ impl Link<'_> {
 
     /// Reads a text, or gives the words that it is refused with. A text that cannot be read is
     /// recorded as refused.
-    fn read(&mut self, verb: &str, text: &Bytes) -> Result<Result<Arc<Plan>, Words>, End> {
+    fn read(&mut self, verb: &str, text: &Bytes) -> Result<Arc<Plan>, Words> {
         if let Some(plan) = self.readings.get(text) {
-            return Ok(Ok(Arc::clone(plan)));
+            return Ok(Arc::clone(plan));
         }
         let Ok(utf8) = std::str::from_utf8(text) else {
             let why = "invalid byte sequence for encoding \"UTF8\"";
             let mut words = self.refuse(verb, &String::from_utf8_lossy(text), why);
             words.code = "22021".into();
-            return Ok(Err(words));
+            return Err(words);
         };
         match sql::read(utf8, self.parts.known.declared()) {
             Ok(reading) => {
@@ -453,11 +453,11 @@ impl Link<'_> {
                     }
                     self.readings.insert(Bytes::copy_from_slice(text), Arc::clone(&plan));
                 }
-                Ok(Ok(plan))
+                Ok(plan)
             }
             Err(why) => {
                 let (command, words) = command::unreadable(verb, utf8, &why);
-                Ok(Err(self.refused_by(command).unwrap_or(words)))
+                Err(self.refused_by(command).unwrap_or(words))
             }
         }
     }

@@ -154,14 +154,11 @@ impl<'a> Iterator for Cells<'a> {
 
     fn next(&mut self) -> Option<Self::Item> {
         self.left = self.left.checked_sub(1)?;
-        match self.take() {
-            Ok(cell) => Some(cell),
-            Err(_) => {
-                self.broken = true;
-                self.left = 0;
-                None
-            }
+        if let Ok(cell) = self.take() {
+            return Some(cell);
         }
+        (self.broken, self.left) = (true, 0);
+        None
     }
 }
 

@@ -284,6 +284,8 @@ fn answer_bytes_max(tag: u8) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::arithmetic_side_effects, reason = "tests count")]
+
     use proptest::prelude::*;
 
     use super::*;
@@ -307,7 +309,7 @@ mod tests {
     #[test]
     fn requests_are_the_same_wherever_the_bytes_are_split() {
         let mut bytes = frame(b'Q', b"select 1\0");
-        bytes.extend(frame(b'd', &[7; 20_000]));
+        bytes.extend(frame(b'd', &vec![7; 20_000]));
         bytes.extend(frame(b'S', b""));
         let whole = all_incoming(&bytes, 0).unwrap();
         assert_eq!(whole.len(), 3);
@@ -400,7 +402,7 @@ mod tests {
             drop(Request::of(&made));
             drop(columns(&made));
             drop(Report::of(&made));
-            drop(Cells::of(made.bytes()).map(Iterator::count));
+            let _cells = Cells::of(made.bytes()).map(Iterator::count);
         }
     }
 }
