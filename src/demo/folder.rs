@@ -107,8 +107,7 @@ impl Drop for Folder {
 /// Writes a new file with exactly these permissions.
 pub(super) fn write(path: &Path, mode: u32, contents: &[u8]) -> Result<(), DemoError> {
     let write = || {
-        let mut file =
-            fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
+        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
         file.set_permissions(fs::Permissions::from_mode(mode))?;
         file.write_all(contents)
     };

@@ -191,7 +191,7 @@ pub fn run(options: &Options, tell: impl FnOnce(&Ready)) -> Result<(), DemoError
             reason = &mut asked => Ok(reason),
             error = demo.servers.ended() => Err(error),
         };
-        demo.stop(*ended.as_ref().unwrap_or(&"a server ended")).await;
+        demo.stop(ended.as_ref().unwrap_or(&"a server ended")).await;
         ended.map(|_| ())
     })
 }
@@ -304,7 +304,7 @@ impl Servers {
         // INT is PostgreSQL's fast shutdown: it ends sessions.
         tokio::join!(
             self.postgres.server.stop("INT"),
-            self.sshd.server.stop("TERM"),
+            self.sshd.stop(),
             self.web.server.stop("TERM"),
         );
     }
@@ -332,11 +332,8 @@ fn certify(state: &Folder, access: &Authority) -> Result<(), DemoError> {
 /// Shows everybody's token to the gateway once: so it is known to work, and
 /// `weir policy explain --as NAME` knows everybody.
 async fn introduce(gateway: &daemon::Running, ready: &Ready) -> Result<(), DemoError> {
-    let origin = Origin {
-        address: Ipv4Addr::LOCALHOST.into(),
-        country: None,
-        method: PlaceMethod::Unknown,
-    };
+    let origin =
+        Origin { address: Ipv4Addr::LOCALHOST.into(), country: None, method: PlaceMethod::Unknown };
     for token in &ready.tokens {
         let verified = gateway.gateway().verify(&token.text, &origin).await;
         verified.map_err(|refusal| DemoError::Unknown { name: token.name, refusal })?;

@@ -87,7 +87,8 @@ pub(super) async fn start(
     let mut server = Server::start("PostgreSQL", postgres, at.log_file.clone())?;
     let status = data.join("postmaster.pid");
     // The eighth line says how far it is (`miscinit.c`, `PM_STATUS_READY`).
-    let is_ready = || fs::read_to_string(&status).is_ok_and(|s| s.lines().nth(7) == Some("ready   "));
+    let is_ready =
+        || fs::read_to_string(&status).is_ok_and(|s| s.lines().nth(7) == Some("ready   "));
     server.ready(async || is_ready()).await?;
     fill(&programs.psql, state, &at, &password, &superuser_password).await?;
     Ok(Postgres { server, at })
@@ -204,7 +205,8 @@ mod tests {
             let head = format!("[targets.customers.postgres.tables.\"public.{table}\".columns]\n");
             let section = declared.split(&head).nth(1).unwrap_or_else(|| panic!("no {table}"));
             let section = section.split("\n[").next().unwrap();
-            let names = section.lines().filter_map(|line| line.split_once(" = ")).map(|pair| pair.0);
+            let names =
+                section.lines().filter_map(|line| line.split_once(" = ")).map(|pair| pair.0);
             assert_eq!(names.collect::<Vec<_>>(), columns, "{table}");
         }
     }

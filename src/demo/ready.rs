@@ -157,10 +157,7 @@ impl Ready {
         for (who, words) in [
             ("DANA", "sessions ls"),
             ("DANA", "requests"),
-            (
-                "ALICE",
-                "policy explain --from SG --target customers 'SELECT email FROM customers'",
-            ),
+            ("ALICE", "policy explain --from SG --target customers 'SELECT email FROM customers'"),
         ] {
             writeln!(out, "  WEIR_TOKEN=${who} weir {words}")?;
         }
@@ -190,10 +187,7 @@ impl Ready {
     fn write_ssh(&self, out: &mut String) -> fmt::Result {
         writeln!(out, "\nSSH: a shell, one command, one that is held, one that is refused:")?;
         let askpass = quoted(&self.person_file("alice", "askpass"));
-        let ssh = format!(
-            "SSH_ASKPASS={askpass} SSH_ASKPASS_REQUIRE=force {}",
-            self.ssh_command()
-        );
+        let ssh = format!("SSH_ASKPASS={askpass} SSH_ASKPASS_REQUIRE=force {}", self.ssh_command());
         for command in ["", " 'uname -a'", " 'systemctl restart nginx'", " 'rm -rf /'"] {
             writeln!(out, "  {ssh}{command}")?;
         }
@@ -226,7 +220,8 @@ impl Ready {
             (self.office_port, host_key),
             (self.ssh.port, self.ssh.host_key.as_str()),
         ];
-        let known = known.map(|(port, key)| format!("[localhost]:{port},[127.0.0.1]:{port} {key}\n"));
+        let known =
+            known.map(|(port, key)| format!("[localhost]:{port},[127.0.0.1]:{port} {key}\n"));
         state.write(KNOWN_HOSTS, known.concat().as_bytes())?;
         state.write(SSH_CONFIG, self.ssh_config().as_bytes())?;
         state.write(ENVIRONMENT, self.environment().as_bytes())?;
@@ -235,7 +230,11 @@ impl Ready {
             let file = people.join(format!("{}.token", token.name));
             folder::write(&file, 0o600, token.text.as_bytes())?;
             let script = format!("#!/bin/sh\nexec cat {}\n", quoted(&file));
-            folder::write(&people.join(format!("{}.askpass", token.name)), 0o700, script.as_bytes())?;
+            folder::write(
+                &people.join(format!("{}.askpass", token.name)),
+                0o700,
+                script.as_bytes(),
+            )?;
         }
         if self.has_cluster {
             self.write_kubeconfigs(state, &people)?;
@@ -359,11 +358,25 @@ mod tests {
     fn the_contract_is_kept() {
         let json = ready(Path::new("/s"), true).json();
         for pointer in [
-            "/address", "/office", "/issuer", "/ca_file", "/ca_key_file", "/api", "/config_file",
-            "/policy_dir", "/state_dir", "/people/alice/token", "/people/dana/token",
-            "/people/olaf/token", "/people/mei/token", "/people/mei/kubeconfig",
-            "/targets/customers/dsn", "/targets/web-1/command", "/targets/wiki/url",
-            "/targets/prod-cluster/kubeconfig", "/direct/postgres/log_file",
+            "/address",
+            "/office",
+            "/issuer",
+            "/ca_file",
+            "/ca_key_file",
+            "/api",
+            "/config_file",
+            "/policy_dir",
+            "/state_dir",
+            "/people/alice/token",
+            "/people/dana/token",
+            "/people/olaf/token",
+            "/people/mei/token",
+            "/people/mei/kubeconfig",
+            "/targets/customers/dsn",
+            "/targets/web-1/command",
+            "/targets/wiki/url",
+            "/targets/prod-cluster/kubeconfig",
+            "/direct/postgres/log_file",
         ] {
             assert!(json.pointer(pointer).is_some_and(Value::is_string), "{pointer}: {json}");
         }

@@ -39,7 +39,8 @@ pub(super) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin
 
 /// A program of the system, or the package that has it.
 pub(super) fn program(name: &'static str, package: &'static str) -> Result<PathBuf, DemoError> {
-    let found = PATH.split(':').map(|place| Path::new(place).join(name)).find(|path| path.is_file());
+    let found =
+        PATH.split(':').map(|place| Path::new(place).join(name)).find(|path| path.is_file());
     found.ok_or(DemoError::Missing { program: name, package })
 }
 
@@ -94,7 +95,9 @@ pub(super) fn give_up_root(account: Option<Account>) -> Vec<String> {
     let mut words = vec!["--no-new-privs".to_owned()];
     if let Some(Account { uid, gid }) = account {
         words.extend([format!("--reuid={uid}"), format!("--regid={gid}")]);
-        words.extend(["--clear-groups", "--inh-caps=-all", "--bounding-set=-all"].map(str::to_owned));
+        words.extend(
+            ["--clear-groups", "--inh-caps=-all", "--bounding-set=-all"].map(str::to_owned),
+        );
     }
     words
 }
@@ -289,7 +292,8 @@ mod tests {
 
     #[test]
     fn accounts_are_read_from_passwd_and_root_is_none() {
-        let passwd = "root:x:0:0::/root:/bin/sh\ntoor:x:0:0::/:/bin/sh\npostgres:x:101:104:P,,,:/v:/b\n";
+        let passwd =
+            "root:x:0:0::/root:/bin/sh\ntoor:x:0:0::/:/bin/sh\npostgres:x:101:104:P,,,:/v:/b\n";
         assert_eq!(Account::named("postgres", passwd), Some(Account { uid: 101, gid: 104 }));
         for none in ["root", "toor", "post", "nobody", ""] {
             assert_eq!(Account::named(none, passwd), None, "{none}");
@@ -315,7 +319,10 @@ mod tests {
         let mut command = bare(Path::new("/bin/sh"), Path::new("/"));
         command.args(["-c", "cat >/dev/null; echo why >&2; exit 3"]);
         let error = run("a thing", command, b"input").await.unwrap_err().to_string();
-        assert!(error.contains("a thing") && error.contains('3') && error.contains("why"), "{error}");
+        assert!(
+            error.contains("a thing") && error.contains('3') && error.contains("why"),
+            "{error}"
+        );
     }
 
     #[tokio::test]

@@ -104,7 +104,8 @@ fn fill(files: &Path, account: Option<Account>) -> Result<(), DemoError> {
     }
     file("static/large", "")?;
     let large = files.join("static/large");
-    let sized = fs::OpenOptions::new().write(true).open(&large).and_then(|f| f.set_len(LARGE_BYTES));
+    let sized =
+        fs::OpenOptions::new().write(true).open(&large).and_then(|f| f.set_len(LARGE_BYTES));
     sized.map_err(DemoError::file(&large))
 }
 
@@ -155,8 +156,10 @@ mod tests {
 
     async fn ask(port: u16, request: &str) -> String {
         let mut stream = server::connect(port).await.unwrap();
-        let head = format!("{request} HTTP/1.1\r\nhost: wiki\r\nconnection: close\r\n\
-                            authorization: Bearer seen\r\n\r\n");
+        let head = format!(
+            "{request} HTTP/1.1\r\nhost: wiki\r\nconnection: close\r\n\
+                            authorization: Bearer seen\r\n\r\n"
+        );
         stream.write_all(head.as_bytes()).await.unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();
@@ -169,7 +172,10 @@ mod tests {
         let web = start(&servers).await.unwrap();
         let port = web.at.port;
         let people = ask(port, "GET /api/people").await;
-        assert!(people.starts_with("HTTP/1.1 200") && people.contains("application/json"), "{people}");
+        assert!(
+            people.starts_with("HTTP/1.1 200") && people.contains("application/json"),
+            "{people}"
+        );
         assert!(people.contains("ylva.achterdeck@example.com"));
         assert!(ask(port, "GET /api/people/2").await.contains("Bohnenkamp"));
         assert!(ask(port, "GET /").await.contains("text/html"));
