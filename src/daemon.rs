@@ -8,6 +8,7 @@
 //! ```
 
 mod fetch;
+mod reader;
 mod reload;
 mod serve;
 mod targets;
@@ -21,9 +22,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use secrecy::ExposeSecret;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::api;
+use crate::api::Api;
 use crate::audit;
 use crate::audit::Audit;
 use crate::audit::LedgerEvent;
@@ -38,7 +42,10 @@ use crate::listen::Listener;
 use crate::model::Clock;
 use crate::model::clock;
 use crate::model::fault::Chain;
+use crate::protocol::http;
+use crate::protocol::kubernetes::Kubernetes;
 use crate::protocol::postgres::Postgres;
+use crate::protocol::ssh;
 use crate::session::Desk;
 use crate::session::EndReason;
 use crate::session::Gateway;
@@ -84,8 +91,8 @@ pub enum StartError {
     #[error(transparent)]
     Bind(#[from] listen::BindError),
     /// SSH cannot be set up.
-    #[error("SSH")]
-    Ssh(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("the state folder's ssh_host_key")]
+    Ssh(#[source] ssh::HostKeyError),
     /// A file of the state folder cannot be read or written.
     #[error("{path}")]
     State {
@@ -176,7 +183,8 @@ pub async fn start(config_file: &Path) -> Result<Running, StartError> {
     let tls = Arc::new(tls::Server::new(&options).map_err(StartError::Tls)?);
     let identity = identity(&loaded, &clock)?;
     let (audit, store) = record(&loaded, &version, &clock).await?;
-    let ssh_host_key = host_key(&loaded.file.gateway.state_dir)?;
+    let ssh = ssh(&loaded.file.gateway.state_dir)?;
+    let ssh_host_key = ssh.public_keys().first().cloned().unwrap_or_default();
 
     let (versions, version) = watch::channel(version);
     let (journal, journal_task) = Journal::start(store.clone());
@@ -193,11 +201,26 @@ pub async fn start(config_file: &Path) -> Result<Running, StartError> {
     let gateway = Arc::new(Gateway { name, identity, parts });
 
     let drain = listen::Drain::new();
+    let postgres = Arc::new(Postgres::new(Arc::clone(&gateway)));
+    let plain: Arc<dyn http::Dialect> = Arc::new(http::Plain::default());
+    let kubernetes: Arc<dyn http::Dialect> = Arc::new(Kubernetes::new());
+    let reader = reader::Protocols {
+        gateway: Arc::clone(&gateway),
+        postgres: Arc::clone(&postgres),
+        http: Arc::clone(&plain),
+        kubernetes: Arc::clone(&kubernetes),
+    };
+    let api =
+        Api::new(api::Resources { gateway: Arc::clone(&gateway), store, reader: Arc::new(reader) });
+    let own = Arc::new(serve::Own(api));
     let front = Arc::new(serve::Front {
         tls: Arc::clone(&tls),
         networks,
         drain: drain.clone(),
-        postgres: Postgres::new(Arc::clone(&gateway)),
+        postgres,
+        http: http::Front::new(Arc::clone(&gateway), [plain, kubernetes], own),
+        ssh,
+        gateway: Arc::clone(&gateway),
     });
     let mut addresses = Vec::new();
     let mut tasks = vec![tokio::spawn(note_heads(Arc::clone(&audit)))];
@@ -313,21 +336,24 @@ async fn record(
     Ok((Arc::new(audit), store))
 }
 
-/// The gateway's SSH host key, made at the first start and kept in the state folder.
-fn host_key(state_dir: &Path) -> Result<String, StartError> {
+/// The SSH side, with the gateway's host key, made at the first start and kept in the state folder.
+fn ssh(state_dir: &Path) -> Result<ssh::Server, StartError> {
     use std::io::Write;
     use std::os::unix::fs::OpenOptionsExt;
 
     let path = state_dir.join("ssh_host_key");
     let failed = |source| StartError::State { path: path.clone(), source };
-    if path.exists() {
-        return fs::read_to_string(&path).map_err(failed);
+    if !path.exists() {
+        let key = ssh::generate_host_key().map_err(StartError::Ssh)?;
+        fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)
+            .and_then(|mut file| file.write_all(key.expose_secret().as_bytes()))
+            .map_err(failed)?;
     }
-    let key = String::new();
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
-    file.as_mut()
-        .map_err(|e| io::Error::from(e.kind()))
-        .and_then(|f| f.write_all(key.as_bytes()))
-        .map_err(failed)?;
-    Ok(key)
+    let key = fs::read_to_string(&path).map_err(failed)?;
+    let options = ssh::Options { host_keys: vec![key.into()], limits: ssh::Limits::default() };
+    ssh::Server::new(&options).map_err(StartError::Ssh)
 }

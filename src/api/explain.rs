@@ -12,6 +12,7 @@ use serde::Deserialize;
 use crate::api::Caller;
 use crate::api::Shared;
 use crate::api::fail::Fail;
+use crate::model::Command;
 use crate::model::Country;
 use crate::model::EntityId;
 use crate::model::Origin;
@@ -79,21 +80,21 @@ pub(super) async fn explain(
         },
         None => caller.origin.clone(),
     };
-    let command = question
-        .command
-        .map(|text| resources.reader.read(&question.target, &text))
-        .transpose()
-        .map_err(|why| Fail(Refusal::new(RefusalCode::Malformed, why)))?;
     let version = resources.gateway.version();
     let now = resources.gateway.parts.clock.now();
-    let judged = policy::judge(
-        &version.snapshot,
-        &principal,
-        &origin,
-        &question.target,
-        command.as_ref(),
-        now,
-    );
+    let judge = |command: Option<&Command>| {
+        policy::judge(&version.snapshot, &principal, &origin, &question.target, command, now)
+    };
+    let judged = judge(None);
+    let Some(text) = &question.command else { return Ok(Json(judged)) };
+    // A target that the caller may not know of is not asked anything: the answer is the same as
+    // for one that is not there.
+    if !judged.connect.admits() && judged.transfer.is_none() {
+        return Ok(Json(judged));
+    }
+    let command = resources.reader.read(&question.target, text, &judged.masks).await;
+    let command = command.map_err(|why| Fail(Refusal::new(RefusalCode::Malformed, why)))?;
+    let judged = judge(Some(&command));
     Ok(Json(judged))
 }
 

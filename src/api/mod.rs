@@ -23,6 +23,8 @@ use axum::http::request::Parts;
 use axum::response::Response;
 use axum::routing::get;
 use axum::routing::post;
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use serde::Serialize;
 use tower::ServiceExt;
 
@@ -38,6 +40,7 @@ use crate::model::TargetName;
 use crate::model::fault::Chain;
 use crate::model::refusal::IntoRefusal;
 use crate::model::refusal::RefusalCode;
+use crate::model::verdict::Masks;
 use crate::policy;
 use crate::session::Gateway;
 use crate::store::Store;
@@ -49,8 +52,13 @@ pub const BODY_BYTES_MAX: usize = 1024 * 1024;
 
 /// Reads the text of a command for `weir policy explain`, in the words of the target's protocol.
 pub trait Reader: Send + Sync + std::fmt::Debug {
-    /// What `text` would ask of `target`; or why it cannot be read.
-    fn read(&self, target: &TargetName, text: &str) -> Result<Command, String>;
+    /// What `text` would ask of `target` from a principal who has `masks`; or why it cannot be told.
+    fn read<'a>(
+        &'a self,
+        target: &'a TargetName,
+        text: &'a str,
+        masks: &'a Masks,
+    ) -> BoxFuture<'a, Result<Command, String>>;
 }
 
 /// What the API needs of the gateway.
@@ -93,7 +101,12 @@ impl Api {
     }
 
     /// Answers one request of a caller from `origin`.
-    pub async fn answer(&self, origin: Origin, mut request: Request<Body>) -> Response {
+    pub async fn answer<B>(&self, origin: Origin, request: Request<B>) -> Response
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let mut request = request.map(Body::new);
         request.extensions_mut().insert(origin);
         match self.router.clone().oneshot(request).await {
             Ok(response) => response,

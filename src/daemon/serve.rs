@@ -7,17 +7,21 @@ use std::io;
 use std::sync::Arc;
 
 use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_rustls::server::TlsStream;
 
+use crate::api::Api;
+use crate::listen;
 use crate::listen::Accepted;
 use crate::listen::BeginError;
 use crate::listen::DetectError;
 use crate::listen::Drain;
-use crate::listen::Incoming;
 use crate::listen::Listener;
 use crate::listen::Prefixed;
 use crate::listen::Spoken;
@@ -27,8 +31,11 @@ use crate::listen::origin::Networks;
 use crate::model::Fault;
 use crate::model::Origin;
 use crate::model::fault::Chain;
+use crate::protocol::http;
 use crate::protocol::postgres::Postgres;
 use crate::protocol::postgres::hello::Encrypt;
+use crate::protocol::ssh;
+use crate::session::Gateway;
 use crate::tls;
 use crate::tls::Alpn;
 use crate::tls::server::Opening;
@@ -39,7 +46,10 @@ pub(super) struct Front {
     pub(super) tls: Arc<tls::Server>,
     pub(super) networks: Networks,
     pub(super) drain: Drain,
-    pub(super) postgres: Postgres,
+    pub(super) postgres: Arc<Postgres>,
+    pub(super) http: Arc<http::Front>,
+    pub(super) ssh: ssh::Server,
+    pub(super) gateway: Arc<Gateway>,
 }
 
 /// Accepts until the gateway drains.
@@ -63,7 +73,7 @@ pub(super) async fn accept(front: Arc<Front>, listener: Listener) {
 }
 
 impl Front {
-    async fn serve(&self, incoming: Incoming) {
+    async fn serve(&self, incoming: listen::Incoming) {
         let peer = incoming.socket_peer();
         match incoming.begin().await {
             Ok(accepted) => self.speak(accepted).await,
@@ -88,7 +98,10 @@ impl Front {
                 let encrypt = Starttls { tls: &self.tls, deadline: accepted.deadline };
                 Box::pin(self.postgres.serve_plain(accepted.stream, encrypt, origin)).await;
             }
-            Spoken::Ssh => Box::pin(self.ssh(accepted.stream, origin)).await,
+            Spoken::Ssh => {
+                let gateway = Arc::clone(&self.gateway);
+                Box::pin(self.ssh.serve(gateway, accepted.stream, origin)).await;
+            }
             Spoken::Tls => self.encrypted(accepted.stream, origin, accepted.deadline).await,
         }
     }
@@ -118,12 +131,35 @@ impl Front {
         }
     }
 
-    async fn ssh(&self, _stream: Prefixed<TcpStream>, _origin: Origin) {}
-
-    async fn http<S>(&self, _stream: S, _sni: Option<String>, _alpn: Alpn, _origin: Origin)
+    async fn http<S>(&self, stream: S, sni: Option<String>, alpn: Alpn, origin: Origin)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        let from = origin.address;
+        let drain = self.drain.clone();
+        let drained = async move { drain.begun().await };
+        if let Err(error) = self.http.serve(stream, sni, alpn, origin, drained).await {
+            tracing::info!(fault = %error.fault(), %from, "{}", Chain(&error));
+        }
+    }
+}
+
+/// The API, for requests to the gateway's own name.
+#[derive(Debug)]
+pub(super) struct Own(pub(super) Api);
+
+impl http::OwnName for Own {
+    fn answer(
+        &self,
+        origin: Origin,
+        request: ::http::Request<Incoming>,
+    ) -> BoxFuture<'static, ::http::Response<http::OwnBody>> {
+        let api = self.0.clone();
+        async move {
+            let answer = api.answer(origin, request).await;
+            answer.map(|body| body.map_err(Into::into).boxed_unsync())
+        }
+        .boxed()
     }
 }
 

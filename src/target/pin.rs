@@ -21,6 +21,8 @@ use crate::model::refusal::IntoRefusal;
 use crate::model::refusal::RefusalCode;
 use crate::target::Target;
 
+/// How long resolving a name may take, in milliseconds.
+pub const RESOLVE_MS_MAX: u64 = 5_000;
 /// Most addresses that a name may resolve to.
 pub const ADDRESSES_MAX: usize = 64;
 
@@ -164,21 +166,18 @@ impl IntoRefusal for PinError {
     }
 }
 
-/// Resolves a target's host, `within` a time, and checks every address.
-pub async fn pin(target: &Target, within: Duration) -> Result<Pinned, PinError> {
+/// Resolves a target's host and checks every address.
+pub async fn pin(target: &Target) -> Result<Pinned, PinError> {
     match target.reach().address() {
-        Some(address) => pin_host(target, address, within).await,
+        Some(address) => pin_host(target, address).await,
         None => Err(PinError::NoAddress { target: target.name().clone() }),
     }
 }
 
 /// Resolves the host that a target's kubeconfig names, and checks every address against the
 /// target's region.
-pub async fn pin_host(
-    target: &Target,
-    address: &Address,
-    within: Duration,
-) -> Result<Pinned, PinError> {
+pub async fn pin_host(target: &Target, address: &Address) -> Result<Pinned, PinError> {
+    let within = Duration::from_millis(RESOLVE_MS_MAX);
     let (name, host) = (target.name().clone(), address.host.clone());
     let resolved = match &address.host {
         Host::Ip(ip) => vec![SocketAddr::new(*ip, address.port)],
@@ -233,7 +232,6 @@ mod tests {
         checked(target, "db.internal".parse().unwrap(), &to)
     }
 
-    const SOON: Duration = Duration::from_secs(5);
     const NETWORKS: &[&str] = &["10.1.0.0/16", "2001:db8::/32"];
 
     #[test]
@@ -293,12 +291,12 @@ mod tests {
         ];
         for (address, networks) in refused {
             let catalogue = catalogue(networks, http(address));
-            let error = pin(catalogue.targets().next().unwrap(), SOON).await.unwrap_err();
+            let error = pin(catalogue.targets().next().unwrap()).await.unwrap_err();
             assert!(matches!(error, PinError::Outside { .. }), "{address}: {error}");
         }
         for address in ["localhost:443", "127.0.0.1:443"] {
             let catalogue = catalogue(&loopback, http(address));
-            let pinned = pin(catalogue.targets().next().unwrap(), SOON).await.unwrap();
+            let pinned = pin(catalogue.targets().next().unwrap()).await.unwrap();
             assert!(pinned.addresses().iter().all(|a| a.ip().is_loopback() && a.port() == 443));
         }
     }
@@ -307,8 +305,8 @@ mod tests {
     async fn the_server_of_a_kubeconfig_is_pinned_like_any_other() {
         let catalogue = catalogue(NETWORKS, http("10.1.0.5:443"));
         let target = catalogue.targets().next().unwrap();
-        assert!(pin_host(target, &"10.1.0.6:6443".parse().unwrap(), SOON).await.is_ok());
-        assert!(pin_host(target, &"10.2.0.6:6443".parse().unwrap(), SOON).await.is_err());
+        assert!(pin_host(target, &"10.1.0.6:6443".parse().unwrap()).await.is_ok());
+        assert!(pin_host(target, &"10.2.0.6:6443".parse().unwrap()).await.is_err());
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! link       the loop: requests (client → target) and answers (target → client)
 //! flow       what is in flight, and what names mean meanwhile
 //! sql        what a text does, read with PostgreSQL's own grammar
+//! explain    the same without a session, for what-if questions
 //! command    that reading as a model::Command
 //! mask       answers, masked
 //! refuse     no, in PostgreSQL's words, and the frames that stand in for denied ones
@@ -19,6 +20,7 @@
 
 pub mod cancel;
 pub mod catalogue;
+mod explain;
 pub mod command;
 pub mod flow;
 pub mod hello;

@@ -65,8 +65,6 @@ use crate::upstream::dial;
 
 /// How long TLS and sign-in may take, in milliseconds.
 pub const SIGN_IN_MS_MAX: u64 = 15_000;
-/// How long resolving a target's name may take, in milliseconds.
-pub const RESOLVE_MS_MAX: u64 = 5_000;
 /// How long a cancel may take until the target closes its connection, in milliseconds.
 pub const CANCEL_MS_MAX: u64 = 5_000;
 /// Longest secret key of a target's session, in bytes (protocol 3.2).
@@ -112,7 +110,7 @@ impl Trust {
         target: &Target,
         postgres: &PostgresTarget,
     ) -> Result<Access, OpenError> {
-        let pinned = pin(target, Duration::from_millis(RESOLVE_MS_MAX)).await?;
+        let pinned = pin(target).await?;
         let password = postgres.credential.read()?;
         let tls = match &postgres.tls {
             UpstreamTls::Off => None,
