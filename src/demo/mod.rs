@@ -111,6 +111,17 @@ pub enum DemoError {
         #[source]
         source: io::Error,
     },
+    /// A port that was asked for is taken.
+    #[error(
+        "port {port} cannot be had; choose others with --port and --office-port (0: a free one)"
+    )]
+    Port {
+        /// Which.
+        port: u16,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// No free port was found.
     #[error("no port is free on 127.0.0.1")]
     NoPort,
@@ -167,12 +178,20 @@ impl DemoError {
     fn file(path: &Path) -> impl Fn(io::Error) -> Self {
         move |source| Self::File { path: path.to_owned(), source }
     }
+
+    /// An error at a port.
+    fn port(port: u16) -> impl Fn(io::Error) -> Self {
+        move |source| Self::Port { port, source }
+    }
 }
 
 /// Runs a demo until SIGTERM or SIGINT; calls `tell` once it is ready. Whatever it started has
 /// ended when this returns.
 pub fn run(options: &Options, tell: impl FnOnce(&Ready)) -> Result<(), DemoError> {
-    if let Err(error) = telemetry::init(&telemetry::Options::default()) {
+    // A folder that goes with the demo is no news.
+    let filter = "info,notify=error".to_owned();
+    let logs = telemetry::Options { filter, ..telemetry::Options::default() };
+    if let Err(error) = telemetry::init(&logs) {
         // Then somebody else has the logs, which is as good.
         tracing::debug!(%error, "logs");
     }
@@ -191,7 +210,7 @@ pub fn run(options: &Options, tell: impl FnOnce(&Ready)) -> Result<(), DemoError
             reason = &mut asked => Ok(reason),
             error = demo.servers.ended() => Err(error),
         };
-        demo.stop(*ended.as_ref().unwrap_or(&"a server ended")).await;
+        demo.stop(ended.as_ref().unwrap_or(&"a server ended")).await;
         ended.map(|_| ())
     })
 }
@@ -208,6 +227,8 @@ struct Demo {
 
 impl Demo {
     async fn start(options: &Options) -> Result<Self, DemoError> {
+        let (port, office) = doors(options).await?;
+        let office_port = office.local_addr().map_err(DemoError::port(options.office_port))?.port();
         let state = Folder::state(options.state_dir.as_deref())?;
         let servers_dir = Folder::servers()?;
         let (access, upstream) = authorities(&state)?;
@@ -217,12 +238,6 @@ impl Demo {
             None => None,
         };
         let provider = Provider::bind().await?;
-        let office = TcpListener::bind(server::loopback(options.office_port)).await;
-        let start = |source| DemoError::Start { what: "the office", source };
-        let office = office.map_err(start)?;
-        let office_port = office.local_addr().map_err(start)?.port();
-
-        let port = if options.port == 0 { server::free_port()? } else { options.port };
         let facts = Facts {
             port,
             private_port: server::free_port()?,
@@ -304,10 +319,25 @@ impl Servers {
         // INT is PostgreSQL's fast shutdown: it ends sessions.
         tokio::join!(
             self.postgres.server.stop("INT"),
-            self.sshd.server.stop("TERM"),
+            self.sshd.stop(),
             self.web.server.stop("TERM"),
         );
     }
+}
+
+/// The gateway's port, and the office's listener. Before all else, since they are what most likely
+/// cannot be had.
+async fn doors(options: &Options) -> Result<(u16, TcpListener), DemoError> {
+    let port = match options.port {
+        0 => server::free_port()?,
+        port => {
+            let free = TcpListener::bind(server::loopback(port)).await;
+            drop(free.map_err(DemoError::port(port))?);
+            port
+        }
+    };
+    let office = TcpListener::bind(server::loopback(options.office_port)).await;
+    Ok((port, office.map_err(DemoError::port(options.office_port))?))
 }
 
 /// Two unrelated authorities: `access` for the gateway's clients, `upstream` for its targets.

@@ -87,7 +87,9 @@ mod tests {
         let bytes = header(source, SocketAddrV4::new(Ipv4Addr::LOCALHOST, 8443));
         let whole = proxy::Parsed::Header { client: source.into(), bytes: bytes.len() };
         assert_eq!(proxy::parse(&bytes), Ok(whole));
-        assert!(NETWORK.parse::<ipnet::IpNet>().unwrap().contains(&ADDRESS.into()));
+        assert!(
+            NETWORK.parse::<ipnet::IpNet>().unwrap().contains(&std::net::IpAddr::from(ADDRESS))
+        );
     }
 
     #[tokio::test]

@@ -11,8 +11,10 @@
 use std::fs;
 use std::path::Path;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
+use tokio::time::Instant;
 
 use crate::demo::DemoError;
 use crate::demo::folder;
@@ -33,6 +35,8 @@ const PROCESSES_MAX: u32 = 512;
 const FILE_BYTES_MAX: u32 = 32 * 1024 * 1024;
 /// How much memory each of its processes may have, in bytes.
 const MEMORY_BYTES_MAX: u32 = 1024 * 1024 * 1024;
+/// How long the sandbox may take to be gone, in seconds.
+const END_S_MAX: u64 = 5;
 /// Where the harmless programs are, inside.
 const BIN: &str = "/opt/demo/bin";
 
@@ -56,6 +60,18 @@ pub(super) struct Place {
     pub(super) key_file: PathBuf,
     /// What it says.
     pub(super) log_file: PathBuf,
+}
+
+impl Sshd {
+    /// Ends it, and waits until nothing of it listens: the kernel ends what is inside the sandbox a
+    /// moment after the sandbox.
+    pub(super) async fn stop(self) {
+        self.server.stop("TERM").await;
+        let until = Instant::now() + Duration::from_secs(END_S_MAX);
+        while Instant::now() < until && server::connect(self.at.port).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
 }
 
 /// Makes keys and a sandbox, and starts it.
@@ -106,7 +122,7 @@ async fn new_key(path: &Path) -> Result<String, DemoError> {
     let mut command = server::bare(&program, Path::new("/"));
     command.args(["-q", "-t", "ed25519", "-N", "", "-C", "weir-demo", "-f"]).arg(path);
     server::run("ssh-keygen", command, b"").await?;
-    let public = path.with_extension("pub");
+    let public = path.with_added_extension("pub");
     let line = fs::read_to_string(&public).map_err(DemoError::file(&public))?;
     fs::remove_file(&public).map_err(DemoError::file(&public))?;
     Ok(line.split_whitespace().take(2).collect::<Vec<_>>().join(" "))
@@ -188,6 +204,10 @@ fn sandbox(home: &Path) -> Vec<String> {
             Err(_) => say(&["--ro-bind-try", &path, &path]),
         }
     }
+    // Folders that bwrap makes by itself are root's alone.
+    for path in ["/etc", "/etc/ssh", "/home", "/opt", "/opt/demo", BIN, "/var"] {
+        say(&["--dir", path]);
+    }
     for path in ["/etc/alternatives", "/etc/ld.so.cache", "/etc/localtime"] {
         say(&["--ro-bind-try", path, path]);
     }
@@ -232,7 +252,7 @@ mod tests {
     impl Host {
         async fn start() -> Self {
             let (state, servers) = (Folder::state(None).unwrap(), Folder::servers().unwrap());
-            let sshd = super::start(&state, &servers).await.unwrap();
+            let sshd = start(&state, &servers).await.unwrap();
             let line = format!("[127.0.0.1]:{} {}\n", sshd.at.port, sshd.at.host_key);
             state.write("known_hosts", line.as_bytes()).unwrap();
             Self { sshd, state, servers }
@@ -299,7 +319,8 @@ mod tests {
         assert!(!forwards.status.success());
 
         let Host { sshd, .. } = host;
-        sshd.server.stop("TERM").await;
-        assert!(server::connect(sshd.at.port).await.is_err(), "it still listens");
+        let port = sshd.at.port;
+        sshd.stop().await;
+        assert!(server::connect(port).await.is_err(), "it still listens");
     }
 }
