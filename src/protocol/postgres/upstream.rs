@@ -110,7 +110,8 @@ impl Trust {
         target: &Target,
         postgres: &PostgresTarget,
     ) -> Result<Access, OpenError> {
-        let pinned = pin(target).await?;
+        let pinned = pin(target).await;
+        let pinned = pinned.map_err(|error| OpenError::Pin(Box::new(error)))?;
         let password = postgres.credential.read()?;
         let tls = match &postgres.tls {
             UpstreamTls::Off => None,
