@@ -17,6 +17,7 @@ pub mod headers;
 pub mod json;
 pub mod kubeconfig;
 pub mod mask;
+pub mod protobuf;
 pub mod query;
 pub mod refuse;
 pub mod request;
