@@ -21,10 +21,22 @@ pub fn text_of<'a>(classes: impl IntoIterator<Item = &'a DataClass>) -> String {
     classes.into_iter().next().map_or_else(|| format!("{MARK}unclassified>"), text)
 }
 
-/// Whether `bytes` contain a mask, plain or in base 64 at any of the three offsets.
+/// Whether `bytes` contain a mask: plain, escaped as JSON, forms and pages do, or in base 64 at any
+/// of the three offsets.
 pub fn contains_mask(bytes: &[u8]) -> bool {
-    // `<masked:` in base 64: the signs that do not depend on what stands before or behind.
-    const FORMS: [&[u8]; 4] = [MARK.as_bytes(), b"PG1hc2tlZD", b"xtYXNrZWQ6", b"8bWFza2VkO"];
+    const FORMS: [&[u8]; 9] = [
+        MARK.as_bytes(),
+        // `<masked:` in base 64: the signs that do not depend on what stands before or behind.
+        b"PG1hc2tlZD",
+        b"xtYXNrZWQ6",
+        b"8bWFza2VkO",
+        // Go's encoder writes `<` as `\u003c`, so kubectl does.
+        b"u003cmasked:",
+        b"u003Cmasked:",
+        b"%3Cmasked",
+        b"%3cmasked",
+        b"&lt;masked:",
+    ];
     FORMS.iter().any(|form| memchr::memmem::find(bytes, form).is_some())
 }
 
@@ -44,6 +56,14 @@ mod tests {
             "ICA8bWFza2VkOnBpaS5lbWFpbD4=",
         ] {
             assert!(contains_mask(encoded.as_bytes()), "{encoded}");
+        }
+        for escaped in [
+            r"\u003cmasked:pii.email\u003e",
+            "m=%3Cmasked%3Apii%3E",
+            "%3cmasked:x",
+            "&lt;masked:pii&gt;",
+        ] {
+            assert!(contains_mask(escaped.as_bytes()), "{escaped}");
         }
         assert!(!contains_mask(b"masked: no"));
     }

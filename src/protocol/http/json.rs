@@ -26,6 +26,9 @@ pub enum Sight {
     Hide(String),
     /// The members or elements are asked about one by one. A value that has none is shown.
     Within,
+    /// The members or elements are asked about one by one. A value that can have none was not
+    /// expected here: the document is refused, unless it is `null`.
+    Inner,
     /// Nobody knows: the document is refused for this reason.
     Refuse(String),
 }
@@ -55,8 +58,8 @@ pub enum Unmaskable {
     Refused(String),
 }
 
-/// Copies `document`, asking `see` about every value on the way down until it says something else
-/// than [`Sight::Within`]. The root is asked about with an empty place.
+/// Copies `document`, asking `see` about every value on the way down until it says to
+/// show or to hide. The root is asked about with an empty place.
 pub fn copy(
     document: &[u8],
     see: &mut dyn FnMut(&[At<'_>]) -> Sight,
@@ -114,6 +117,14 @@ impl<'a> Copier<'a, '_> {
                 Some(b'{') => self.object(),
                 Some(b'[') => self.array(),
                 _ => self.skip(),
+            },
+            Sight::Inner => match self.peek() {
+                Some(b'{') => self.object(),
+                Some(b'[') => self.array(),
+                Some(b'n') => self.skip(),
+                _ => Err(Unmaskable::Refused(
+                    "the answer has a value where only what is in it was declared".to_owned(),
+                )),
             },
         }
     }
@@ -450,10 +461,41 @@ mod tests {
         let deep = "[".repeat(DEPTH_MAX + 1) + &"]".repeat(DEPTH_MAX + 1);
         let key = format!("{{\"{}\":1}}", "k".repeat(KEY_BYTES_MAX + 1));
         for bad in [
-            "", " ", "{", "[1", "[1,]", "{\"a\":1,}", "{a:1}", "{\"a\" 1}", "[1 2]", "1 2", "{}{}",
-            "{}\n{}", "nul", "truex", "01", "-", "1.", "1e", "+1", "\"", "\"\\x\"", "\"\\u12g4\"",
-            "\"\n\"", "\u{feff}{}", "{\"\\ud800\":1}", "{\"\\ud800\\u0041\":1}", "[,1]", "{,}",
-            "NaN", "'a'", "[1]]", "{\"a\":}", "//\n1", &deep, &key,
+            "",
+            " ",
+            "{",
+            "[1",
+            "[1,]",
+            "{\"a\":1,}",
+            "{a:1}",
+            "{\"a\" 1}",
+            "[1 2]",
+            "1 2",
+            "{}{}",
+            "{}\n{}",
+            "nul",
+            "truex",
+            "01",
+            "-",
+            "1.",
+            "1e",
+            "+1",
+            "\"",
+            "\"\\x\"",
+            "\"\\u12g4\"",
+            "\"\n\"",
+            "\u{feff}{}",
+            "{\"\\ud800\":1}",
+            "{\"\\ud800\\u0041\":1}",
+            "[,1]",
+            "{,}",
+            "NaN",
+            "'a'",
+            "[1]]",
+            "{\"a\":}",
+            "//\n1",
+            &deep,
+            &key,
         ] {
             for path in ["$.z.z", "$[7][7]"] {
                 let read = hide(bad, path);

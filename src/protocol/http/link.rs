@@ -1,0 +1,604 @@
+//! The exchange: one request, from its head to its answer's end.
+//!
+//! ```text
+//! addressed → bind → begin body → read → ask ⟲ hold → send → mask or stream
+//! ```
+//!
+//! Every step says no by returning it; [`answer`] words it once, at the end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use bytes::BytesMut;
+use http::HeaderMap;
+use http::HeaderValue;
+use http::Request;
+use http::Response;
+use http::StatusCode;
+use http::Version;
+use http::header;
+use http::request::Parts;
+use http_body::Body;
+use http_body_util::BodyExt;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use tokio::time::timeout;
+
+use crate::audit::entry::Ending;
+use crate::audit::entry::Volume;
+use crate::mask;
+use crate::model::Command;
+use crate::model::Effect;
+use crate::model::Fault;
+use crate::model::HoldId;
+use crate::model::Refusal;
+use crate::model::fault::Chain;
+use crate::model::refusal::IntoRefusal;
+use crate::model::refusal::RefusalCode;
+use crate::model::verdict::Masks;
+use crate::protocol::http::HELD_BYTES_MAX;
+use crate::protocol::http::MASKED_BYTES_MAX;
+use crate::protocol::http::ahead::Stop;
+use crate::protocol::http::body;
+use crate::protocol::http::body::ClearedBody;
+use crate::protocol::http::body::Passing;
+use crate::protocol::http::body::ReleasedBody;
+use crate::protocol::http::command::Plain;
+use crate::protocol::http::dialect::BodyNeed;
+use crate::protocol::http::dialect::Dialect;
+use crate::protocol::http::dialect::Head;
+use crate::protocol::http::dialect::Masker;
+use crate::protocol::http::dialect::Reading;
+use crate::protocol::http::dialect::Sent;
+use crate::protocol::http::dialect::Told;
+use crate::protocol::http::dialect::Veil;
+use crate::protocol::http::hello::Bound;
+use crate::protocol::http::hello::Connection;
+use crate::protocol::http::mask::Document;
+use crate::protocol::http::mask::Lines;
+use crate::protocol::http::mask::too_long;
+use crate::protocol::http::refuse;
+use crate::protocol::http::refuse::No;
+use crate::protocol::http::upstream::Answered;
+use crate::protocol::http::upstream::Lease;
+use crate::protocol::http::wire;
+use crate::protocol::http::wire::Addressed;
+use crate::session::Asked;
+use crate::session::Cleared;
+use crate::session::Decision;
+use crate::session::Held;
+use crate::session::Running;
+use crate::session::Settled;
+use crate::session::guard::Answer;
+use crate::session::guard::Masked;
+use crate::session::guard::Withheld;
+use crate::target::Target;
+
+/// How long a client may take for the part of a body that is buffered, in milliseconds.
+pub const BEGIN_MS_MAX: u64 = 60_000;
+/// How long a target may pause in an answer that is masked, in milliseconds.
+pub const DOCUMENT_PAUSE_MS_MAX: u64 = 60_000;
+
+/// Answers one request of a connection.
+pub async fn answer(connection: &Connection, request: Request<Incoming>) -> Response<ReleasedBody> {
+    let (parts, incoming) = request.into_parts();
+    let gateway = &connection.front.gateway.name;
+    let label = match wire::addressed(&parts, gateway, connection.sni.as_deref()) {
+        Ok(Addressed::Own) => {
+            let request = Request::from_parts(parts, incoming);
+            let origin = connection.origin.clone();
+            return connection.front.own.answer(origin, request).await.map(ReleasedBody::own);
+        }
+        Ok(Addressed::Target(label)) => label,
+        Err(no) => return told(&no, &Plain, None, &head(&parts)),
+    };
+    let head = head(&parts);
+    let bound = match connection.bind(&label, &parts.headers).await {
+        Ok(bound) => bound,
+        Err(no) => return not_bound(connection, &label, &no, &head),
+    };
+    let session = bound.guard.session();
+    let exchange = Box::pin(exchange(connection, &bound, &head, parts, incoming));
+    let answered = tokio::select! {
+        biased;
+        reason = bound.guard.ended() => Err(No::from(reason.refusal())),
+        answered = exchange => answered,
+    };
+    answered.unwrap_or_else(|no| {
+        let no = no.in_session(session);
+        told(&no, &*bound.dialect, Some(&bound.target), &head)
+    })
+}
+
+async fn exchange(
+    connection: &Connection,
+    bound: &Bound,
+    head: &Head,
+    parts: Parts,
+    incoming: Incoming,
+) -> Result<Response<ReleasedBody>, No> {
+    let token = wire::bearer(&parts.headers)?.to_owned();
+    let begun = begin(incoming, bound.dialect.needs(&bound.target, head)).await?;
+    let reading = read(bound, head, &begun, &token)?;
+    let masked = hides(bound, &reading.command)?;
+    let decided = decide(connection, bound, head, &begun, &reading.command, parts).await?;
+    let Decided { running, cleared, hold } = decided;
+    let answered = forward(bound, &running, cleared, begun, masked).await;
+    let answered = answered.map_err(|no| No { hold: hold.clone(), ..no })?;
+    let released = release(bound, &running, reading, answered, head).await;
+    let mut response = released.map_err(|no| No { hold: hold.clone(), ..no })?;
+    if let Some(hold) = &hold {
+        refuse::name_hold(response.headers_mut(), hold);
+    }
+    Ok(response)
+}
+
+/// What of a request's head is read and decided.
+fn head(parts: &Parts) -> Head {
+    Head {
+        method: parts.method.clone(),
+        path: parts.uri.path().to_owned(),
+        query: parts.uri.query().map(str::to_owned),
+        headers: wire::from_client(&parts.headers),
+        upgrade: parts.headers.contains_key(header::UPGRADE),
+    }
+}
+
+/// What is there of a body when its request is decided.
+struct Begun {
+    bytes: Bytes,
+    rest: Option<Incoming>,
+}
+
+impl Begun {
+    fn sent(&self) -> Sent<'_> {
+        match (&self.rest, self.bytes.is_empty()) {
+            (Some(_), _) => Sent::Longer(&self.bytes),
+            (None, true) => Sent::Nothing,
+            (None, false) => Sent::Whole(&self.bytes),
+        }
+    }
+}
+
+/// Buffers the beginning of a body, up to its end or the bound.
+async fn begin(mut incoming: Incoming, need: BodyNeed) -> Result<Begun, No> {
+    let bound = u64::try_from(HELD_BYTES_MAX).unwrap_or(u64::MAX);
+    if incoming.size_hint().lower() > bound {
+        return longer(need, Bytes::new(), incoming);
+    }
+    let mut bytes = BytesMut::new();
+    let begin = async {
+        while let Some(frame) = incoming.frame().await {
+            let frame = frame.map_err(|error| {
+                let reason = format!("the request's body broke off: {}", Chain(&error));
+                wire::malformed(&reason)
+            })?;
+            if let Ok(data) = frame.into_data() {
+                bytes.extend_from_slice(&data);
+            }
+            if bytes.len() > HELD_BYTES_MAX {
+                return Ok(false);
+            }
+        }
+        Ok::<_, Refusal>(true)
+    };
+    let slow =
+        |_| Err(Refusal::new(RefusalCode::TimedOut, "the request's body did not come in time"));
+    let whole = timeout(Duration::from_millis(BEGIN_MS_MAX), begin).await.unwrap_or_else(slow)?;
+    if whole {
+        Ok(Begun { bytes: bytes.freeze(), rest: None })
+    } else {
+        longer(need, bytes.freeze(), incoming)
+    }
+}
+
+fn longer(need: BodyNeed, bytes: Bytes, rest: Incoming) -> Result<Begun, No> {
+    match need {
+        BodyNeed::Begun => Ok(Begun { bytes, rest: Some(rest) }),
+        BodyNeed::Whole => Err(too_large("a request of this kind").into()),
+    }
+}
+
+fn too_large(what: &str) -> Refusal {
+    let mebibytes = HELD_BYTES_MAX / (1024 * 1024);
+    Refusal::new(RefusalCode::TooLarge, format!("{what} may have at most {mebibytes} MiB of body"))
+}
+
+/// Reads a request. What HTTP itself does not carry is unsupported, whatever the dialect says.
+fn read(bound: &Bound, head: &Head, begun: &Begun, token: &str) -> Result<Reading, No> {
+    let line = wire::line(&head.method, &head.path_and_query());
+    let refused = |refusal: Refusal| {
+        bound.guard.refused(line.clone(), &refusal).map_err(|error| No::from(error.refusal()))?;
+        Err(No::from(refusal))
+    };
+    // Checked before anything of the request is recorded: a credential is in no record either.
+    if carries(head, begun, token) {
+        let refusal = wire::malformed(
+            "the request carries its credential outside `Authorization`, where it would reach the target",
+        );
+        bound
+            .guard
+            .refused(head.method.as_str(), &refusal)
+            .map_err(|error| No::from(error.refusal()))?;
+        return Err(refusal.into());
+    }
+    let mut reading = match bound.dialect.read(&bound.target, head, begun.sent()) {
+        Ok(reading) => reading,
+        Err(refusal) => return refused(refusal),
+    };
+    if reading.command.unsupported.is_none() {
+        reading.command.unsupported = unsupported(bound, head, begun, &reading)?;
+    }
+    Ok(reading)
+}
+
+/// Whether the credential stands where it would be forwarded.
+fn carries(head: &Head, begun: &Begun, token: &str) -> bool {
+    let finder = memchr::memmem::Finder::new(token.as_bytes());
+    let found = |bytes: &[u8]| finder.find(bytes).is_some();
+    found(head.path_and_query().as_bytes())
+        || head.headers.values().any(|value| found(value.as_bytes()))
+        || found(&begun.bytes)
+}
+
+/// Why a request is not carried, if it is not.
+fn unsupported(
+    bound: &Bound,
+    head: &Head,
+    begun: &Begun,
+    reading: &Reading,
+) -> Result<Option<String>, No> {
+    if head.upgrade {
+        return Ok(Some("upgrades to another protocol are not carried yet".to_owned()));
+    }
+    let reads_only = reading.command.effects.iter().all(|effect| *effect == Effect::Read);
+    let query = head.query.as_deref().unwrap_or_default();
+    let carries_mask = mask::contains_mask(&begun.bytes) || mask::contains_mask(query.as_bytes());
+    if carries_mask && !reads_only {
+        return Ok(Some(body::writes_mask().reason));
+    }
+    let classified = !bound.target.facts().classes.is_empty();
+    let encoded = head.headers.contains_key(header::CONTENT_ENCODING);
+    if classified && encoded && begun.sent() != Sent::Nothing {
+        return Ok(Some(
+            "an encoded body cannot be looked into for masks: send it plain".to_owned(),
+        ));
+    }
+    if !hides(bound, &reading.command)? {
+        return Ok(None);
+    }
+    if let Veil::None(reason) = &reading.veil {
+        return Ok(Some(format!("its answer would have to be masked and cannot be: {reason}")));
+    }
+    let conditional = [header::IF_MATCH, header::IF_UNMODIFIED_SINCE];
+    if conditional.iter().any(|name| head.headers.contains_key(name)) {
+        return Ok(Some("a masked answer has no version to make a condition of".to_owned()));
+    }
+    Ok(None)
+}
+
+/// Whether the answer of a command has to be masked, as things are now.
+fn hides(bound: &Bound, command: &Command) -> Result<bool, No> {
+    let masks = bound.guard.masks().map_err(|error| No::from(error.refusal()))?;
+    Ok(masks.hides_any(command.reads.iter()))
+}
+
+/// A command that may go on.
+struct Decided {
+    running: Arc<Running>,
+    cleared: Cleared<Parts>,
+    hold: Option<HoldId>,
+}
+
+/// Asks the guard, and waits where the command is held.
+async fn decide(
+    connection: &Connection,
+    bound: &Bound,
+    head: &Head,
+    begun: &Begun,
+    command: &Command,
+    parts: Parts,
+) -> Result<Decided, No> {
+    let http2 = parts.version == Version::HTTP_2;
+    let parts = forwarded(head, parts);
+    let (settled, hold) = match bound.guard.ask(command.clone(), parts) {
+        Asked::Settled(settled) => (settled, None),
+        Asked::Held(held) => {
+            let hold = held.pending().hold.clone();
+            if begun.rest.is_some() {
+                let reason = "a command that waits for an approval";
+                let refusal = too_large(reason);
+                drop(held.settle(&Decision::Withdrawn { reason: refusal.reason.clone() }));
+                return Err(No { hold: Some(hold), ..No::from(refusal) });
+            }
+            (wait(connection, *held, http2).await, Some(hold))
+        }
+    };
+    match settled {
+        Settled::Go(running, cleared) => Ok(Decided { running, cleared, hold }),
+        Settled::No(refusal) => Err(No { hold, ..No::from(refusal) }),
+    }
+}
+
+/// Waits for the decision on a held command; the client's end, seen here or by hyper (which drops
+/// this future), withdraws it.
+async fn wait(connection: &Connection, mut held: Held<Parts>, http2: bool) -> Settled<Parts> {
+    let stop = async {
+        // On HTTP/2 every stream's end is seen by hyper, and reading ahead would starve the others.
+        if http2 { std::future::pending().await } else { connection.ahead.stop().await }
+    };
+    let decision = tokio::select! {
+        decision = held.decided() => decision,
+        stop = stop => {
+            let reason = match stop {
+                Stop::Gone => "the client went away",
+                Stop::Full => "more was sent while it waited than is read ahead",
+            };
+            Decision::Withdrawn { reason: reason.to_owned() }
+        }
+    };
+    held.settle(&decision)
+}
+
+/// The head as the target gets it, but for its own credential: decided and forwarded path are the
+/// same bytes.
+fn forwarded(head: &Head, mut parts: Parts) -> Parts {
+    let host = parts.headers.get(header::HOST).cloned().or_else(|| {
+        let authority = parts.uri.authority()?;
+        HeaderValue::from_str(authority.as_str()).ok()
+    });
+    let mut uri = http::uri::Parts::default();
+    uri.path_and_query = parts.uri.path_and_query().cloned();
+    parts.uri = http::Uri::from_parts(uri).unwrap_or_default();
+    parts.headers = head.headers.clone();
+    parts.extensions.clear();
+    parts.headers.insert("x-forwarded-proto", HeaderValue::from_static("https"));
+    if let Some(host) = host {
+        parts.headers.insert("x-forwarded-host", host);
+    }
+    parts
+}
+
+/// Sends the request, dressed with the target's credential.
+async fn forward(
+    bound: &Bound,
+    running: &Arc<Running>,
+    cleared: Cleared<Parts>,
+    begun: Begun,
+    masked: bool,
+) -> Result<Answered, No> {
+    let session = bound.guard.session();
+    let ended = |reason: String, refusal: Refusal| {
+        end(running, Ending::Cut { reason });
+        No::from(refusal)
+    };
+    let body = ClearedBody::new(running, begun.bytes, begun.rest);
+    let progress = body.progress();
+    let answered = bound.pool.send(&bound.guard, cleared, body, masked).await;
+    answered.map_err(|error| {
+        if let Some(refusal) = progress.refused() {
+            return ended(refusal.reason.clone(), refusal);
+        }
+        tracing::warn!(%session, fault = %error.fault(), "{}", Chain(&error));
+        ended(Chain(&error).to_string(), error.refusal())
+    })
+}
+
+/// What goes on of an answer: its head by the rules, its body masked or streamed.
+async fn release(
+    bound: &Bound,
+    running: &Arc<Running>,
+    reading: Reading,
+    answered: Answered,
+    head: &Head,
+) -> Result<Response<ReleasedBody>, No> {
+    let (parts, incoming) = answered.response.into_parts();
+    let status = parts.status;
+    if let Some(fault) = wire::faulty(status) {
+        let reason = format!("{} {fault}", bound.target.name());
+        end(running, Ending::Cut { reason: reason.clone() });
+        let session = bound.guard.session();
+        tracing::warn!(%session, fault = %Fault::Target, "{reason}");
+        return Err(Refusal::new(RefusalCode::TargetFailed, reason).into());
+    }
+    let masks = bound.guard.masks().map_err(|error| No::from(error.refusal()))?;
+    let masked = masks.hides_any(reading.command.reads.iter());
+    let target_head = TargetHead { status, headers: parts.headers.clone(), masked };
+    let mut response = released_head(bound, running, &masks, target_head)?;
+    let ending = ending(status);
+    let bodiless = incoming.is_end_stream() || head.method == http::Method::HEAD;
+    if bodiless {
+        answered.lease.give_back();
+        end(running, ending);
+        *response.body_mut() =
+            ReleasedBody::own(Full::default().map_err(|n| match n {}).boxed_unsync());
+        return Ok(response);
+    }
+    let lease = answered.lease;
+    let passing = match (masked, reading.veil) {
+        (false, _) => Passing::Clear(Arc::new(reading.command.reads)),
+        (true, Veil::None(reason)) => return Err(withheld(running, reason)),
+        (true, veil) => {
+            let plain = wire::is_plain_json(&parts.headers);
+            if let Some(problem) = unmaskable(status, plain) {
+                let reason = format!("the answer must be masked, but {problem}");
+                return Err(withheld(running, reason));
+            }
+            let json = HeaderValue::from_static("application/json");
+            response.headers_mut().insert(header::CONTENT_TYPE, json);
+            match veil {
+                Veil::Lines(masker) if status == StatusCode::OK => {
+                    Passing::Lines(Lines::new(masker, status))
+                }
+                Veil::Lines(masker) | Veil::Document(masker) => {
+                    let whole = Whole { status, masker, incoming, lease };
+                    *response.body_mut() = document(bound, running, &masks, whole).await?;
+                    return Ok(response);
+                }
+                Veil::None(reason) => return Err(withheld(running, reason)),
+            }
+        }
+    };
+    let running = Arc::clone(running);
+    *response.body_mut() = ReleasedBody::stream(incoming, running, lease, ending, passing);
+    Ok(response)
+}
+
+fn unmaskable(status: StatusCode, plain: Result<(), &'static str>) -> Option<&'static str> {
+    if status == StatusCode::PARTIAL_CONTENT {
+        return Some("it is only a part, which was not asked for");
+    }
+    plain.err()
+}
+
+/// An answer's head, as the guard takes it.
+struct TargetHead {
+    status: StatusCode,
+    headers: HeaderMap,
+    masked: bool,
+}
+
+impl Answer for TargetHead {
+    type Out = (StatusCode, HeaderMap);
+
+    fn masked(self, _: &Masks, _: usize) -> Result<Masked<Self::Out>, Withheld> {
+        let headers = if self.masked {
+            wire::from_target_masked(&self.headers)
+        } else {
+            wire::from_target(&self.headers)
+        };
+        let out = (self.status, headers);
+        Ok(Masked { out, volume: Volume::default(), shown: Vec::new() })
+    }
+}
+
+fn released_head(
+    bound: &Bound,
+    running: &Running,
+    masks: &Masks,
+    head: TargetHead,
+) -> Result<Response<ReleasedBody>, No> {
+    let released = running.release(masks, head).map_err(|withheld| No::from(withheld.refusal()))?;
+    let (status, headers) = released.unseal(bound.guard.session()).map_err(|wrong| {
+        tracing::error!(fault = %Fault::Gateway, "{wrong}");
+        No::from(Refusal::new(RefusalCode::Unrecorded, "the gateway made a mistake"))
+    })?;
+    let empty = Full::default().map_err(|never| match never {}).boxed_unsync();
+    let mut response = Response::new(ReleasedBody::own(empty));
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    Ok(response)
+}
+
+/// An answer that is masked as a whole.
+struct Whole {
+    status: StatusCode,
+    masker: Arc<dyn Masker>,
+    incoming: Incoming,
+    lease: Lease,
+}
+
+async fn document(
+    bound: &Bound,
+    running: &Arc<Running>,
+    masks: &Masks,
+    whole: Whole,
+) -> Result<ReleasedBody, No> {
+    let Whole { status, masker, mut incoming, lease } = whole;
+    let mut bytes = BytesMut::new();
+    let pause = Duration::from_millis(DOCUMENT_PAUSE_MS_MAX);
+    loop {
+        let broke = |why: String| {
+            end(running, Ending::Cut { reason: why.clone() });
+            let session = bound.guard.session();
+            tracing::warn!(%session, fault = %Fault::Target, "{why}");
+            let reason = format!("{} broke off its answer", bound.target.name());
+            No::from(Refusal::new(RefusalCode::TargetFailed, reason))
+        };
+        match timeout(pause, incoming.frame()).await {
+            Err(_) => return Err(broke("the target paused for too long".to_owned())),
+            Ok(None) => break,
+            Ok(Some(Err(error))) => return Err(broke(Chain(&error).to_string())),
+            Ok(Some(Ok(frame))) => {
+                let data = frame.into_data().unwrap_or_default();
+                if bytes.len().saturating_add(data.len()) > MASKED_BYTES_MAX {
+                    return Err(withheld_for(running, too_long()));
+                }
+                bytes.extend_from_slice(&data);
+            }
+        }
+    }
+    lease.give_back();
+    let answer = Document { bytes: bytes.freeze(), status, masker };
+    let released = running
+        .release(masks, answer)
+        .map_err(|withheld| withheld_for(running, withheld.refusal()))?;
+    let document = released.unseal(bound.guard.session()).map_err(|wrong| {
+        tracing::error!(fault = %Fault::Gateway, "{wrong}");
+        No::from(Refusal::new(RefusalCode::Unrecorded, "the gateway made a mistake"))
+    })?;
+    Ok(ReleasedBody::whole(document, Arc::clone(running), ending(status)))
+}
+
+fn withheld(running: &Running, reason: String) -> No {
+    withheld_for(running, Refusal::new(RefusalCode::Withheld, reason))
+}
+
+fn withheld_for(running: &Running, refusal: Refusal) -> No {
+    let session = running.guard().session();
+    tracing::warn!(%session, fault = %Fault::Target, "an answer was withheld: {refusal}");
+    end(running, Ending::Withheld { reason: refusal.reason.clone() });
+    refusal.into()
+}
+
+fn ending(status: StatusCode) -> Ending {
+    let text = status.as_str().to_owned();
+    if status.is_client_error() || status.is_server_error() {
+        Ending::Failed { status: text }
+    } else {
+        Ending::Done { status: text }
+    }
+}
+
+fn end(running: &Running, ending: Ending) {
+    if let Err(error) = running.end(ending) {
+        let session = running.guard().session();
+        tracing::error!(%session, fault = %Fault::Gateway, "{}", Chain(&error));
+    }
+}
+
+/// Words a no for a request that has no session. Only who may know of the target learns by the
+/// wording what it speaks.
+fn not_bound(connection: &Connection, label: &str, no: &No, head: &Head) -> Response<ReleasedBody> {
+    let secret = matches!(no.refusal.code, RefusalCode::NoTarget | RefusalCode::Unauthenticated);
+    let version = connection.front.gateway.version();
+    let target = label.parse().ok().filter(|_| !secret);
+    let target = target.and_then(|name| version.catalogue.target(&name));
+    let dialect = target.and_then(|target| connection.front.dialect(target.facts().protocol).ok());
+    match (dialect, target) {
+        (Some(dialect), Some(target)) => told(no, &*dialect, Some(target), head),
+        (_, _) => told(no, &Plain, None, head),
+    }
+}
+
+/// A no as an answer.
+fn told(
+    no: &No,
+    dialect: &dyn Dialect,
+    target: Option<&Target>,
+    head: &Head,
+) -> Response<ReleasedBody> {
+    let told = Told {
+        status: no.status,
+        head: Some(head),
+        target,
+        session: no.session,
+        hold: no.hold.as_ref(),
+    };
+    let words = refuse::answer(no, dialect.word(&no.refusal, &told));
+    words.0.map(|text| {
+        let body = Full::new(Bytes::from(text)).map_err(|never| match never {});
+        ReleasedBody::own(body.boxed_unsync())
+    })
+}

@@ -1,0 +1,193 @@
+//! Refusals as answers: `application/problem+json` (RFC 9457), or a small page for browsers.
+
+use std::fmt::Write as _;
+
+use http::HeaderMap;
+use http::HeaderValue;
+use http::Response;
+use http::StatusCode;
+use http::header;
+use serde_json::json;
+
+use crate::model::HoldId;
+use crate::model::Refusal;
+use crate::model::SessionId;
+use crate::model::refusal::RefusalCode;
+use crate::protocol::http::dialect::Told;
+use crate::protocol::http::dialect::Worded;
+use crate::session::guard::Said;
+
+/// In which header the final answer names the hold that its command waited in.
+pub const HOLD_HEADER: &str = "weir-hold";
+
+/// A no, on its way to the client.
+#[derive(Debug, Clone)]
+pub struct No {
+    /// The status.
+    pub status: StatusCode,
+    /// Why.
+    pub refusal: Refusal,
+    /// The session, once there is one.
+    pub session: Option<SessionId>,
+    /// The hold that ended in this no.
+    pub hold: Option<HoldId>,
+}
+
+impl From<Refusal> for No {
+    fn from(refusal: Refusal) -> Self {
+        Self { status: status(refusal.code), refusal, session: None, hold: None }
+    }
+}
+
+impl No {
+    /// The same, told to a client of `session`.
+    #[must_use]
+    pub fn in_session(mut self, session: SessionId) -> Self {
+        self.session = Some(session);
+        self
+    }
+}
+
+/// A refusal's own words, which carry no byte of a target's.
+#[derive(Debug)]
+pub struct Words(pub Response<String>);
+
+impl Said for Words {}
+
+/// The status of each kind of no.
+pub fn status(code: RefusalCode) -> StatusCode {
+    match code {
+        RefusalCode::Denied
+        | RefusalCode::Residency
+        | RefusalCode::Declined
+        | RefusalCode::SessionEnded => StatusCode::FORBIDDEN,
+        RefusalCode::TimedOut => StatusCode::REQUEST_TIMEOUT,
+        RefusalCode::Canceled => StatusCode::CONFLICT,
+        RefusalCode::Unauthenticated => StatusCode::UNAUTHORIZED,
+        RefusalCode::NoTarget => StatusCode::NOT_FOUND,
+        RefusalCode::Unsupported => StatusCode::NOT_IMPLEMENTED,
+        RefusalCode::Malformed => StatusCode::BAD_REQUEST,
+        RefusalCode::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        RefusalCode::Withheld | RefusalCode::TargetFailed => StatusCode::BAD_GATEWAY,
+        RefusalCode::Unrecorded => StatusCode::SERVICE_UNAVAILABLE,
+    }
+}
+
+/// The answer that says no, in the words given.
+pub fn answer(no: &No, worded: Worded) -> Words {
+    let mut response = Response::new(worded.body);
+    *response.status_mut() = no.status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(worded.content_type));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    // A page of ours runs nothing and loads nothing.
+    let policy = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
+    headers.insert(header::CONTENT_SECURITY_POLICY, policy);
+    if no.status == StatusCode::UNAUTHORIZED {
+        let challenge = HeaderValue::from_static("Bearer realm=\"weir\"");
+        headers.insert(header::WWW_AUTHENTICATE, challenge);
+    }
+    if no.refusal.code == RefusalCode::SessionEnded {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    if let Some(hold) = &no.hold {
+        name_hold(headers, hold);
+    }
+    Words(response)
+}
+
+/// Names the hold that a command waited in.
+pub fn name_hold(headers: &mut HeaderMap, hold: &HoldId) {
+    if let Ok(value) = HeaderValue::from_str(hold.as_str()) {
+        headers.insert(HOLD_HEADER, value);
+    }
+}
+
+/// Plain HTTP's words: a problem document, or a page where the client asks for one.
+pub fn word(refusal: &Refusal, told: &Told<'_>) -> Worded {
+    let page = told.head.is_some_and(|head| wants_page(&head.headers));
+    if page {
+        Worded { content_type: "text/html; charset=utf-8", body: html(refusal, told) }
+    } else {
+        Worded { content_type: "application/problem+json", body: problem(refusal, told) }
+    }
+}
+
+/// Whether a client would rather have a page: it names HTML and comes from a browser, not from a
+/// program that takes anything.
+fn wants_page(headers: &HeaderMap) -> bool {
+    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    accept.is_some_and(|accept| {
+        accept.split(',').any(|media| {
+            let essence = media.split(';').next().unwrap_or_default().trim();
+            essence.eq_ignore_ascii_case("text/html")
+        })
+    })
+}
+
+fn problem(refusal: &Refusal, told: &Told<'_>) -> String {
+    let mut problem = json!({
+        "type": "about:blank",
+        "title": told.status.canonical_reason().unwrap_or("Refused"),
+        "status": told.status.as_u16(),
+        "detail": refusal.reason,
+        "code": refusal.code,
+        "rules": refusal.rules,
+    });
+    if let Some(members) = problem.as_object_mut() {
+        let more = [
+            ("hint", refusal.hint.clone()),
+            ("session", told.session.map(|session| session.to_string())),
+            ("hold", told.hold.map(ToString::to_string)),
+        ];
+        for (name, value) in more {
+            if let Some(value) = value {
+                members.insert(name.to_owned(), value.into());
+            }
+        }
+    }
+    let mut text = problem.to_string();
+    text.push('\n');
+    text
+}
+
+fn html(refusal: &Refusal, told: &Told<'_>) -> String {
+    let title = told.status.canonical_reason().unwrap_or("Refused");
+    let mut page = format!(
+        "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\">\n\
+         <title>{title}</title>\n<h1>{title}</h1>\n<p>{}</p>\n",
+        escaped(&refusal.reason)
+    );
+    let rules = refusal.rules_text();
+    let facts = [
+        ("What to do", refusal.hint.clone()),
+        ("Rules", (!rules.is_empty()).then_some(rules)),
+        ("Session", told.session.map(|session| session.to_string())),
+        ("Hold", told.hold.map(ToString::to_string)),
+    ];
+    for (name, fact) in facts {
+        if let Some(fact) = fact
+            && write!(page, "<p>{name}: {}</p>\n", escaped(&fact)).is_err()
+        {
+            break;
+        }
+    }
+    page.push_str("</html>\n");
+    page
+}
+
+fn escaped(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for sign in text.chars() {
+        match sign {
+            '&' => safe.push_str("&amp;"),
+            '<' => safe.push_str("&lt;"),
+            '>' => safe.push_str("&gt;"),
+            '"' => safe.push_str("&quot;"),
+            '\'' => safe.push_str("&#39;"),
+            plain => safe.push(plain),
+        }
+    }
+    safe
+}
