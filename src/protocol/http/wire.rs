@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::net::IpAddr;
 
 use http::HeaderMap;
 use http::HeaderName;
@@ -94,6 +95,9 @@ pub fn addressed(head: &Parts, gateway: &str, sni: Option<&str>) -> Result<Addre
         .into());
     }
     let host = addressed_host(head, gateway)?;
+    // kubectl may dial an address and name the target in its TLS handshake (tls-server-name).
+    let dialled = host.parse::<IpAddr>().is_ok();
+    let host = sni.filter(|_| dialled && host != gateway).map_or(host, str::to_ascii_lowercase);
     let named = |host: &str| host.strip_suffix(gateway)?.strip_suffix('.').map(str::to_owned);
     let Some(target) = (host != gateway).then(|| named(&host)) else { return Ok(Addressed::Own) };
     let Some(target) = target.filter(|label| !label.is_empty()) else {

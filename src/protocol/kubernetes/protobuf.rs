@@ -127,7 +127,7 @@ mod tests {
             assert_eq!(open(&[&envelope[..], &more].concat()), None, "{more:?}");
         }
         for end in 0..CREATE.len() {
-            let cut = open(CREATE.get(..end).unwrap()).and_then(Object::names);
+            let cut = open(&CREATE[..end]).and_then(Object::names);
             assert!(cut.is_none_or(|names| names.0 == "x"), "{end}");
         }
     }
