@@ -230,8 +230,7 @@ pub fn bearer(headers: &HeaderMap) -> Result<&str, Refusal> {
 /// or cookie of the gateway's.
 pub fn from_client(headers: &HeaderMap) -> HeaderMap {
     let mut kept = end_to_end(headers);
-    for name in [header::HOST, header::AUTHORIZATION, header::CONTENT_LENGTH, header::EXPECT].iter()
-    {
+    for name in &[header::HOST, header::AUTHORIZATION, header::CONTENT_LENGTH, header::EXPECT] {
         kept.remove(name);
     }
     let misleading = |name: &&HeaderName| {
