@@ -46,7 +46,7 @@ async fn an_answer_that_breaks_off_is_cut_and_recorded_as_cut() {
         "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf",
         "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhalf\r\nzz\r\n",
     ] {
-        let site = Site::start(move |_| Some(format!("{said}").into_bytes())).await;
+        let site = Site::start(move |_| Some(said.as_bytes().to_vec())).await;
         let stage = Stage::of(&site).await;
         // The connection stays open on the target's side in neither case.
         let got = stage.ask("GET /open/x", &["engineer"], "", "").await;

@@ -151,7 +151,8 @@ async fn a_mask_never_comes_back_in_a_write() {
         let head = stage.request("POST /open/x", &["writer"], "transfer-encoding: chunked\r\n", "");
         client.write_all(head.as_bytes()).await.unwrap();
         let first = "x".repeat(HELD_BYTES_MAX + 1);
-        for part in [&first, &mask[..cut], &mask[cut..], "end"] {
+        let (begun, rest) = mask.split_at(cut);
+        for part in [&first, begun, rest, "end"] {
             if !part.is_empty() {
                 let chunk = format!("{:x}\r\n{part}\r\n", part.len());
                 // The refusal may come before all is sent.

@@ -34,7 +34,7 @@ async fn a_target_gets_the_request_without_anything_of_the_gateways() {
         "keep-alive",
         "te:",
         "expect",
-        &token[..40].to_ascii_lowercase(),
+        &beginning(&token).to_ascii_lowercase(),
     ];
     for word in never {
         assert!(!seen.contains(word), "{word}: {seen}");
@@ -58,7 +58,12 @@ async fn a_credential_anywhere_else_is_refused_and_not_recorded() {
         assert_eq!(status(&stage.raw(request.as_bytes()).await), "400", "{request}");
     }
     assert!(site.seen().is_empty());
-    assert!(!stage.world.record().contains(&token[..40]));
+    assert!(!stage.world.record().contains(&beginning(&token)));
+}
+
+/// Enough of a token to know it again.
+fn beginning(token: &str) -> String {
+    token.chars().take(40).collect()
 }
 
 #[tokio::test]

@@ -145,7 +145,7 @@ async fn a_draining_gateway_finishes_what_runs() {
     let stage = Stage::of(&site).await;
     let (mut client, server) = tokio::io::duplex(64 * 1024);
     let front = Arc::clone(&stage.front);
-    let (begin, begun) = tokio::sync::oneshot::channel::<()>();
+    let (tell, begun) = tokio::sync::oneshot::channel::<()>();
     let serving = tokio::spawn(async move {
         front.serve(server, None, Alpn::Http1, World::origin(), async { drop(begun.await) }).await
     });
@@ -155,7 +155,7 @@ async fn a_draining_gateway_finishes_what_runs() {
     while !got.ends_with(b"hello") {
         client.read_buf(&mut got).await.unwrap();
     }
-    begin.send(()).unwrap();
+    tell.send(()).unwrap();
     assert_eq!(read(&mut client).await, "");
     serving.await.unwrap().unwrap();
 }
