@@ -14,6 +14,8 @@ pub mod guard;
 pub mod hold;
 pub mod login;
 pub mod registry;
+#[cfg(test)]
+pub(crate) mod testing;
 
 pub use guard::Asked;
 pub use guard::Cleared;

@@ -1,0 +1,218 @@
+//! A whole gateway in memory and a folder, for tests of protocols: real policy, identity, audit and
+//! store, one provider that answers from memory. Test code only.
+//!
+//! ```text
+//! let world = World::new(POLICIES, vec![target]).await;   // loopback region, entity `acme-de`
+//! let token = world.token("alice", &["engineer"]);        // good for an hour
+//! protocol.serve(world.gateway(), stream, World::origin()).await;
+//! world.record()                                          // every line of every trail
+//! ```
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::IpAddr;
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use serde_json::Map;
+use serde_json::Value;
+use serde_json::json;
+use tempfile::TempDir;
+use tokio::sync::watch;
+
+use crate::audit;
+use crate::audit::Audit;
+use crate::identity::DISCOVERY_PATH;
+use crate::identity::EntityMapping;
+use crate::identity::Fetch;
+use crate::identity::FetchError;
+use crate::identity::Identity;
+use crate::identity::JWKS_PATH;
+use crate::identity::LocalIssuer;
+use crate::identity::Options;
+use crate::identity::ProviderOptions;
+use crate::identity::Response;
+use crate::identity::RolesMapping;
+use crate::model::Clock;
+use crate::model::Origin;
+use crate::model::Principal;
+use crate::model::clock::System;
+use crate::model::place::PlaceMethod;
+use crate::model::principal::Entity;
+use crate::model::principal::Kind;
+use crate::model::principal::Role;
+use crate::policy::GatewayFacts;
+use crate::policy::Parts;
+use crate::policy::Snapshot;
+use crate::policy::transfer::Pack;
+use crate::session::Desk;
+use crate::session::Gateway;
+use crate::session::Registry;
+use crate::session::Version;
+use crate::session::guard;
+use crate::session::hold;
+use crate::store::Journal;
+use crate::store::Store;
+use crate::target;
+use crate::target::Catalogue;
+use crate::target::Region;
+
+const URL: &str = "https://id.example/realm";
+
+/// A gateway in region `here` (DE, loopback addresses), and the provider that it believes.
+pub(crate) struct World {
+    gateway: Arc<Gateway>,
+    issuer: LocalIssuer,
+    versions: watch::Sender<Arc<Version>>,
+    targets: Vec<target::Options>,
+    dir: TempDir,
+}
+
+struct Web(BTreeMap<String, Value>);
+
+impl Fetch for Web {
+    fn get<'a>(&'a self, url: &'a str) -> BoxFuture<'a, Result<Response, FetchError>> {
+        let body = self.0.get(url).map(ToString::to_string).unwrap_or_default();
+        let status = if body.is_empty() { 404 } else { 200 };
+        async move { Ok(Response { status, body: body.into() }) }.boxed()
+    }
+}
+
+impl World {
+    /// A gateway with these policies in front of these targets.
+    pub(crate) async fn new(policies: &str, targets: Vec<target::Options>) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let clock: Arc<dyn Clock> = Arc::new(System);
+        let issuer = LocalIssuer::new(URL).unwrap();
+        let web: Arc<dyn Fetch> = Arc::new(Web(BTreeMap::from([
+            (format!("{URL}{DISCOVERY_PATH}"), issuer.discovery()),
+            (format!("{URL}{JWKS_PATH}"), issuer.jwks()),
+        ])));
+        let mut provider = ProviderOptions::new(URL, "weir");
+        provider.mapping.roles = Some(roles());
+        provider.mapping.entity = Some(entity());
+        let options = Options { providers: vec![provider] };
+        let identity = Arc::new(Identity::new(options, &web, &clock).unwrap());
+        let options =
+            audit::Options { dir: dir.path().join("state"), gateway: "weir-test".to_owned() };
+        let audit = Arc::new(Audit::open(&options, Arc::clone(&clock)).unwrap());
+        let store = Store::open(&dir.path().join("weir.db")).await.unwrap();
+        let (journal, _) = Journal::start(store);
+        let (versions, version) = watch::channel(compile(policies, targets.clone()));
+        let parts = guard::Parts {
+            audit,
+            version,
+            desk: Desk::new(hold::Limits::default()),
+            registry: Arc::new(Registry::default()),
+            journal,
+            clock,
+            result_bytes_max: 4_096,
+        };
+        let gateway = Arc::new(Gateway { name: "weir.test".to_owned(), identity, parts });
+        Self { gateway, issuer, versions, targets, dir }
+    }
+
+    pub(crate) fn gateway(&self) -> Arc<Gateway> {
+        Arc::clone(&self.gateway)
+    }
+
+    /// A folder that lives as long as this.
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Puts other policies in force.
+    pub(crate) fn reload(&self, policies: &str) {
+        self.versions.send_replace(compile(policies, self.targets.clone()));
+    }
+
+    /// A token of the provider's.
+    pub(crate) fn token(&self, name: &str, roles: &[&str]) -> String {
+        let now = System.now().as_second();
+        let claims = json!({
+            "sub": format!("u-{name}"), "aud": "weir", "preferred_username": name,
+            "roles": roles, "entity": "acme-de", "iat": now, "exp": now + 3_600,
+        });
+        self.issuer.mint(claims.as_object().unwrap_or(&Map::new())).unwrap()
+    }
+
+    /// Somebody who approves.
+    pub(crate) fn approver(name: &str, roles: &[&str]) -> Arc<Principal> {
+        Arc::new(Principal {
+            issuer: URL.to_owned(),
+            subject: format!("u-{name}"),
+            name: name.to_owned(),
+            kind: Kind::Person,
+            roles: roles.iter().map(|role| (*role).to_owned()).collect(),
+            entity: None,
+            residence: None,
+            person: format!("u-{name}"),
+            attributes: BTreeMap::new(),
+        })
+    }
+
+    /// Loopback, in DE.
+    pub(crate) fn origin() -> Origin {
+        Origin {
+            address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            country: Some("DE".parse().unwrap()),
+            method: PlaceMethod::Assumed,
+        }
+    }
+
+    /// Every line of every trail, open or closed.
+    pub(crate) fn record(&self) -> String {
+        let trails = self.dir.path().join("state").join("trails");
+        let files = ["open", "closed"].iter().flat_map(|dir| fs::read_dir(trails.join(dir)).unwrap());
+        files.map(|file| fs::read_to_string(file.unwrap().path()).unwrap_or_default()).collect()
+    }
+
+    /// How many trails are still open.
+    pub(crate) fn open_trails(&self) -> usize {
+        fs::read_dir(self.dir.path().join("state").join("trails").join("open")).unwrap().count()
+    }
+}
+
+fn roles() -> RolesMapping {
+    let claim = "roles".to_owned().try_into().unwrap();
+    RolesMapping { claim, prefix: None, rename: BTreeMap::new() }
+}
+
+fn entity() -> EntityMapping {
+    let claim = "entity".to_owned().try_into().unwrap();
+    let entities = BTreeMap::from([("acme-de".to_owned(), "acme-de".parse().unwrap())]);
+    EntityMapping { claim, entities }
+}
+
+fn compile(policies: &str, targets: Vec<target::Options>) -> Arc<Version> {
+    let region = Region {
+        name: "here".parse().unwrap(),
+        country: "DE".parse().unwrap(),
+        networks: vec!["127.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()],
+    };
+    let catalogue = Catalogue::new([region], targets).unwrap();
+    let country = || "DE".parse().unwrap();
+    let snapshot = Snapshot::compile(Parts {
+        policies: vec![("test.cedar".to_owned(), policies.to_owned())],
+        targets: catalogue.targets().map(|target| target.facts().as_ref().clone()).collect(),
+        entities: vec![Entity {
+            id: "acme-de".parse().unwrap(),
+            country: country(),
+            role: Role::Controller,
+            attributes: BTreeMap::new(),
+        }],
+        bases: Vec::new(),
+        pack: Pack::builtin().unwrap(),
+        gateway: GatewayFacts {
+            id: "weir-test".to_owned(),
+            region: "here".parse().unwrap(),
+            country: country(),
+            entity: Some("acme-de".parse().unwrap()),
+            recording_country: country(),
+        },
+    });
+    Arc::new(Version { snapshot: Arc::new(snapshot.unwrap()), catalogue: Arc::new(catalogue) })
+}
