@@ -21,7 +21,7 @@ use crate::protocol::kubernetes::request::Verb;
 const DETAIL_BYTES_MAX: usize = 256;
 
 /// Subresources that open a way past the gateway or hand out credentials. Everywhere they occur.
-const REFUSED: [(&str, &str); 8] = [
+const REFUSED: [(&str, &str); 7] = [
     ("exec", "running a command in a pod is not carried by this gateway yet"),
     ("attach", "attaching to a pod is not carried by this gateway yet"),
     ("portforward", "forwarding a pod's port is not carried by this gateway yet"),
@@ -37,7 +37,6 @@ const REFUSED: [(&str, &str); 8] = [
                work without it",
     ),
     ("approval", "certificates are not approved through this gateway: they would work without it"),
-    ("vnc", "consoles of virtual machines are not carried by this gateway yet"),
 ];
 
 /// Kinds whose objects run code that their author chose.
