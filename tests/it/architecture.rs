@@ -279,6 +279,6 @@ fn every_file_says_what_it_is_for_and_is_not_too_long() {
         assert!(opens, "{} does not begin with its purpose", source.path);
         let body = source.text.split("#[cfg(test)]\nmod tests {").next().unwrap();
         let lines = body.lines().count();
-        assert!(lines <= FILE_LINES_MAX, "{} has {lines} lines", source.path);
+        assert!(lines <= FILE_LINES_MAX || is_test(&source), "{} has {lines} lines", source.path);
     }
 }

@@ -76,18 +76,15 @@ impl Dialect for Plain {
         wire::path(&head.path, http.encoded_slash, http.double_slash)?;
         let route = http.route(&head.path);
         let mut command = command(head, sent);
-        let veil = match route {
-            Some(route) => {
-                command.reads = route.classes().cloned().collect();
-                let fields = route.fields.clone();
-                Veil::Document(Arc::new(Fields { fields, undeclared: route.undeclared }))
+        let veil = if let Some(route) = route {
+            command.reads = route.classes().cloned().collect();
+            let fields = route.fields.clone();
+            Veil::Document(Arc::new(Fields { fields, undeclared: route.undeclared }))
+        } else {
+            if http.unlisted == Undeclared::Refuse {
+                command.reads.clone_from(&target.facts().classes);
             }
-            None => {
-                if http.unlisted == Undeclared::Refuse {
-                    command.reads.clone_from(&target.facts().classes);
-                }
-                Veil::None("nobody declared what answers on this path hold".to_owned())
-            }
+            Veil::None("nobody declared what answers on this path hold".to_owned())
         };
         let writes = command.effects.contains(&Effect::Write) && sent != Sent::Nothing;
         if writes && let Some(route) = route {

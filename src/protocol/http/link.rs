@@ -304,15 +304,15 @@ async fn decide(
     let parts = forwarded(head, parts);
     let (settled, hold) = match bound.guard.ask(command.clone(), parts) {
         Asked::Settled(settled) => (settled, None),
-        Asked::Held(held) => {
-            let hold = held.pending().hold.clone();
+        Asked::Held(waiting) => {
+            let hold = waiting.pending().hold.clone();
             if begun.rest.is_some() {
                 let reason = "a command that waits for an approval";
                 let refusal = too_large(reason);
-                drop(held.settle(&Decision::Withdrawn { reason: refusal.reason.clone() }));
+                drop(waiting.settle(&Decision::Withdrawn { reason: refusal.reason.clone() }));
                 return Err(No { hold: Some(hold), ..No::from(refusal) });
             }
-            (wait(connection, *held, http2).await, Some(hold))
+            (wait(connection, *waiting, http2).await, Some(hold))
         }
     };
     match settled {
@@ -403,8 +403,8 @@ async fn release(
         return Err(Refusal::new(RefusalCode::TargetFailed, reason).into());
     }
     let masks = bound.guard.masks().map_err(|error| No::from(error.refusal()))?;
-    let masked = masks.hides_any(reading.command.reads.iter());
-    let target_head = TargetHead { status, headers: parts.headers.clone(), masked };
+    let hidden = masks.hides_any(reading.command.reads.iter());
+    let target_head = TargetHead { status, headers: parts.headers.clone(), masked: hidden };
     let mut response = released_head(bound, running, &masks, target_head)?;
     let ending = ending(status);
     let bodiless = incoming.is_end_stream() || head.method == http::Method::HEAD;
@@ -416,7 +416,7 @@ async fn release(
         return Ok(response);
     }
     let lease = answered.lease;
-    let passing = match (masked, reading.veil) {
+    let passing = match (hidden, reading.veil) {
         (false, _) => Passing::Clear(Arc::new(reading.command.reads)),
         (true, Veil::None(reason)) => return Err(withheld(running, reason)),
         (true, veil) => {

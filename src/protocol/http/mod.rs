@@ -190,3 +190,6 @@ fn builder(alpn: Alpn) -> auto::Builder<TokioExecutor> {
         Alpn::None | Alpn::Postgres => builder,
     }
 }
+
+#[cfg(test)]
+mod tests;
