@@ -15,7 +15,9 @@ use std::time::Duration;
 use std::time::Instant;
 
 use secrecy::SecretString;
+use tokio::io::AsyncBufReadExt;
 use tokio::io::AsyncWriteExt;
+use tokio::io::BufReader;
 use tokio::net::TcpListener;
 use tokio::process::Child;
 use tokio::process::Command;
@@ -78,6 +80,25 @@ fn login() -> String {
     String::from_utf8(me.stdout).unwrap().trim().to_owned()
 }
 
+/// An account that is not root's: sshd passes no signals on for root (it keeps no monitor). Where
+/// the tests run as root it is made, with no password and no home.
+fn account() -> String {
+    const NAME: &str = "weir-test";
+    let me = login();
+    if me != "root" {
+        return me;
+    }
+    let passwd = fs::read_to_string("/etc/passwd").unwrap();
+    if !passwd.lines().any(|line| line.starts_with("weir-test:")) {
+        let made = std::process::Command::new("useradd")
+            .args(["--system", "--shell", "/bin/sh", "--home-dir", "/", "--password", "*", NAME])
+            .status();
+        // Two tests may come to make it at once: 9 says that the name is taken.
+        assert!(matches!(made.unwrap().code(), Some(0 | 9)), "useradd failed");
+    }
+    NAME.to_owned()
+}
+
 fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
@@ -103,10 +124,18 @@ impl Rig {
     }
 
     async fn with(policies: &str, change: impl FnOnce(&mut target::Options)) -> Self {
+        Self::of(login(), policies, change).await
+    }
+
+    async fn of(
+        login: String,
+        policies: &str,
+        change: impl FnOnce(&mut target::Options),
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap().keep();
-        let (login, sshd_port) = (login(), free_port());
+        let sshd_port = free_port();
         let host_key = keygen(&dir.join("host"));
-        write(&dir.join("authorized"), &keygen(&dir.join("gateway")), 0o600);
+        write(&dir.join("authorized"), &keygen(&dir.join("gateway")), 0o644);
         let key = fs::read_to_string(dir.join("gateway")).unwrap();
         let mut options = target::Options {
             name: "web-1".parse().unwrap(),
@@ -130,6 +159,10 @@ impl Rig {
         let world = World::new(policies, vec![options]).await;
         let home = world.dir().join("ssh");
         fs::rename(&dir, &home).unwrap();
+        // The account may be another than ours, and sshd reads as it.
+        for dir in [world.dir(), &home] {
+            fs::set_permissions(dir, fs::Permissions::from_mode(0o755)).unwrap();
+        }
         let sshd = start_sshd(&home, sshd_port);
         let pem = generate_host_key().unwrap();
         let options = Options { host_keys: vec![pem], limits: Limits::default() };
@@ -170,6 +203,10 @@ impl Rig {
     }
 
     fn tool(&self, program: &str, user: &str, token: &str) -> Command {
+        self.tool_at(self.port, program, user, token)
+    }
+
+    fn tool_at(&self, port: u16, program: &str, user: &str, token: &str) -> Command {
         let askpass = self.world.dir().join(format!("askpass-{}", uuid::Uuid::new_v4()));
         write(&askpass, &format!("#!/bin/sh\necho '  {token}'\n"), 0o700);
         let known = self.world.dir().join("known_hosts");
@@ -178,7 +215,7 @@ impl Rig {
             .args(["-F", "none", "-o", "StrictHostKeyChecking=yes"])
             .args(["-o", "NumberOfPasswordPrompts=1", "-o", "LogLevel=ERROR"])
             .args(["-o", &format!("UserKnownHostsFile={}", known.display())])
-            .args(["-o", &format!("Port={}", self.port), "-o", &format!("User={user}")])
+            .args(["-o", &format!("Port={port}"), "-o", &format!("User={user}")])
             .env("SSH_ASKPASS", askpass)
             .env("SSH_ASKPASS_REQUIRE", "force")
             .stdin(Stdio::null())
@@ -453,34 +490,88 @@ async fn a_held_command_that_is_declined_or_left_never_runs() {
     assert_eq!(rig.restarts(), "");
 }
 
+/// Begins a command that runs long; its client, and its process.
+async fn long_command(rig: &Rig) -> (Child, String) {
+    let mut client = rig.ssh(&["echo $$; sleep 1000 | sleep 1000"]).spawn().unwrap();
+    let mut lines = BufReader::new(client.stdout.as_mut().unwrap()).lines();
+    let pid = lines.next_line().await.unwrap().unwrap();
+    assert!(Path::new("/proc").join(&pid).exists());
+    (client, pid)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_session_ends_its_command_on_the_target() {
-    let rig = Rig::new().await;
-    let alive = rig.world.dir().join("alive");
-    let line = format!("echo begun; echo $$ > {}; sleep 1000 | sleep 1000", alive.display());
-    let client = tokio::spawn(ended(rig.ssh(&[&line])));
-    let pid = until_written(&alive).await;
+    let rig = Rig::of(account(), POLICIES, |_| {}).await;
+    let (client, pid) = long_command(&rig).await;
     let live = rig.world.gateway().parts.registry.list();
     let live = rig.world.gateway().parts.registry.find(live[0].session).unwrap();
     live.end(EndReason::Killed { by: "dana".to_owned() });
-    let done = client.await.unwrap();
+    let done = client.wait_with_output().await.unwrap();
     assert_eq!(done.status.code(), Some(255));
     assert!(err(&done).contains("ended by dana"), "{}", err(&done));
     assert_gone(&pid).await;
-    let record = rig.recorded("killed by dana; it ended on the target by TERM").await;
-    assert!(record.contains("begun"), "{record}");
+    rig.recorded("killed by dana; it ended on the target by TERM").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_leaves_ends_its_command_on_the_target() {
-    let rig = Rig::new().await;
-    let alive = rig.world.dir().join("alive");
-    let line = format!("echo $$ > {}; sleep 1000", alive.display());
-    let mut client = rig.ssh(&[&line]).spawn().unwrap();
-    let pid = until_written(&alive).await;
+    let rig = Rig::of(account(), POLICIES, |_| {}).await;
+    let (mut client, pid) = long_command(&rig).await;
     client.kill().await.unwrap();
     assert_gone(&pid).await;
     rig.recorded("the client went away; it ended on the target by TERM").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_of_the_client_reaches_the_command() {
+    let rig = Rig::of(account(), POLICIES, |_| {}).await;
+    let token = rig.world.token("alice", &["engineer"]);
+    let mut command = rig.tool("ssh", &format!("{}@web-1", rig.login), &token);
+    let line = "trap 'echo hup; exit 4' HUP INT; echo ready; while :; do sleep 0.1; done";
+    command.args(["-tt", "127.0.0.1", line]).stdin(Stdio::piped());
+    let mut client = command.spawn().unwrap();
+    let mut lines = BufReader::new(client.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next_line().await.unwrap().unwrap().trim(), "ready");
+    client.stdin.as_mut().unwrap().write_all(&[3]).await.unwrap();
+    assert!(lines.next_line().await.unwrap().unwrap().contains("hup"));
+    assert_eq!(client.wait().await.unwrap().code(), Some(4));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_does_not_sign_in_is_sent_away() {
+    let rig = Rig::new().await;
+    let limits = Limits { login_s_max: 1, ..Limits::default() };
+    let options = Options { host_keys: vec![generate_host_key().unwrap()], limits };
+    let server = Server::new(&options).unwrap();
+    let begun = Instant::now();
+    for greeting in [&b""[..], b"SSH-2.0-x\r\n"] {
+        let (near, mut far) = tokio::io::duplex(4_096);
+        far.write_all(greeting).await.unwrap();
+        server.serve(rig.world.gateway(), near, World::origin()).await;
+    }
+    assert!((2..8).contains(&begun.elapsed().as_secs()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_session_ends_and_says_so() {
+    let rig = Rig::new().await;
+    let limits = Limits { idle_s_max: 1, ..Limits::default() };
+    let options = Options { host_keys: vec![generate_host_key().unwrap()], limits };
+    let server = Server::new(&options).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let token = rig.world.token("alice", &["engineer"]);
+    let mut command = rig.tool_at(port, "ssh", &format!("{}@web-1", rig.login), &token);
+    let known = rig.world.dir().join("known_hosts");
+    write(&known, &format!("[127.0.0.1]:{port} {}\n", server.public_keys()[0]), 0o600);
+    command.args(["127.0.0.1", "sleep 1000"]);
+    let client = tokio::spawn(ended(command));
+    let serving = async {
+        let (stream, _) = listener.accept().await.unwrap();
+        server.serve(rig.world.gateway(), stream, World::origin()).await;
+    };
+    tokio::time::timeout(Duration::from_secs(20), serving).await.expect("it idles on");
+    assert_eq!(client.await.unwrap().status.code(), Some(255));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -493,17 +584,6 @@ async fn a_policy_that_changes_ends_the_session() {
     let done = client.await.unwrap();
     assert_eq!(done.status.code(), Some(255));
     assert!(err(&done).contains("web-1 is closed today"), "{}", err(&done));
-}
-
-async fn until_written(file: &PathBuf) -> String {
-    for _ in 0..200 {
-        let text = fs::read_to_string(file).unwrap_or_default();
-        if text.ends_with('\n') {
-            return text.trim().to_owned();
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    panic!("{} was not written", file.display());
 }
 
 async fn assert_gone(pid: &str) {
@@ -530,7 +610,7 @@ async fn whoever_is_not_verified_learns_nothing_and_whoever_is_not_admitted_lear
     let other = rig.world.token("mallory", &["guest"]);
     let wrong = with(&user, "nonsense").await;
     assert_eq!(wrong.status.code(), Some(255));
-    assert!(err(&wrong).contains("Permission denied (password,keyboard-interactive)") || err(&wrong).contains("Permission denied (keyboard-interactive,password)"), "{}", err(&wrong));
+    assert!(err(&wrong).contains("Permission denied"), "{}", err(&wrong));
     let guest = with(&user, &other).await;
     assert_eq!(guest.status.code(), Some(126), "{}", err(&guest));
     assert!(err(&guest).starts_with("weir: "), "{}", err(&guest));

@@ -521,3 +521,31 @@ async fn refuse(target: &TargetName, kind: &str, reply: client::ChannelOpenHandl
     reply.reject(russh::ChannelOpenFailure::AdministrativelyProhibited).await;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The table at [`Plumb`], once more: whoever adds a frame comes by here, and says there why
+    /// it needs no decision.
+    #[test]
+    fn plumbing_is_what_the_table_says() {
+        let row = |frame: &Plumb| match frame {
+            Plumb::Size(_) => "Size",
+            Plumb::Signal(_) => "Signal",
+            Plumb::End => "End",
+        };
+        let table = include_str!("upstream.rs");
+        let size = Size { columns: 80, rows: 24, width_pixels: 0, height_pixels: 0 };
+        for frame in [Plumb::Size(size), Plumb::Signal(Sig::INT), Plumb::End] {
+            assert!(table.contains(&format!("/// | `{}` |", row(&frame))));
+        }
+        assert_eq!(table.matches("\n/// | `").count(), 3);
+    }
+
+    #[test]
+    fn a_target_s_own_names_of_signals_do_not_reach_a_client() {
+        assert!(matches!(known(Sig::Custom("x\u{1b}".to_owned())), Sig::Custom(n) if n == "UNKNOWN"));
+        assert!(matches!(known(Sig::TERM), Sig::TERM));
+    }
+}
