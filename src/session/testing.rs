@@ -166,7 +166,8 @@ impl World {
     /// Every line of every trail, open or closed.
     pub(crate) fn record(&self) -> String {
         let trails = self.dir.path().join("state").join("trails");
-        let files = ["open", "closed"].iter().flat_map(|dir| fs::read_dir(trails.join(dir)).unwrap());
+        let files =
+            ["open", "closed"].iter().flat_map(|dir| fs::read_dir(trails.join(dir)).unwrap());
         files.map(|file| fs::read_to_string(file.unwrap().path()).unwrap_or_default()).collect()
     }
 

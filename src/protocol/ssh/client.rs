@@ -17,11 +17,11 @@ use crate::protocol::ssh::refuse::Words;
 use crate::session::Released;
 use crate::session::guard::Answer;
 use crate::session::guard::Masked;
-use crate::session::guard::WrongSession;
 use crate::session::guard::Withheld;
+use crate::session::guard::WrongSession;
 
 /// The stderr of RFC 4254 §5.2.
-const STDERR: u32 = 1;
+pub(super) const STDERR: u32 = 1;
 /// How long a client may take to read the gateway's own words, in seconds.
 const TELL_S_MAX: u64 = 5;
 
@@ -52,11 +52,8 @@ impl Answer for Output {
         if !bytes.is_empty() && masks.hides_something() {
             return Err(Withheld::unmaskable(UNMASKABLE));
         }
-        let volume = Volume {
-            rows: 0,
-            bytes: u64::try_from(bytes.len()).unwrap_or(u64::MAX),
-            masked: 0,
-        };
+        let volume =
+            Volume { rows: 0, bytes: u64::try_from(bytes.len()).unwrap_or(u64::MAX), masked: 0 };
         let shown = bytes.get(..room.min(bytes.len())).unwrap_or_default().to_vec();
         Ok(Masked { out: self, volume, shown })
     }

@@ -73,7 +73,8 @@ fn exec(line: &[u8], terminal: bool) -> Command {
         command.facts.push(("program".to_owned(), program));
     }
     if line.len() > LINE_BYTES_MAX {
-        command.unsupported = Some(format!("the command line has more than {LINE_BYTES_MAX} bytes"));
+        command.unsupported =
+            Some(format!("the command line has more than {LINE_BYTES_MAX} bytes"));
     } else if std::str::from_utf8(line).is_err() || line.contains(&0) {
         command.unsupported = Some("the command line is no text (UTF-8, without NUL)".to_owned());
     }
@@ -161,11 +162,28 @@ mod tests {
     #[test]
     fn plain_reads_stay_readable() {
         for line in [
-            "uname -a", "ls -l /srv", "tail -n 100 f", "tail -f /var/log/syslog", "cat /etc/hosts",
-            "df -h", "ps aux", "id", "hostname", "hostname -f", "uptime", "date", "date +%s",
-            "systemctl status nginx", "systemctl is-active nginx", "journalctl -u nginx -n 50",
-            "find /srv -name x -type f", "grep -r 'a b' /srv", "/bin/ls", "/usr/bin/id -u",
-            "echo hello", "sha256sum f",
+            "uname -a",
+            "ls -l /srv",
+            "tail -n 100 f",
+            "tail -f /var/log/syslog",
+            "cat /etc/hosts",
+            "df -h",
+            "ps aux",
+            "id",
+            "hostname",
+            "hostname -f",
+            "uptime",
+            "date",
+            "date +%s",
+            "systemctl status nginx",
+            "systemctl is-active nginx",
+            "journalctl -u nginx -n 50",
+            "find /srv -name x -type f",
+            "grep -r 'a b' /srv",
+            "/bin/ls",
+            "/usr/bin/id -u",
+            "echo hello",
+            "sha256sum f",
         ] {
             assert_eq!(effects(line), ["read"], "{line:?}");
         }
@@ -174,12 +192,39 @@ mod tests {
     #[test]
     fn what_is_not_known_is_opaque() {
         for line in [
-            "", "bash", "python3 -", "xargs rm", "find . -exec id +", "find . -delete",
-            "find . -fprint f", "./ls", "/tmp/ls", "/srv/bin/ls", "PATH=. ls", "ls | sh", "ls; id",
-            "hostname evil", "date -s 0", "date 01010000", "sort -o f", "journalctl --vacuum-size=1",
-            "journalctl --rotate", "systemctl -H other status x", "systemctl edit x", "env ls",
-            "sudo", "sudo -u root ls", "sudo -s", "ls $(id)", "git status", "less f", "printf -v a b",
-            "eval ls", "exec ls", "command ls", "nice ls",
+            "",
+            "bash",
+            "python3 -",
+            "xargs rm",
+            "find . -exec id +",
+            "find . -delete",
+            "find . -fprint f",
+            "./ls",
+            "/tmp/ls",
+            "/srv/bin/ls",
+            "PATH=. ls",
+            "ls | sh",
+            "ls; id",
+            "hostname evil",
+            "date -s 0",
+            "date 01010000",
+            "sort -o f",
+            "journalctl --vacuum-size=1",
+            "journalctl --rotate",
+            "systemctl -H other status x",
+            "systemctl edit x",
+            "env ls",
+            "sudo",
+            "sudo -u root ls",
+            "sudo -s",
+            "ls $(id)",
+            "git status",
+            "less f",
+            "printf -v a b",
+            "eval ls",
+            "exec ls",
+            "command ls",
+            "nice ls",
         ] {
             assert!(effects(line).contains(&"opaque"), "{line:?}: {:?}", effects(line));
             assert!(effects(line).contains(&"execute"), "{line:?}: {:?}", effects(line));
@@ -198,31 +243,64 @@ mod tests {
     #[test]
     fn acting_on_services_is_acting_on_the_server() {
         for line in [
-            "systemctl restart nginx", "systemctl stop nginx.service", "systemctl --no-block start nginx",
-            "service nginx restart", "sudo systemctl restart nginx", "sudo -n service nginx reload",
-            "/bin/systemctl restart nginx", "cd / && systemctl restart nginx", "sh -c 'systemctl reload nginx'",
+            "systemctl restart nginx",
+            "systemctl stop nginx.service",
+            "systemctl --no-block start nginx",
+            "service nginx restart",
+            "sudo systemctl restart nginx",
+            "sudo -n service nginx reload",
+            "/bin/systemctl restart nginx",
+            "cd / && systemctl restart nginx",
+            "sh -c 'systemctl reload nginx'",
         ] {
             let reading = read(line, false);
-            assert!(reading.effects.is_superset(&[Effect::Execute, Effect::Server].into()), "{line:?}");
+            assert!(
+                reading.effects.is_superset(&[Effect::Execute, Effect::Server].into()),
+                "{line:?}"
+            );
             let unit = Object::new("unit", "nginx", Effect::Server);
             assert!(reading.objects.contains(&unit), "{line:?}: {:?}", reading.objects);
         }
         assert_eq!(effects("systemctl restart nginx"), ["execute", "server"]);
         assert!(effects("systemctl daemon-reexec").contains(&"server"));
-        assert!(effects("sudo reboot").contains(&"server") || effects("reboot").contains(&"server"));
+        assert!(
+            effects("sudo reboot").contains(&"server") || effects("reboot").contains(&"server")
+        );
     }
 
     #[test]
     fn removing_much_is_destruction_however_it_is_spelled() {
         for line in [
-            "rm -rf /srv", "rm -fr x", "rm -r -f x", "rm -f -r x", "rm -Rf x", "rm --recursive --force x",
-            "rm --rec --for x", "rm x -rf", "sudo rm -rf x", "sudo -n rm -fr .", "/bin/rm -r -f x",
-            "rm -vrf x", "cd /x && rm -rf .", "true;rm -rf x", "sudo -u root rm -rf x",
-            "ls | xargs rm -rf", "$(rm -rf x)", "r\\m -rf x", "'rm' -r\"f\" x", "nohup rm -rf x &",
-            "rm -rf \"$HOME\"", "sh -c 'rm -rf x'", "bash -c \"cd / ; rm -r x\"", "rm -r x",
+            "rm -rf /srv",
+            "rm -fr x",
+            "rm -r -f x",
+            "rm -f -r x",
+            "rm -Rf x",
+            "rm --recursive --force x",
+            "rm --rec --for x",
+            "rm x -rf",
+            "sudo rm -rf x",
+            "sudo -n rm -fr .",
+            "/bin/rm -r -f x",
+            "rm -vrf x",
+            "cd /x && rm -rf .",
+            "true;rm -rf x",
+            "sudo -u root rm -rf x",
+            "ls | xargs rm -rf",
+            "$(rm -rf x)",
+            "r\\m -rf x",
+            "'rm' -r\"f\" x",
+            "nohup rm -rf x &",
+            "rm -rf \"$HOME\"",
+            "sh -c 'rm -rf x'",
+            "bash -c \"cd / ; rm -r x\"",
+            "rm -r x",
         ] {
             let effects = effects(line);
-            assert!(effects.contains(&"destroy") && effects.contains(&"delete"), "{line:?}: {effects:?}");
+            assert!(
+                effects.contains(&"destroy") && effects.contains(&"delete"),
+                "{line:?}: {effects:?}"
+            );
         }
         assert_eq!(effects("rm f"), ["delete"]);
         assert_eq!(effects("rm -f f"), ["delete"]);
@@ -233,8 +311,14 @@ mod tests {
     #[test]
     fn file_transfer_by_exec_is_refused_as_by_subsystem() {
         for line in [
-            "scp -t /srv", "scp -f x", "scp -r -p -t .", "scp -vpt /x", "/usr/lib/openssh/sftp-server",
-            "/usr/lib/sftp-server -e", "cd /x; scp -t .", "sudo /usr/lib/openssh/sftp-server",
+            "scp -t /srv",
+            "scp -f x",
+            "scp -r -p -t .",
+            "scp -vpt /x",
+            "/usr/lib/openssh/sftp-server",
+            "/usr/lib/sftp-server -e",
+            "cd /x; scp -t .",
+            "sudo /usr/lib/openssh/sftp-server",
         ] {
             assert!(read(line, false).unsupported.is_some(), "{line:?}");
         }

@@ -169,7 +169,8 @@ impl Connection {
             Some((_, target)) => format!("Token for {target} (paste your provider's token): "),
             None => "Token (paste your provider's token): ".to_owned(),
         };
-        let instructions = format!("Weir gateway {}: what is done here is recorded.", self.gateway.name);
+        let instructions =
+            format!("Weir gateway {}: what is done here is recorded.", self.gateway.name);
         Auth::Partial {
             name: Cow::Borrowed(""),
             instructions: Cow::Owned(instructions),
@@ -415,7 +416,11 @@ impl server::Handler for Connection {
         }
     }
 
-    async fn shell_request(&mut self, channel: ChannelId, session: &mut server::Session) -> Handled {
+    async fn shell_request(
+        &mut self,
+        channel: ChannelId,
+        session: &mut server::Session,
+    ) -> Handled {
         self.begin(channel, Run::Shell, session)
     }
 
@@ -494,7 +499,12 @@ impl server::Handler for Connection {
         Ok(())
     }
 
-    async fn signal(&mut self, channel: ChannelId, signal: Sig, _: &mut server::Session) -> Handled {
+    async fn signal(
+        &mut self,
+        channel: ChannelId,
+        signal: Sig,
+        _: &mut server::Session,
+    ) -> Handled {
         self.shared.activity.now();
         // Names of a client's own are no signals that a target need hear of.
         if let Some(open) = self.channels.get(&channel)
@@ -554,8 +564,19 @@ mod tests {
     fn a_user_name_is_a_login_at_a_target() {
         let (login, target) = asked("deploy@web-1").unwrap();
         assert_eq!((login, target.as_str()), ("deploy", "web-1"));
-        for bad in ["", "deploy", "@", "deploy@", "a@b@c", "deploy@WEB", "deploy@web_1", "deploy＠web-1",
-            "deploy@web-1 ", "deploy@web-1\n", "deploy%web-1"] {
+        for bad in [
+            "",
+            "deploy",
+            "@",
+            "deploy@",
+            "a@b@c",
+            "deploy@WEB",
+            "deploy@web_1",
+            "deploy＠web-1",
+            "deploy@web-1 ",
+            "deploy@web-1\n",
+            "deploy%web-1",
+        ] {
             assert!(asked(bad).is_none(), "{bad:?}");
         }
         assert!(asked(&format!("{}@web-1", "x".repeat(USER_BYTES_MAX))).is_none());
@@ -565,8 +586,16 @@ mod tests {
     fn only_locale_passes_from_the_environment() {
         assert!(may_pass("LANG", "de_DE.UTF-8") && may_pass("LC_ALL", "C"));
         for (name, value) in [
-            ("PATH", "/tmp"), ("LD_PRELOAD", "/x"), ("BASH_ENV", "/x"), ("LC_", "C"), ("LC_x", "C"),
-            ("TERM", "xterm"), ("LANG", "() { :;}"), ("LANG", "/etc/x"), ("LANGUAGE", "C"), ("lang", "C"),
+            ("PATH", "/tmp"),
+            ("LD_PRELOAD", "/x"),
+            ("BASH_ENV", "/x"),
+            ("LC_", "C"),
+            ("LC_x", "C"),
+            ("TERM", "xterm"),
+            ("LANG", "() { :;}"),
+            ("LANG", "/etc/x"),
+            ("LANGUAGE", "C"),
+            ("lang", "C"),
             ("LANG", "a\nb"),
         ] {
             assert!(!may_pass(name, value), "{name}={value}");

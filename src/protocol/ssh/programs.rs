@@ -46,54 +46,188 @@ const FOLDERS: [&str; 4] = ["/bin/", "/usr/bin/", "/sbin/", "/usr/sbin/"];
 
 /// Programs that only read, with every option and operand they have.
 const READERS: [&str; 38] = [
-    "arch", "basename", "cat", "cmp", "cut", "df", "dirname", "du", "echo", "false", "free",
-    "getent", "grep", "groups", "head", "id", "last", "ls", "lsblk", "lscpu", "lsmod", "md5sum",
-    "nproc", "printenv", "ps", "pwd", "readlink", "realpath", "sha1sum", "sha256sum", "sha512sum",
-    "stat", "tail", "tr", "true", "uname", "uptime", "whoami",
+    "arch",
+    "basename",
+    "cat",
+    "cmp",
+    "cut",
+    "df",
+    "dirname",
+    "du",
+    "echo",
+    "false",
+    "free",
+    "getent",
+    "grep",
+    "groups",
+    "head",
+    "id",
+    "last",
+    "ls",
+    "lsblk",
+    "lscpu",
+    "lsmod",
+    "md5sum",
+    "nproc",
+    "printenv",
+    "ps",
+    "pwd",
+    "readlink",
+    "realpath",
+    "sha1sum",
+    "sha256sum",
+    "sha512sum",
+    "stat",
+    "tail",
+    "tr",
+    "true",
+    "uname",
+    "uptime",
+    "whoami",
 ];
 
 /// Those of them whose operands are paths.
 const FILE_READERS: [&str; 12] = [
-    "cat", "cmp", "du", "head", "ls", "md5sum", "readlink", "realpath", "sha1sum", "sha256sum",
-    "stat", "tail",
+    "cat",
+    "cmp",
+    "du",
+    "head",
+    "ls",
+    "md5sum",
+    "readlink",
+    "realpath",
+    "sha1sum",
+    "sha256sum",
+    "stat",
+    "tail",
 ];
 
 /// Verbs of systemctl that only read.
 const SYSTEMCTL_READS: [&str; 12] = [
-    "cat", "get-default", "is-active", "is-enabled", "is-failed", "is-system-running",
-    "list-dependencies", "list-timers", "list-unit-files", "list-units", "show", "status",
+    "cat",
+    "get-default",
+    "is-active",
+    "is-enabled",
+    "is-failed",
+    "is-system-running",
+    "list-dependencies",
+    "list-timers",
+    "list-unit-files",
+    "list-units",
+    "show",
+    "status",
 ];
 
 /// Verbs of systemctl that act on units.
 const SYSTEMCTL_ACTS: [&str; 21] = [
-    "condrestart", "disable", "enable", "force-reload", "freeze", "isolate", "kill", "mask",
-    "reenable", "reload", "reload-or-restart", "reset-failed", "restart", "revert", "start", "stop",
-    "thaw", "try-reload-or-restart", "try-restart", "unmask", "clean",
+    "condrestart",
+    "disable",
+    "enable",
+    "force-reload",
+    "freeze",
+    "isolate",
+    "kill",
+    "mask",
+    "reenable",
+    "reload",
+    "reload-or-restart",
+    "reset-failed",
+    "restart",
+    "revert",
+    "start",
+    "stop",
+    "thaw",
+    "try-reload-or-restart",
+    "try-restart",
+    "unmask",
+    "clean",
 ];
 
 /// Verbs of systemctl that act on the machine.
 const SYSTEMCTL_MACHINE: [&str; 14] = [
-    "daemon-reexec", "daemon-reload", "default", "emergency", "exit", "halt", "hibernate", "kexec",
-    "poweroff", "reboot", "rescue", "set-default", "soft-reboot", "suspend",
+    "daemon-reexec",
+    "daemon-reload",
+    "default",
+    "emergency",
+    "exit",
+    "halt",
+    "hibernate",
+    "kexec",
+    "poweroff",
+    "reboot",
+    "rescue",
+    "set-default",
+    "soft-reboot",
+    "suspend",
 ];
 
 /// Options of systemctl that change nothing of what its verb does.
 const SYSTEMCTL_OPTIONS: [&str; 15] = [
-    "--all", "--full", "--lines", "--no-block", "--no-legend", "--no-pager", "--now", "--plain",
-    "--property", "--quiet", "--state", "--type", "-a", "-l", "-q",
+    "--all",
+    "--full",
+    "--lines",
+    "--no-block",
+    "--no-legend",
+    "--no-pager",
+    "--now",
+    "--plain",
+    "--property",
+    "--quiet",
+    "--state",
+    "--type",
+    "-a",
+    "-l",
+    "-q",
 ];
 
 /// Options of journalctl that only choose and show, as they are written before a `=`.
 const JOURNALCTL_OPTIONS: [&str; 26] = [
-    "--boot", "--catalog", "--dmesg", "--follow", "--grep", "--identifier", "--lines", "--no-pager",
-    "--output", "--priority", "--reverse", "--since", "--unit", "--until", "--utc", "-S", "-U",
-    "-b", "-e", "-f", "-g", "-k", "-n", "-o", "-r", "-u",
+    "--boot",
+    "--catalog",
+    "--dmesg",
+    "--follow",
+    "--grep",
+    "--identifier",
+    "--lines",
+    "--no-pager",
+    "--output",
+    "--priority",
+    "--reverse",
+    "--since",
+    "--unit",
+    "--until",
+    "--utc",
+    "-S",
+    "-U",
+    "-b",
+    "-e",
+    "-f",
+    "-g",
+    "-k",
+    "-n",
+    "-o",
+    "-r",
+    "-u",
 ];
 
 /// Tests of find that only choose and print.
 const FIND_OPTIONS: [&str; 16] = [
-    "-empty", "-group", "-iname", "-ls", "-maxdepth", "-mindepth", "-mmin", "-mtime", "-name",
-    "-newer", "-path", "-perm", "-print", "-size", "-type", "-user",
+    "-empty",
+    "-group",
+    "-iname",
+    "-ls",
+    "-maxdepth",
+    "-mindepth",
+    "-mmin",
+    "-mtime",
+    "-name",
+    "-newer",
+    "-path",
+    "-perm",
+    "-print",
+    "-size",
+    "-type",
+    "-user",
 ];
 
 /// What the plain words `words` do; `terminal`: pagers may start.
@@ -148,11 +282,19 @@ fn sudo(words: &[String], terminal: bool) -> Reading {
 
 fn rm(name: &str, words: &[String]) -> Reading {
     const OPTIONS: [&str; 9] = [
-        "--dir", "--force", "--interactive", "--no-preserve-root", "--one-file-system",
-        "--preserve-root", "--recursive", "--verbose", "--ignore-fail-on-non-empty",
+        "--dir",
+        "--force",
+        "--interactive",
+        "--no-preserve-root",
+        "--one-file-system",
+        "--preserve-root",
+        "--recursive",
+        "--verbose",
+        "--ignore-fail-on-non-empty",
     ];
     let known = |word: &&String| {
-        let short = word.strip_prefix('-').is_some_and(|s| s.chars().all(|c| "dfiIprRv".contains(c)));
+        let short =
+            word.strip_prefix('-').is_some_and(|s| s.chars().all(|c| "dfiIprRv".contains(c)));
         let long = word.split('=').next().unwrap_or(word);
         short || OPTIONS.iter().any(|option| long.len() > 2 && option.starts_with(long))
     };
@@ -282,7 +424,10 @@ fn has_operand(words: &[String]) -> bool {
 
 /// Words before `--` that begin with `-`.
 fn options(words: &[String]) -> impl Iterator<Item = &String> {
-    words.iter().take_while(|word| *word != "--").filter(|word| word.len() > 1 && word.starts_with('-'))
+    words
+        .iter()
+        .take_while(|word| *word != "--")
+        .filter(|word| word.len() > 1 && word.starts_with('-'))
 }
 
 /// Words that are no options; behind `--` all are.

@@ -80,7 +80,10 @@ mod tests {
             .by(vec!["web.no-rm".parse().unwrap()])
             .hint("ask dana");
         let words = Words::refusal(&refusal);
-        assert_eq!(words.text, "weir: not this\r\nweir: rules: web.no-rm\r\nweir: hint: ask dana\r\n");
+        assert_eq!(
+            words.text,
+            "weir: not this\r\nweir: rules: web.no-rm\r\nweir: hint: ask dana\r\n"
+        );
         assert_eq!(words.status, Some(126));
     }
 

@@ -127,11 +127,7 @@ impl Rig {
         Self::of(login(), policies, change).await
     }
 
-    async fn of(
-        login: String,
-        policies: &str,
-        change: impl FnOnce(&mut target::Options),
-    ) -> Self {
+    async fn of(login: String, policies: &str, change: impl FnOnce(&mut target::Options)) -> Self {
         let dir = tempfile::tempdir().unwrap().keep();
         let sshd_port = free_port();
         let host_key = keygen(&dir.join("host"));
@@ -299,7 +295,7 @@ fn start_sshd(dir: &Path, port: u16) -> Child {
 }
 
 async fn ended(mut command: Command) -> Output {
-    let done = tokio::time::timeout(Duration::from_secs(60), command.output());
+    let done = tokio::time::timeout(Duration::from_mins(1), command.output());
     done.await.expect("the client hangs").unwrap()
 }
 
@@ -398,7 +394,10 @@ async fn a_shell_at_a_terminal_works() {
     let done = tokio::time::timeout(Duration::from_secs(20), client.wait_with_output()).await;
     let done = done.expect("the shell hangs").unwrap();
     let said = out(&done);
-    assert!(said.contains("/dev/pts/") && said.contains("term=xterm") && said.contains("\n42\r"), "{said}");
+    assert!(
+        said.contains("/dev/pts/") && said.contains("term=xterm") && said.contains("\n42\r"),
+        "{said}"
+    );
     assert_eq!(done.status.code(), Some(3));
     let record = rig.recorded("exit 3").await;
     assert!(record.contains(r#""verb":"shell""#));
@@ -456,8 +455,10 @@ async fn a_held_command_that_is_declined_or_left_never_runs() {
     let rig = Rig::new().await;
     let client = tokio::spawn(ended(rig.ssh(&["systemctl restart nginx"])));
     let pending = rig.held().await;
-    let declined =
-        Decision::Declined { by: World::approver("dana", &["approver"]), reason: Some("not now".into()) };
+    let declined = Decision::Declined {
+        by: World::approver("dana", &["approver"]),
+        reason: Some("not now".into()),
+    };
     assert!(rig.world.gateway().parts.desk.answer(&pending.hold, declined));
     let done = client.await.unwrap();
     assert_eq!(done.status.code(), Some(126));
@@ -571,7 +572,10 @@ async fn an_idle_session_ends_and_says_so() {
         server.serve(rig.world.gateway(), stream, World::origin()).await;
     };
     tokio::time::timeout(Duration::from_secs(20), serving).await.expect("it idles on");
-    assert_eq!(client.await.unwrap().status.code(), Some(255));
+    let done = client.await.unwrap();
+    assert_eq!(done.status.code(), Some(255));
+    assert!(err(&done).contains("too long"), "{}", err(&done));
+    assert!(rig.world.record().contains(r#""reason":"idle""#));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -621,7 +625,12 @@ async fn whoever_is_not_verified_learns_nothing_and_whoever_is_not_admitted_lear
         (&format!("{}@web-2", rig.login), "no target `web-2`"),
     ] {
         let done = with(user, &good).await;
-        assert_eq!((done.status.code(), err(&done).contains(said)), (Some(126), true), "{user}: {}", err(&done));
+        assert_eq!(
+            (done.status.code(), err(&done).contains(said)),
+            (Some(126), true),
+            "{user}: {}",
+            err(&done)
+        );
     }
     assert!(!rig.world.record().contains("uid="), "nothing ran");
 }
@@ -640,7 +649,11 @@ async fn a_password_may_be_the_token_and_a_key_is_no_sign_in() {
     };
     assert_eq!(out(&by("password").await), "in\n");
     let key = by("publickey").await;
-    assert_eq!((out(&key).as_str(), key.status.code()), ("", Some(255)), "even the gateway's own key");
+    assert_eq!(
+        (out(&key).as_str(), key.status.code()),
+        ("", Some(255)),
+        "even the gateway's own key"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -676,7 +689,8 @@ async fn forwarding_agents_and_file_transfer_are_refused_and_recorded() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_target_that_is_dead_or_another_is_told_apart() {
-    let another = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ4bHk9HjRsCHTDmL9zJYtHbGxVJPZSFwgyXQwjvQ2bM";
+    let another =
+        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ4bHk9HjRsCHTDmL9zJYtHbGxVJPZSFwgyXQwjvQ2bM";
     let rig = Rig::with(POLICIES, |target| {
         if let Reach::Ssh(ssh) = &mut target.reach {
             ssh.host_keys = vec![another.parse().unwrap()];

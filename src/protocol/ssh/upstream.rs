@@ -39,6 +39,7 @@ use crate::model::refusal::IntoRefusal;
 use crate::model::refusal::RefusalCode;
 use crate::protocol::ssh::algorithms;
 use crate::protocol::ssh::client::Output;
+use crate::protocol::ssh::client::STDERR;
 use crate::protocol::ssh::inbox::Size;
 use crate::protocol::ssh::sever::Severable;
 use crate::session::Cleared;
@@ -118,12 +119,14 @@ impl Plumbing for Plumb {}
 #[derive(Debug, thiserror::Error)]
 pub(super) enum OpenError {
     #[error(transparent)]
-    Pin(#[from] PinError),
+    Pin(Box<PinError>),
     #[error(transparent)]
-    Dial(#[from] DialError),
+    Dial(Box<DialError>),
     #[error(transparent)]
     Credential(#[from] CredentialError),
-    #[error("the private key for target `{0}` is not usable: expected an unencrypted ed25519 or ECDSA key in OpenSSH format")]
+    #[error(
+        "the private key for target `{0}` is not usable: expected an unencrypted ed25519 or ECDSA key in OpenSSH format"
+    )]
     Key(TargetName),
     #[error("target `{0}` has no pinned host key of a kind that is supported (ed25519, ECDSA)")]
     NoHostKey(TargetName),
@@ -197,8 +200,9 @@ impl Remote {
     ) -> Result<(Self, Said), OpenError> {
         let name = target.name().clone();
         let opening = async {
-            let pinned = target::pin(target).await?;
-            let leg = upstream::dial(guard.permit(), &pinned).await?;
+            let pinned = target::pin(target).await.map_err(|e| OpenError::Pin(Box::new(e)))?;
+            let leg = upstream::dial(guard.permit(), &pinned).await;
+            let leg = leg.map_err(|e| OpenError::Dial(Box::new(e)))?;
             let start = start.unseal(leg.session())?;
             begin(leg, ssh, login, start).await
         };
@@ -253,21 +257,33 @@ impl Said {
     /// What the command says next; `None` once its channel is closed.
     pub(super) async fn next(&mut self) -> Option<Output> {
         loop {
-            match self.0.wait().await? {
-                ChannelMsg::Data { data } => return Some(Output::Stdout(data)),
-                ChannelMsg::ExtendedData { data, ext: 1 } => return Some(Output::Stderr(data)),
-                ChannelMsg::Eof => return Some(Output::End),
-                ChannelMsg::ExitStatus { exit_status } => return Some(Output::Status(exit_status)),
-                // Its message and language are the target's own words and say no more.
-                ChannelMsg::ExitSignal { signal_name, .. } => {
-                    return Some(Output::Signal(known(signal_name)));
-                }
-                ChannelMsg::Close => return None,
-                // Nothing else means anything to a client that runs a command.
-                _ => {}
+            let said = self.0.wait().await?;
+            if matches!(said, ChannelMsg::Close) {
+                return None;
+            }
+            if let Some(output) = output(said) {
+                return Some(output);
             }
         }
     }
+}
+
+/// What of a channel's messages means something to a client that runs a command.
+fn output(said: ChannelMsg) -> Option<Output> {
+    if let ChannelMsg::Data { data } = said {
+        return Some(Output::Stdout(data));
+    }
+    if let ChannelMsg::ExtendedData { data, ext: STDERR } = said {
+        return Some(Output::Stderr(data));
+    }
+    if let ChannelMsg::ExitStatus { exit_status } = said {
+        return Some(Output::Status(exit_status));
+    }
+    // Its message and language are the target's own words and say no more.
+    if let ChannelMsg::ExitSignal { signal_name, .. } = said {
+        return Some(Output::Signal(known(signal_name)));
+    }
+    matches!(said, ChannelMsg::Eof).then_some(Output::End)
 }
 
 /// A signal's name as RFC 4254 §6.10 has it; a target's own names do not reach a client.
@@ -305,7 +321,8 @@ async fn begin(
     let stream = Severable::new(leg.open(&Opener), knife.clone());
     let knife = knife.drop_guard();
     let peer = Peer { target: target.clone(), pinned };
-    let mut handle = client::connect_stream(config, stream, peer).await.map_err(|e| e.of(&target))?;
+    let mut handle =
+        client::connect_stream(config, stream, peer).await.map_err(|e| e.of(&target))?;
     let ssh_failed = |source| OpenError::Ssh { target: target.clone(), source };
     let key = private_key(ssh, &target)?;
     let key = PrivateKeyWithHashAlg::new(key, None);
@@ -327,9 +344,7 @@ async fn ask(channel: &Channel<client::Msg>, start: &Start) -> Result<u32, russh
     let mut replies = 1;
     if let Some(Terminal { name, size, modes }) = &start.terminal {
         let Size { columns, rows, width_pixels, height_pixels } = *size;
-        channel
-            .request_pty(true, name, columns, rows, width_pixels, height_pixels, modes)
-            .await?;
+        channel.request_pty(true, name, columns, rows, width_pixels, height_pixels, modes).await?;
         replies = 2;
     }
     for (name, value) in &start.environment {
@@ -429,7 +444,10 @@ type Refused = Result<(), PeerError>;
 impl client::Handler for Peer {
     type Error = PeerError;
 
-    async fn check_server_key(&mut self, shown: &PublicKeyOrCertificate) -> Result<bool, PeerError> {
+    async fn check_server_key(
+        &mut self,
+        shown: &PublicKeyOrCertificate,
+    ) -> Result<bool, PeerError> {
         let PublicKeyOrCertificate::PublicKey { key, .. } = shown else {
             return Err(PeerError::HostKey("a certificate".to_owned()));
         };
@@ -545,7 +563,9 @@ mod tests {
 
     #[test]
     fn a_target_s_own_names_of_signals_do_not_reach_a_client() {
-        assert!(matches!(known(Sig::Custom("x\u{1b}".to_owned())), Sig::Custom(n) if n == "UNKNOWN"));
+        assert!(
+            matches!(known(Sig::Custom("x\u{1b}".to_owned())), Sig::Custom(n) if n == "UNKNOWN")
+        );
         assert!(matches!(known(Sig::TERM), Sig::TERM));
     }
 }
