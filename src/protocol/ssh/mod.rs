@@ -8,6 +8,7 @@
 //! command, programs, words   a command line → model::Command
 //! inbox      what a client sent and nobody took yet, bounded
 //! refuse     refusals on stderr
+//! peer       the gateway as a target's client: pinned host keys, nothing accepted
 //! algorithms what is spoken; sever: cutting a stream; activity: when it was last used
 //! ```
 //!
@@ -24,6 +25,7 @@ pub mod command;
 mod hello;
 mod inbox;
 mod link;
+mod peer;
 mod programs;
 pub mod refuse;
 mod sever;

@@ -9,7 +9,6 @@
 //! there is no connection, and what a target begins of its own is refused.
 
 use std::borrow::Cow;
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,7 +24,6 @@ use russh::client;
 use russh::keys::PrivateKey;
 use russh::keys::PrivateKeyWithHashAlg;
 use russh::keys::PublicKey;
-use russh::keys::PublicKeyOrCertificate;
 use secrecy::ExposeSecret;
 use tokio_util::sync::CancellationToken;
 use tokio_util::sync::DropGuard;
@@ -41,6 +39,8 @@ use crate::protocol::ssh::algorithms;
 use crate::protocol::ssh::client::Output;
 use crate::protocol::ssh::client::STDERR;
 use crate::protocol::ssh::inbox::Size;
+use crate::protocol::ssh::peer::Peer;
+use crate::protocol::ssh::peer::PeerError;
 use crate::protocol::ssh::sever::Severable;
 use crate::session::Cleared;
 use crate::session::Guard;
@@ -146,6 +146,16 @@ pub(super) enum OpenError {
     },
     #[error(transparent)]
     Wrong(#[from] WrongSession),
+}
+
+impl OpenError {
+    fn of(error: PeerError, target: &TargetName) -> Self {
+        let target = target.clone();
+        match error {
+            PeerError::HostKey(shown) => Self::HostKey { target, shown },
+            PeerError::Ssh(source) => Self::Ssh { target, source },
+        }
+    }
 }
 
 impl IntoRefusal for OpenError {
@@ -321,8 +331,9 @@ async fn begin(
     let stream = Severable::new(leg.open(&Opener), knife.clone());
     let knife = knife.drop_guard();
     let peer = Peer { target: target.clone(), pinned };
-    let mut handle =
-        client::connect_stream(config, stream, peer).await.map_err(|e| e.of(&target))?;
+    let mut handle = client::connect_stream(config, stream, peer)
+        .await
+        .map_err(|error| OpenError::of(error, &target))?;
     let ssh_failed = |source| OpenError::Ssh { target: target.clone(), source };
     let key = private_key(ssh, &target)?;
     let key = PrivateKeyWithHashAlg::new(key, None);
@@ -401,143 +412,6 @@ fn private_key(ssh: &SshTarget, target: &TargetName) -> Result<Arc<PrivateKey>, 
         .filter(|key| !key.is_encrypted() && algorithms::is_supported(&key.algorithm()))
         .ok_or_else(|| OpenError::Key(target.clone()))?;
     Ok(Arc::new(key))
-}
-
-/// The gateway as the target's client: compares the host key, and accepts nothing that the target
-/// begins. russh's own answers to agent, forwarded and other channels would be yes.
-struct Peer {
-    target: TargetName,
-    pinned: Vec<PublicKey>,
-}
-
-impl fmt::Debug for Peer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Peer").field("target", &self.target).finish_non_exhaustive()
-    }
-}
-
-/// What ends the connection to a target.
-#[derive(Debug)]
-enum PeerError {
-    HostKey(String),
-    Ssh(russh::Error),
-}
-
-impl From<russh::Error> for PeerError {
-    fn from(error: russh::Error) -> Self {
-        Self::Ssh(error)
-    }
-}
-
-impl PeerError {
-    fn of(self, target: &TargetName) -> OpenError {
-        let target = target.clone();
-        match self {
-            Self::HostKey(shown) => OpenError::HostKey { target, shown },
-            Self::Ssh(source) => OpenError::Ssh { target, source },
-        }
-    }
-}
-
-type Refused = Result<(), PeerError>;
-
-impl client::Handler for Peer {
-    type Error = PeerError;
-
-    async fn check_server_key(
-        &mut self,
-        shown: &PublicKeyOrCertificate,
-    ) -> Result<bool, PeerError> {
-        let PublicKeyOrCertificate::PublicKey { key, .. } = shown else {
-            return Err(PeerError::HostKey("a certificate".to_owned()));
-        };
-        if self.pinned.iter().any(|pinned| pinned.key_data() == key.key_data()) {
-            return Ok(true);
-        }
-        let print = key.fingerprint(russh::keys::HashAlg::Sha256);
-        Err(PeerError::HostKey(format!("{} {print}", key.algorithm())))
-    }
-
-    async fn server_channel_open_forwarded_tcpip(
-        &mut self,
-        _: Channel<client::Msg>,
-        _: &str,
-        _: u32,
-        _: &str,
-        _: u32,
-        reply: client::ChannelOpenHandle,
-        _: &mut client::Session,
-    ) -> Refused {
-        refuse(&self.target, "forwarded-tcpip", reply).await
-    }
-
-    async fn server_channel_open_forwarded_streamlocal(
-        &mut self,
-        _: Channel<client::Msg>,
-        _: &str,
-        reply: client::ChannelOpenHandle,
-        _: &mut client::Session,
-    ) -> Refused {
-        refuse(&self.target, "forwarded-streamlocal", reply).await
-    }
-
-    async fn server_channel_open_agent_forward(
-        &mut self,
-        _: Channel<client::Msg>,
-        reply: client::ChannelOpenHandle,
-        _: &mut client::Session,
-    ) -> Refused {
-        refuse(&self.target, "auth-agent", reply).await
-    }
-
-    async fn server_channel_open_session(
-        &mut self,
-        _: Channel<client::Msg>,
-        reply: client::ChannelOpenHandle,
-        _: &mut client::Session,
-    ) -> Refused {
-        refuse(&self.target, "session", reply).await
-    }
-
-    async fn server_channel_open_direct_tcpip(
-        &mut self,
-        _: Channel<client::Msg>,
-        _: &str,
-        _: u32,
-        _: &str,
-        _: u32,
-        reply: client::ChannelOpenHandle,
-        _: &mut client::Session,
-    ) -> Refused {
-        refuse(&self.target, "direct-tcpip", reply).await
-    }
-
-    async fn server_channel_open_direct_streamlocal(
-        &mut self,
-        _: Channel<client::Msg>,
-        _: &str,
-        reply: client::ChannelOpenHandle,
-        _: &mut client::Session,
-    ) -> Refused {
-        refuse(&self.target, "direct-streamlocal", reply).await
-    }
-
-    async fn server_channel_open_x11(
-        &mut self,
-        _: Channel<client::Msg>,
-        _: &str,
-        _: u32,
-        reply: client::ChannelOpenHandle,
-        _: &mut client::Session,
-    ) -> Refused {
-        refuse(&self.target, "x11", reply).await
-    }
-}
-
-async fn refuse(target: &TargetName, kind: &str, reply: client::ChannelOpenHandle) -> Refused {
-    tracing::warn!(%target, fault = %Fault::Target, "the target asked for a {kind} channel; refused");
-    reply.reject(russh::ChannelOpenFailure::AdministrativelyProhibited).await;
-    Ok(())
 }
 
 #[cfg(test)]
