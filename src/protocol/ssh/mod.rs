@@ -21,13 +21,13 @@
 mod activity;
 mod algorithms;
 mod client;
-pub mod command;
+mod command;
 mod hello;
 mod inbox;
 mod link;
 mod peer;
 mod programs;
-pub mod refuse;
+mod refuse;
 mod sever;
 mod upstream;
 mod words;
