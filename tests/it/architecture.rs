@@ -245,11 +245,10 @@ fn what_an_open_leg_sends_is_cleared() {
     let mut senders = 0;
     for source in sources().iter().filter(|s| s.path.ends_with("/upstream.rs")) {
         for signature in signatures(&source.code) {
-            let name = signature.split('(').next().unwrap();
+            let name = signature.split("fn ").nth(1).unwrap_or_default();
+            let name = name.split(['(', '<']).next().unwrap();
             let public = signature.starts_with("pub");
-            let sends = ["send", "write", "forward"]
-                .iter()
-                .any(|verb| name.contains(&format!("fn {verb}")));
+            let sends = ["send", "write", "forward"].iter().any(|verb| name.starts_with(verb));
             if public && sends {
                 senders += 1;
                 assert!(signature.contains("Cleared<"), "{}: `{signature}`", source.path);
