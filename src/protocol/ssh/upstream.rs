@@ -331,14 +331,9 @@ async fn begin(
     let stream = Severable::new(leg.open(&Opener), knife.clone());
     let knife = knife.drop_guard();
     let peer = Peer { target: target.clone(), pinned };
-<<<<<<< HEAD
-    let mut handle =
-        client::connect_stream(config, stream, peer).await.map_err(|e| e.of(&target))?;
-=======
     let mut handle = client::connect_stream(config, stream, peer)
         .await
         .map_err(|error| OpenError::of(error, &target))?;
->>>>>>> ssh
     let ssh_failed = |source| OpenError::Ssh { target: target.clone(), source };
     let key = private_key(ssh, &target)?;
     let key = PrivateKeyWithHashAlg::new(key, None);
@@ -423,48 +418,6 @@ fn private_key(ssh: &SshTarget, target: &TargetName) -> Result<Arc<PrivateKey>, 
 mod tests {
     use super::*;
 
-<<<<<<< HEAD
-impl fmt::Debug for Peer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Peer").field("target", &self.target).finish_non_exhaustive()
-    }
-}
-
-/// What ends the connection to a target.
-#[derive(Debug)]
-enum PeerError {
-    HostKey(String),
-    Ssh(russh::Error),
-}
-
-impl From<russh::Error> for PeerError {
-    fn from(error: russh::Error) -> Self {
-        Self::Ssh(error)
-    }
-}
-
-impl PeerError {
-    fn of(self, target: &TargetName) -> OpenError {
-        let target = target.clone();
-        match self {
-            Self::HostKey(shown) => OpenError::HostKey { target, shown },
-            Self::Ssh(source) => OpenError::Ssh { target, source },
-        }
-    }
-}
-
-type Refused = Result<(), PeerError>;
-
-impl client::Handler for Peer {
-    type Error = PeerError;
-
-    async fn check_server_key(
-        &mut self,
-        shown: &PublicKeyOrCertificate,
-    ) -> Result<bool, PeerError> {
-        let PublicKeyOrCertificate::PublicKey { key, .. } = shown else {
-            return Err(PeerError::HostKey("a certificate".to_owned()));
-=======
     /// The table at [`Plumb`], once more: whoever adds a frame comes by here, and says there why
     /// it needs no decision.
     #[test]
@@ -473,7 +426,6 @@ impl client::Handler for Peer {
             Plumb::Size(_) => "Size",
             Plumb::Signal(_) => "Signal",
             Plumb::End => "End",
->>>>>>> ssh
         };
         let table = include_str!("upstream.rs");
         let size = Size { columns: 80, rows: 24, width_pixels: 0, height_pixels: 0 };
