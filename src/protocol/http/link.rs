@@ -60,6 +60,7 @@ use crate::protocol::http::mask::Lines;
 use crate::protocol::http::mask::too_long;
 use crate::protocol::http::refuse;
 use crate::protocol::http::refuse::No;
+use crate::protocol::http::refuse::Words;
 use crate::protocol::http::upstream::Answered;
 use crate::protocol::http::upstream::Lease;
 use crate::protocol::http::wire;
@@ -91,7 +92,7 @@ pub async fn answer(connection: &Connection, request: Request<Incoming>) -> Resp
             return connection.front.own.answer(origin, request).await.map(ReleasedBody::own);
         }
         Ok(Addressed::Target(label)) => label,
-        Err(no) => return told(&no, &Plain, None, &head(&parts)),
+        Err(no) => return spoken(told(&no, &Plain, None, &head(&parts))),
     };
     let head = head(&parts);
     let bound = match connection.bind(&label, &parts.headers).await {
@@ -101,13 +102,18 @@ pub async fn answer(connection: &Connection, request: Request<Incoming>) -> Resp
     let session = bound.guard.session();
     let exchange = Box::pin(exchange(connection, &bound, &head, parts, incoming));
     let answered = tokio::select! {
+        // First the exchange: a command that waits is told its end by itself.
         biased;
-        reason = bound.guard.ended() => Err(No::from(reason.refusal())),
         answered = exchange => answered,
+        reason = bound.guard.ended() => Err(No::from(reason.refusal())),
     };
     answered.unwrap_or_else(|no| {
         let no = no.in_session(session);
-        told(&no, &*bound.dialect, Some(&bound.target), &head)
+        let words = told(&no, &*bound.dialect, Some(&bound.target), &head);
+        bound.guard.say(words).unseal(session).map(spoken).unwrap_or_else(|wrong| {
+            tracing::error!(%session, fault = %Fault::Gateway, "{wrong}");
+            spoken(told(&no, &Plain, None, &head))
+        })
     })
 }
 
@@ -312,7 +318,9 @@ async fn decide(
                 drop(waiting.settle(&Decision::Withdrawn { reason: refusal.reason.clone() }));
                 return Err(No { hold: Some(hold), ..No::from(refusal) });
             }
-            (wait(connection, *waiting, http2).await, Some(hold))
+            let waited = wait(connection, bound, *waiting, http2).await;
+            let settled = waited.unwrap_or_else(Settled::No);
+            (settled, Some(hold))
         }
     };
     match settled {
@@ -322,23 +330,30 @@ async fn decide(
 }
 
 /// Waits for the decision on a held command; the client's end, seen here or by hyper (which drops
-/// this future), withdraws it.
-async fn wait(connection: &Connection, mut held: Held<Parts>, http2: bool) -> Settled<Parts> {
+/// this future), withdraws it, and so does the session's.
+async fn wait(
+    connection: &Connection,
+    bound: &Bound,
+    mut held: Held<Parts>,
+    http2: bool,
+) -> Result<Settled<Parts>, Refusal> {
     let stop = async {
         // On HTTP/2 every stream's end is seen by hyper, and reading ahead would starve the others.
         if http2 { std::future::pending().await } else { connection.ahead.stop().await }
     };
+    let withdrawn = |reason: &str| Decision::Withdrawn { reason: reason.to_owned() };
     let decision = tokio::select! {
         decision = held.decided() => decision,
-        stop = stop => {
-            let reason = match stop {
-                Stop::Gone => "the client went away",
-                Stop::Full => "more was sent while it waited than is read ahead",
-            };
-            Decision::Withdrawn { reason: reason.to_owned() }
+        ended = bound.guard.ended() => {
+            drop(held.settle(&withdrawn(&ended.word())));
+            return Err(ended.refusal());
         }
+        stop = stop => withdrawn(match stop {
+            Stop::Gone => "the client went away",
+            Stop::Full => "more was sent while it waited than is read ahead",
+        }),
     };
-    held.settle(&decision)
+    Ok(held.settle(&decision))
 }
 
 /// The head as the target gets it, but for its own credential: decided and forwarded path are the
@@ -576,19 +591,15 @@ fn not_bound(connection: &Connection, label: &str, no: &No, head: &Head) -> Resp
     let target = label.parse().ok().filter(|_| !secret);
     let target = target.and_then(|name| version.catalogue.target(&name));
     let dialect = target.and_then(|target| connection.front.dialect(target.facts().protocol).ok());
-    match (dialect, target) {
+    let words = match (dialect, target) {
         (Some(dialect), Some(target)) => told(no, &*dialect, Some(target), head),
         (_, _) => told(no, &Plain, None, head),
-    }
+    };
+    spoken(words)
 }
 
-/// A no as an answer.
-fn told(
-    no: &No,
-    dialect: &dyn Dialect,
-    target: Option<&Target>,
-    head: &Head,
-) -> Response<ReleasedBody> {
+/// A no in words.
+fn told(no: &No, dialect: &dyn Dialect, target: Option<&Target>, head: &Head) -> Words {
     let told = Told {
         status: no.status,
         head: Some(head),
@@ -596,7 +607,11 @@ fn told(
         session: no.session,
         hold: no.hold.as_ref(),
     };
-    let words = refuse::answer(no, dialect.word(&no.refusal, &told));
+    refuse::answer(no, dialect.word(&no.refusal, &told))
+}
+
+/// The gateway's own words as an answer.
+fn spoken(words: Words) -> Response<ReleasedBody> {
     words.0.map(|text| {
         let body = Full::new(Bytes::from(text)).map_err(|never| match never {});
         ReleasedBody::own(body.boxed_unsync())

@@ -62,6 +62,21 @@ async fn a_held_command_whose_client_vanished_never_runs() {
 }
 
 #[tokio::test]
+async fn a_hold_ends_with_its_session() {
+    let site = Site::start(|_| answer("200 OK", "", "done")).await;
+    let stage = Stage::of(&site).await;
+    let request = stage.request("POST /open/x", &["engineer"], "", "new");
+    let (mut client, _) = held(&stage, &request).await;
+    let killed = crate::session::EndReason::Killed { by: "dana".to_owned() };
+    stage.front.gateway.parts.registry.end_all(&killed);
+    let got = read(&mut client).await;
+    assert!(status(&got) == "403" && got.contains("ended by dana"), "{got}");
+    assert!(site.seen().is_empty() && stage.front.gateway.parts.desk.pending().is_empty());
+    soon(|| stage.world.open_trails() == 0).await;
+    assert!(stage.world.record().contains("killed by dana"));
+}
+
+#[tokio::test]
 async fn a_client_that_sends_too_much_while_it_waits_ends_the_hold() {
     let site = Site::start(|_| answer("200 OK", "", "done")).await;
     let stage = Stage::of(&site).await;
