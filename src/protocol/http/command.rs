@@ -53,6 +53,7 @@ use crate::target;
 use crate::target::HttpTarget;
 use crate::target::Target;
 use crate::target::UpstreamTls;
+use crate::target::UpstreamTls::Verified as VerifyFull;
 use crate::target::http::Undeclared;
 use crate::tls;
 use crate::tls::Pem;
@@ -183,7 +184,7 @@ type Connector = (Arc<rustls::ClientConfig>, ServerName<'static>);
 
 /// How TLS to a target is made.
 fn connector(target: &Target, tls: &UpstreamTls) -> Result<Option<Connector>, Unreachable> {
-    let UpstreamTls::Verified { ca_pem, server_name } = tls else { return Ok(None) };
+    let VerifyFull { ca_pem, server_name } = tls else { return Ok(None) };
     let roots = match ca_pem {
         Some(pem) => Roots::Bundle(Pem::bytes(pem.clone())),
         None => Roots::System,

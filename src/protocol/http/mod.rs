@@ -10,6 +10,7 @@
 //! protocol says. This module makes no decision and can verify no claim.
 
 pub mod ahead;
+pub mod answer;
 pub mod body;
 pub mod command;
 pub mod dialect;

@@ -83,6 +83,11 @@ pub fn addressed(head: &Parts, gateway: &str, sni: Option<&str>) -> Result<Addre
             malformed("the request's target is in absolute form: send the path alone").into()
         );
     }
+    // RFC 9112, section 6.3: whoever reads the other of the two sees another request here.
+    let lengths = [header::TRANSFER_ENCODING, header::CONTENT_LENGTH];
+    if lengths.iter().all(|name| head.headers.contains_key(name)) {
+        return Err(malformed("the request has a length and chunks").into());
+    }
     let path = head.uri.path_and_query().map_or("", |target| target.as_str());
     if !path.starts_with('/') {
         return Err(malformed("the request's target is no path").into());

@@ -62,6 +62,21 @@ async fn a_held_command_whose_client_vanished_never_runs() {
 }
 
 #[tokio::test]
+async fn a_hold_ends_with_its_session() {
+    let site = Site::start(|_| answer("200 OK", "", "done")).await;
+    let stage = Stage::of(&site).await;
+    let request = stage.request("POST /open/x", &["engineer"], "", "new");
+    let (mut client, _) = held(&stage, &request).await;
+    let killed = crate::session::EndReason::Killed { by: "dana".to_owned() };
+    stage.front.gateway.parts.registry.end_all(&killed);
+    let got = read(&mut client).await;
+    assert!(status(&got) == "403" && got.contains("ended by dana"), "{got}");
+    assert!(site.seen().is_empty() && stage.front.gateway.parts.desk.pending().is_empty());
+    soon(|| stage.world.open_trails() == 0).await;
+    assert!(stage.world.record().contains("killed by dana"));
+}
+
+#[tokio::test]
 async fn a_client_that_sends_too_much_while_it_waits_ends_the_hold() {
     let site = Site::start(|_| answer("200 OK", "", "done")).await;
     let stage = Stage::of(&site).await;
@@ -83,4 +98,38 @@ async fn what_is_too_long_to_be_buffered_cannot_be_held() {
     assert_eq!(status(&got), "413", "{got}");
     assert!(site.seen().is_empty() && stage.front.gateway.parts.desk.pending().is_empty());
     assert_eq!(status(&stage.ask("POST /open/x", &["writer"], "", &body).await), "200");
+}
+
+#[tokio::test]
+async fn a_held_http2_stream_that_is_reset_never_runs_and_harms_no_other() {
+    use hyper::client::conn::http2;
+    use hyper_util::rt::TokioExecutor;
+    use hyper_util::rt::TokioIo;
+
+    let site = Site::start(|_| answer("200 OK", "", "done")).await;
+    let stage = Stage::of(&site).await;
+    let token = stage.world.token("alice", &["engineer"]);
+    let client = stage.connect(None, Alpn::Http2);
+    let (mut sender, connection) =
+        http2::handshake(TokioExecutor::new(), TokioIo::new(client)).await.unwrap();
+    tokio::spawn(connection);
+    let request = |method: &str| {
+        Request::builder()
+            .method(method)
+            .uri("https://wiki.weir.test/open/x")
+            .header("authorization", format!("Bearer {token}"))
+            .body(Full::new(Bytes::from_static(b"new")))
+            .unwrap()
+    };
+    let waiting = tokio::spawn(sender.send_request(request("POST")));
+    let desk = &stage.front.gateway.parts.desk;
+    soon(|| !desk.pending().is_empty()).await;
+    let hold = desk.pending()[0].hold.clone();
+    let other = sender.send_request(request("GET")).await.unwrap();
+    assert_eq!(other.status(), 200);
+    waiting.abort();
+    soon(|| desk.pending().is_empty()).await;
+    let by = World::approver("dana", &["dba"]);
+    assert!(!desk.answer(&hold, Decision::Approved { by }));
+    assert!(site.seen().iter().all(|seen| seen.starts_with("GET")));
 }

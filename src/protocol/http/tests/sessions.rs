@@ -159,3 +159,27 @@ async fn a_draining_gateway_finishes_what_runs() {
     assert_eq!(read(&mut client).await, "");
     serving.await.unwrap().unwrap();
 }
+
+#[tokio::test]
+async fn a_refusal_reaches_an_http2_client_that_is_still_sending() {
+    let site = Site::start(|_| answer("200 OK", "", "hello")).await;
+    let stage = Stage::of(&site).await;
+    let token = stage.world.token("alice", &["engineer"]);
+    for mebibytes in [2, 20] {
+        let client = stage.connect(None, Alpn::Http2);
+        let (mut sender, connection) =
+            http2::handshake(TokioExecutor::new(), TokioIo::new(client)).await.unwrap();
+        tokio::spawn(connection);
+        let request = Request::builder()
+            .method("PUT")
+            .uri("https://wiki.weir.test/open/x")
+            .header("authorization", format!("Bearer {token}"))
+            .body(Full::new(Bytes::from(vec![b'x'; mebibytes * 1024 * 1024])))
+            .unwrap();
+        let response = sender.send_request(request).await.unwrap();
+        assert_eq!(response.status(), 413);
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        assert!(String::from_utf8_lossy(&body).contains("at most 1 MiB"));
+    }
+    assert!(site.seen().is_empty());
+}
