@@ -32,6 +32,8 @@ mod sever;
 mod upstream;
 mod words;
 
+pub use command::explain;
+
 #[cfg(test)]
 mod tests;
 
