@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::net::Ipv4Addr;
 
 use http::HeaderMap;
 use http::HeaderName;
@@ -95,13 +96,19 @@ pub fn addressed(head: &Parts, gateway: &str, sni: Option<&str>) -> Result<Addre
     }
     let host = addressed_host(head, gateway)?;
     let named = |host: &str| host.strip_suffix(gateway)?.strip_suffix('.').map(str::to_owned);
+    let by_tls = sni.map(str::to_ascii_lowercase).as_deref().and_then(named);
     let Some(target) = (host != gateway).then(|| named(&host)) else { return Ok(Addressed::Own) };
+    // kubectl with `tls-server-name` puts the address that it dials into `Host`. An address names
+    // no target, so the name that the TLS connection is for decides.
+    if let (true, Some(target)) = (host.parse::<Ipv4Addr>().is_ok(), &by_tls) {
+        return Ok(Addressed::Target(target.clone()));
+    }
     let Some(target) = target.filter(|label| !label.is_empty()) else {
         return Err(misdirected("`Host` names nothing that is here"));
     };
     // A connection for one target's name carries no request for another's: browsers reuse
     // connections where one certificate covers both names (RFC 9110, section 7.4).
-    match sni.map(str::to_ascii_lowercase).as_deref().and_then(named) {
+    match by_tls {
         Some(other) if other != target => {
             Err(misdirected("`Host` names another target than the TLS connection is for"))
         }
