@@ -109,6 +109,7 @@ impl Known {
         tables: &Tables,
         found: Vec<(u32, String, String, Column)>,
         shadows: Vec<String>,
+        seen: &mut Seen,
     ) -> Self {
         let mut known = Self { declared: Declared::new(classes.clone()), ..Self::default() };
         let mut relations = BTreeMap::<(String, String), Table>::new();
@@ -116,6 +117,11 @@ impl Known {
             let Some(columns) = tables.get(&format!("{schema}.{name}")) else { continue };
             // A column that nobody declared is unknown, which counts as every class.
             column.classes = columns.get(&column.name).cloned();
+            if let Some(classes) = &mut column.classes {
+                let before = seen.entry((oid, column.number)).or_default();
+                before.extend(classes.iter().cloned());
+                classes.clone_from(before);
+            }
             let table = relations.entry((schema, name));
             table.or_insert_with(|| Table { oid, columns: Vec::new() }).columns.push(column);
         }
@@ -161,11 +167,18 @@ impl IntoRefusal for CatalogueError {
     }
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct Read {
     known: Arc<Known>,
     at: Instant,
+    /// What was declared then.
+    tables: Arc<Tables>,
+    seen: Seen,
 }
+
+/// The classes that columns carried since the declaration last changed, by table and number: a
+/// column that is renamed meanwhile still holds what it held, whatever its new name is declared as.
+type Seen = BTreeMap<(u32, i16), BTreeSet<DataClass>>;
 
 /// One database's catalogue.
 #[derive(Debug, Default)]
@@ -213,18 +226,23 @@ impl Catalogues {
         let doubts = slot.doubts.load(Ordering::Acquire);
         if let Some(read) = read.as_ref() {
             let age = read.at.elapsed();
-            if read.known.doubts == doubts && age < Duration::from_secs(AGE_S_MAX) {
+            let declared = Arc::ptr_eq(&read.tables, &whose.tables) || read.tables == whose.tables;
+            let recent = age < Duration::from_secs(AGE_S_MAX);
+            if declared && recent && read.known.doubts == doubts {
                 return Ok(Arc::clone(&read.known));
             }
             tokio::time::sleep(Duration::from_millis(AGE_MS_MIN).saturating_sub(age)).await;
         }
-        let reading = fetch(gateway, whose);
+        let seen = read.as_ref().filter(|read| read.tables == whose.tables);
+        let mut seen = seen.map(|read| read.seen.clone()).unwrap_or_default();
+        let reading = fetch(gateway, whose, &mut seen);
         let mut known = tokio::time::timeout(Duration::from_millis(READ_MS_MAX), reading)
             .await
             .unwrap_or(Err(CatalogueError::Bound("was not read in 15 s")))?;
         known.doubts = doubts;
         let known = Arc::new(known);
-        *read = Some(Read { known: Arc::clone(&known), at: Instant::now() });
+        let tables = Arc::clone(&whose.tables);
+        *read = Some(Read { known: Arc::clone(&known), at: Instant::now(), tables, seen });
         Ok(known)
     }
 
@@ -241,7 +259,7 @@ impl Catalogues {
     }
 }
 
-async fn fetch(gateway: &Gateway, whose: &Whose) -> Result<Known, CatalogueError> {
+async fn fetch(gateway: &Gateway, whose: &Whose, seen: &mut Seen) -> Result<Known, CatalogueError> {
     let admitted = gateway
         .admit_itself(whose.target.as_str(), Protocol::Postgres)
         .map_err(CatalogueError::Refused)?;
@@ -285,7 +303,7 @@ async fn fetch(gateway: &Gateway, whose: &Whose) -> Result<Known, CatalogueError
         let rows = client.query(text, &[]).await?;
         ended(&running, rows.len());
         let shadows = rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<_>, _>>()?;
-        Ok(Known::of(&whose.classes, &whose.tables, found, shadows))
+        Ok(Known::of(&whose.classes, &whose.tables, found, shadows, seen))
     };
     tokio::pin!(read);
     // The connection is driven here: nothing outlives the reading.
@@ -316,24 +334,45 @@ fn column(row: &tokio_postgres::Row) -> Result<(u32, String, String, Column), Ca
 mod tests {
     use super::*;
 
-    #[test]
-    fn an_undeclared_column_is_unknown_and_an_undeclared_table_holds_everything() {
-        let email: DataClass = "pii.email".parse().unwrap();
-        let all = BTreeSet::from([email]);
-        let declared =
-            BTreeMap::from([("id".to_owned(), BTreeSet::new()), ("email".to_owned(), all.clone())]);
-        let tables = Tables::from([("public.customers".to_owned(), declared)]);
-        let column = |name: &str, number| {
-            let column = Column { name: name.to_owned(), number, classes: None };
+    fn declared() -> (BTreeSet<DataClass>, Tables) {
+        let email = BTreeSet::from(["pii.email".parse().unwrap()]);
+        let columns = BTreeMap::from([
+            ("id".to_owned(), BTreeSet::new()),
+            ("email".to_owned(), email.clone()),
+            ("note".to_owned(), BTreeSet::new()),
+        ]);
+        (email, Tables::from([("public.customers".to_owned(), columns)]))
+    }
+
+    fn found(names: &[&str]) -> Vec<(u32, String, String, Column)> {
+        let column = |(name, number): (&&str, i16)| {
+            let column = Column { name: (*name).to_owned(), number, classes: None };
             (7, "public".to_owned(), "customers".to_owned(), column)
         };
-        let found = vec![column("id", 1), column("email", 2), column("added", 3)];
-        let known = Known::of(&all, &tables, found, vec!["lower".to_owned()]);
+        names.iter().zip(1..).map(column).collect()
+    }
+
+    #[test]
+    fn an_undeclared_column_is_unknown_and_an_undeclared_table_holds_everything() {
+        let (email, tables) = declared();
+        let shadows = vec!["lower".to_owned()];
+        let known =
+            Known::of(&email, &tables, found(&["id", "email", "added"]), shadows, &mut Seen::new());
         let table = known.declared().table("public", "customers").unwrap();
         assert_eq!(table.columns[0].classes, Some(BTreeSet::new()));
-        assert_eq!(table.columns[1].classes, Some(all.clone()));
+        assert_eq!(table.columns[1].classes.as_ref(), Some(&email));
         assert_eq!(table.columns[2].classes, None);
-        assert_eq!(known.classes_of("public.notes"), &all);
+        assert_eq!(known.classes_of("public.notes"), &email);
         assert!(known.tables().contains(&7));
+    }
+
+    #[test]
+    fn a_column_that_is_renamed_to_a_clear_one_still_holds_what_it_held() {
+        let ((email, tables), mut seen) = (declared(), Seen::new());
+        Known::of(&email, &tables, found(&["id", "email"]), Vec::new(), &mut seen);
+        let known = Known::of(&email, &tables, found(&["id", "note"]), Vec::new(), &mut seen);
+        let table = known.declared().table("public", "customers").unwrap();
+        assert_eq!(table.columns[1].name, "note");
+        assert_eq!(table.columns[1].classes.as_ref(), Some(&email));
     }
 }

@@ -9,6 +9,7 @@
 //! to a bound, and nothing behind the held command is forwarded. It makes no decision.
 
 mod answers;
+mod denials;
 mod end;
 mod requests;
 

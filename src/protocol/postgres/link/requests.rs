@@ -31,7 +31,6 @@ use crate::protocol::postgres::link::READING_BYTES_MAX;
 use crate::protocol::postgres::link::READINGS_MAX;
 use crate::protocol::postgres::refuse::Denied;
 use crate::protocol::postgres::refuse::NAME_BYTES_MAX;
-use crate::protocol::postgres::refuse::Substitute;
 use crate::protocol::postgres::refuse::Words;
 use crate::protocol::postgres::sql;
 use crate::protocol::postgres::wire::Bind;
@@ -105,7 +104,7 @@ pub(super) enum Withdrawn {
 }
 
 /// What came of looking at a message.
-enum Step {
+pub(super) enum Step {
     Done,
     /// It waits until everything in flight is answered.
     Wait,
@@ -548,50 +547,6 @@ impl Link<'_> {
         if let Some(plumb) = Plumb::of(frame) {
             self.to_target.send(self.parts.guard.plumb(plumb))?;
         }
-        Ok(Step::Done)
-    }
-
-    fn substitute(&mut self, substitute: Substitute) -> Result<(), End> {
-        Ok(self.to_target.send(self.parts.guard.plumb(substitute))?)
-    }
-
-    fn denied(&mut self, words: Words) -> Denied {
-        Denied::new(self.next_denial(), words)
-    }
-
-    fn deny(&mut self, words: Words, placed: &Placed) -> Result<Step, End> {
-        match &placed.portal {
-            None => self.deny_query(words),
-            Some(portal) => self.deny_bind(&portal.clone(), words),
-        }
-    }
-
-    fn deny_query(&mut self, words: Words) -> Result<Step, End> {
-        let denied = self.denied(words);
-        self.substitute(denied.query())?;
-        self.flow.sent(What::denied_query(denied));
-        Ok(Step::Done)
-    }
-
-    fn deny_parse(&mut self, name: &Bytes, words: Words) -> Result<Step, End> {
-        let denied = self.denied(words.clone());
-        self.substitute(denied.parse(name))?;
-        let change = Change::set(name, Err(words));
-        self.flow.sent_with(What::Parse(Some(denied), None), Some(change), None);
-        Ok(Step::Done)
-    }
-
-    fn deny_bind(&mut self, portal: &Bytes, words: Words) -> Result<Step, End> {
-        let denied = self.denied(words);
-        self.substitute(denied.bind(portal))?;
-        self.flow.sent_with(What::Bind(Some(denied), None), None, Some(Change::gone(portal)));
-        Ok(Step::Done)
-    }
-
-    fn deny_execute(&mut self, words: Words) -> Result<Step, End> {
-        let denied = self.denied(words);
-        self.substitute(denied.execute())?;
-        self.flow.sent(What::Execute(Some(denied), None));
         Ok(Step::Done)
     }
 }
