@@ -158,14 +158,7 @@ impl Ready {
         self.write_http(out)?;
         self.write_cluster(out)?;
         writeln!(out, "\nWho did what, and why it was allowed or not:")?;
-        for (who, words) in [
-            ("DANA", "sessions ls"),
-            ("DANA", "requests"),
-            (
-                "DANA",
-                "policy explain --as alice --from SG --target customers 'SELECT email FROM customers'",
-            ),
-        ] {
+        for (who, words) in [("DANA", "sessions ls"), ("DANA", "requests"), ("DANA", EXPLAIN)] {
             writeln!(out, "  WEIR_TOKEN=${who} weir {words}")?;
         }
         writeln!(out, "  weir audit verify {state}")
