@@ -183,7 +183,7 @@ pub async fn start(config_file: &Path) -> Result<Running, StartError> {
     let tls = Arc::new(tls::Server::new(&options).map_err(StartError::Tls)?);
     let identity = identity(&loaded, &clock)?;
     let (audit, store) = record(&loaded, &version, &clock).await?;
-    let ssh = ssh(&loaded.file.gateway.state_dir)?;
+    let ssh = ssh(&loaded)?;
     let ssh_host_key = ssh.public_keys().first().cloned().unwrap_or_default();
 
     let (versions, version) = watch::channel(version);
@@ -196,6 +196,7 @@ pub async fn start(config_file: &Path) -> Result<Running, StartError> {
         journal,
         clock,
         result_bytes_max: loaded.file.audit.result_bytes_max.count(),
+        idle_max: loaded.file.limits.idle_s_max.seconds(),
     };
     let name = loaded.file.gateway.name.to_string();
     let gateway = Arc::new(Gateway { name, identity, parts });
@@ -337,11 +338,11 @@ async fn record(
 }
 
 /// The SSH side, with the gateway's host key, made at the first start and kept in the state folder.
-fn ssh(state_dir: &Path) -> Result<ssh::Server, StartError> {
+fn ssh(loaded: &Loaded) -> Result<ssh::Server, StartError> {
     use std::io::Write;
     use std::os::unix::fs::OpenOptionsExt;
 
-    let path = state_dir.join("ssh_host_key");
+    let path = loaded.file.gateway.state_dir.join("ssh_host_key");
     let failed = |source| StartError::State { path: path.clone(), source };
     if !path.exists() {
         let key = ssh::generate_host_key().map_err(StartError::Ssh)?;
@@ -354,6 +355,7 @@ fn ssh(state_dir: &Path) -> Result<ssh::Server, StartError> {
             .map_err(failed)?;
     }
     let key = fs::read_to_string(&path).map_err(failed)?;
-    let options = ssh::Options { host_keys: vec![key.into()], limits: ssh::Limits::default() };
+    let options =
+        ssh::Options { host_keys: vec![key.into()], limits: translate::ssh(&loaded.file.limits) };
     ssh::Server::new(&options).map_err(StartError::Ssh)
 }
