@@ -368,7 +368,7 @@ fn what_is_allowed_and_worth_a_second_look_is_warned_of() {
         ("# observe = false", "observe = true", "only observes"),
         ("# unlisted = \"refuse\"", "unlisted = \"clear\"", "that no route names pass unmasked"),
         ("# undeclared = \"refuse\"", "undeclared = \"clear\"", "no field of this route names"),
-        ("classes = [\"pii\"]\n", "", "target `web-1` declares no data class"),
+        ("classes = [\"pii\"] ", "#", "target `web-1` declares no data class"),
         ("entity = \"company\"", "", "its people have no entity"),
         (
             "[networks]",
