@@ -11,8 +11,10 @@
 
 mod architecture;
 mod cli;
+mod daemon;
 mod demo;
 mod forgery;
+mod gateway;
 mod parts;
 mod record;
 mod residency;
