@@ -53,7 +53,8 @@ impl Prepared {
         for line in read(demo.text("/config_file")).lines() {
             listener = if line.starts_with('[') { line == "[[listeners]]" } else { listener };
             let address = listener && line.starts_with("address = ");
-            config.push_str(if address { "address = \"127.0.0.1:0\"" } else { line });
+            let free = format!("address = \"127.0.0.{}:0\"", config.matches(":0\"").count() + 1);
+            config.push_str(if address { &free } else { line });
             config.push('\n');
         }
         let mut prepared = Self { dir, config };
@@ -101,19 +102,14 @@ impl Gateway {
     /// Starts it, or starts it again.
     pub fn start(&mut self) {
         fs::write(self.path("weir.toml"), &self.prepared.config).unwrap();
-        // The gateway ends with the test binary, however that ends.
-        let child = Command::new(parts::program("setpriv"))
-            .args(["--pdeathsig", "KILL"])
-            .arg(parts::weir())
-            .arg("serve")
+        let mut weir = parts::ending_with_us("KILL", &parts::weir());
+        weir.arg("serve")
             .arg("--config")
             .arg(self.path("weir.toml"))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(File::create(self.path("log")).unwrap())
-            .spawn()
-            .unwrap();
-        self.child = Some(child);
+            .stderr(File::create(self.path("log")).unwrap());
+        self.child = Some(parts::spawn(weir));
         let count = self.prepared.config.matches("[[listeners]]").count();
         self.ports = wait_for("the gateway to listen", || {
             let ended = self.child.as_mut().unwrap().try_wait().unwrap();

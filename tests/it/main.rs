@@ -13,6 +13,7 @@ mod architecture;
 mod cli;
 mod daemon;
 mod demo;
+mod faults;
 mod forgery;
 mod gateway;
 mod parts;

@@ -40,6 +40,7 @@ struct Kept {
 
 impl Running {
     pub(super) fn new(guard: Arc<Guard>, number: u64) -> Self {
+        guard.live.begins();
         Self { guard, number, kept: Mutex::default() }
     }
 
@@ -94,6 +95,7 @@ impl Running {
             return Ok(());
         }
         kept.ended = true;
+        self.guard.live.finishes();
         let sent_cut = kept.sent_bytes > u64::try_from(kept.sent.len()).unwrap_or(u64::MAX);
         let event = TrailEvent::Ended {
             number: self.number,
