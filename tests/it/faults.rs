@@ -179,12 +179,12 @@ fn kill_9_loses_no_record_of_a_statement_that_reached_the_target() {
         let sound = gateway.verify();
         assert_eq!(sound.code, 0, "{sound:?}");
     }
-    // Every session that was cut is accounted for.
+    // Every session that was cut is accounted for. One that was killed between the two files may
+    // be known to the trails alone.
     let ledger = gateway.ledger();
-    assert_eq!(
-        is(&ledger, "opened").len(),
-        is(&ledger, "trail-recovered").len() + is(&ledger, "closed").len()
-    );
+    let ended = is(&ledger, "trail-recovered").len() + is(&ledger, "trail-closed").len();
+    assert!(is(&ledger, "admitted").len() >= 12 && ended >= 12, "{ended}");
+    assert_eq!(fs::read_dir(gateway.path("state/trails/open")).unwrap().count(), 0);
     assert_eq!(gateway.psql("alice", &["SELECT 1"]).code, 0);
 }
 
@@ -253,34 +253,38 @@ fn a_kill_ends_a_running_query_and_a_held_command_and_needs_the_right() {
 #[test]
 fn a_target_that_is_not_the_one_that_was_meant_is_not_reached_and_the_client_told() {
     let demo = Demo::shared();
-    // Outside the region's networks: the address as written.
     let refused = |prepared: Prepared, words: &[&str]| {
         let gateway = prepared.start();
         let ran = gateway.psql("alice", &["SELECT 'not reached'"]);
-        assert_ne!(ran.code, 0);
+        assert!(ran.code != 0 && ran.out.is_empty(), "{ran:?}");
         for word in words {
             assert!(ran.err.contains(word), "no {word}: {}", ran.err);
         }
-        assert!(!ran.err.contains("not reached\n"));
         gateway
     };
-    let mut outside = Prepared::new();
-    outside.change(
-        "networks = [\"127.0.0.0/8\", \"::1/128\"]",
-        "networks = [\"10.1.0.0/16\", \"::1/128\"]",
-    );
-    let gateway = refused(outside, &["customers", "region"]);
-    assert!(!gateway.log_lines("region").is_empty(), "{}", gateway.log());
-    drop(gateway);
-    // One address of several that a name resolves to.
-    let mut partly = Prepared::new();
-    partly.change("networks = [\"127.0.0.0/8\", \"::1/128\"]", "networks = [\"::1/128\"]");
     let port = demo.ready["direct"]["postgres"]["port"].to_string();
-    partly.change(
-        &format!("address = \"127.0.0.1:{port}\""),
-        &format!("address = \"localhost:{port}\""),
-    );
-    drop(refused(partly, &["customers", "region"]));
+    let address = format!("address = \"127.0.0.1:{port}\"");
+    // An address outside the region's networks stops the start, where it is written.
+    let elsewhere = "[regions.elsewhere]\ncountry = \"DE\"\nnetworks = [\"10.1.0.0/16\"]\n";
+    let outside = || {
+        let mut outside = Prepared::new();
+        outside.config.push_str(elsewhere);
+        let here = "[targets.customers]\nregion = \"eu-central\"";
+        outside.change(here, "[targets.customers]\nregion = \"elsewhere\"");
+        outside
+    };
+    let written = outside();
+    let line = written.config.lines().position(|line| line == address).unwrap() + 1;
+    let ran = written.fails();
+    assert!(ran.code == 2 && ran.err.contains(&format!("weir.toml:{line}:")), "{}", ran.err);
+    assert!(ran.err.contains("127.0.0.1") && ran.err.contains("elsewhere"), "{}", ran.err);
+    // A name that resolves to such an address is refused whenever it is dialled.
+    let mut resolved = outside();
+    resolved.change(&address, &format!("address = \"localhost:{port}\""));
+    let gateway = refused(resolved, &["customers", "region"]);
+    let said = gateway.log_lines("127.0.0.1");
+    assert!(said.iter().any(|line| line.to_string().contains("elsewhere")), "{}", gateway.log());
+    drop(gateway);
     // A certificate by another CA.
     let stranger = Prepared::new();
     fs::copy(demo.ca_file(), stranger.path("upstream-ca.pem")).unwrap();
@@ -289,7 +293,7 @@ fn a_target_that_is_not_the_one_that_was_meant_is_not_reached_and_the_client_tol
     drop(gateway);
     // A dead one.
     let mut dead = Prepared::new();
-    dead.change(&format!("address = \"127.0.0.1:{port}\""), "address = \"127.0.0.1:1\"");
+    dead.change(&address, "address = \"127.0.0.1:1\"");
     drop(refused(dead, &["customers", "target"]));
     // An SSH host key that is another's.
     let mut other = Prepared::new();

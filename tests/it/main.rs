@@ -16,6 +16,7 @@ mod demo;
 mod faults;
 mod forgery;
 mod gateway;
+mod identity;
 mod parts;
 mod record;
 mod residency;
