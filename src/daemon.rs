@@ -62,6 +62,8 @@ pub use translate::BadConfig;
 
 /// How often the heads of open trails go into the ledger.
 const HEADS_EVERY: Duration = Duration::from_secs(10);
+/// How often a gateway that stops looks for sessions whose commands have ended.
+const IDLE_LOOKED_FOR_EVERY: Duration = Duration::from_millis(100);
 
 /// Why a gateway did not start.
 #[derive(Debug, thiserror::Error)]
@@ -72,9 +74,6 @@ pub enum StartError {
     /// The log cannot be set up.
     #[error("the log cannot be set up")]
     Log(#[source] telemetry::LogError),
-    /// The certificate is wrong.
-    #[error("the gateway's certificate")]
-    Tls(#[source] tls::TlsError),
     /// The providers' settings are wrong.
     #[error("[[providers]]")]
     Identity(#[source] identity::OptionsError),
@@ -144,6 +143,10 @@ pub fn check(config_file: &Path) -> Result<Report, BadConfig> {
     translate::identity(&loaded, Files::MayBeMissing)?;
     translate::networks(&loaded)?;
     translate::version(&loaded, Files::MayBeMissing)?;
+    let tls = &loaded.file.tls;
+    if [&tls.certificate_file, &tls.key_file].iter().all(|file| file.get_ref().exists()) {
+        translate::tls(&loaded)?;
+    }
     Ok(loaded.report())
 }
 
@@ -178,9 +181,7 @@ pub async fn start(config_file: &Path) -> Result<Running, StartError> {
     let clock: Arc<dyn Clock> = Arc::new(clock::System);
     let version = Arc::new(translate::version(&loaded, Files::Needed)?);
     let networks = translate::networks(&loaded)?;
-    let certificates = vec![translate::certificate(&loaded.file)];
-    let options = tls::ServerOptions { certificates, tls12: false };
-    let tls = Arc::new(tls::Server::new(&options).map_err(StartError::Tls)?);
+    let tls = Arc::new(translate::tls(&loaded)?);
     let identity = identity(&loaded, &clock)?;
     let (audit, store) = record(&loaded, &version, &clock).await?;
     let ssh = ssh(&loaded)?;
@@ -262,8 +263,7 @@ impl Running {
     pub async fn stop(self, reason: &str) {
         tracing::info!(reason, "stopping");
         self.drain.begin();
-        // Whoever is idle is told at once; commands that run may end.
-        let left = self.drain.drain(self.drain_max).await;
+        let left = self.drained().await;
         if left > 0 {
             tracing::info!(left, "ending the connections that are left");
             self.gateway.parts.registry.end_all(&EndReason::Draining);
@@ -283,6 +283,22 @@ impl Running {
         drop(self.gateway);
         if tokio::time::timeout(Duration::from_secs(5), self.journal).await.is_err() {
             tracing::warn!("the index was not written to its end");
+        }
+    }
+}
+
+impl Running {
+    /// Waits for what runs, within the configured time; says how many connections are left. Whoever
+    /// is idle is told at once, and whoever becomes idle then.
+    async fn drained(&self) -> usize {
+        let drained = self.drain.drain(self.drain_max);
+        tokio::pin!(drained);
+        let mut ticks = tokio::time::interval(IDLE_LOOKED_FOR_EVERY);
+        loop {
+            tokio::select! {
+                left = &mut drained => return left,
+                _ = ticks.tick() => self.gateway.parts.registry.end_idle(&EndReason::Draining),
+            }
         }
     }
 }

@@ -159,6 +159,17 @@ pub(super) fn networks(loaded: &Loaded) -> Result<Networks, BadConfig> {
     })
 }
 
+/// The side that clients see. A certificate that cannot be used is a problem of the configuration.
+pub(super) fn tls(loaded: &Loaded) -> Result<tls::Server, BadConfig> {
+    let certificates = vec![certificate(&loaded.file)];
+    let options = tls::ServerOptions { certificates, tls12: false };
+    tls::Server::new(&options).map_err(|error| {
+        let place = &loaded.file.tls.certificate_file;
+        let what = crate::model::fault::Chain(&error).to_string();
+        BadConfig::Problem(loaded.source.problem(place, what))
+    })
+}
+
 /// The gateway's certificate.
 pub(super) fn certificate(file: &config::File) -> tls::KeyPair {
     tls::KeyPair {

@@ -99,6 +99,7 @@ pub struct Live {
     /// The target is in observe mode.
     pub observe: bool,
     commands: AtomicU64,
+    running: AtomicU64,
     end: watch::Sender<Option<EndReason>>,
 }
 
@@ -111,6 +112,21 @@ impl Live {
     /// Counts one more command and gives its number, from 1.
     pub(super) fn next_command(&self) -> u64 {
         self.commands.fetch_add(1, Ordering::Relaxed).saturating_add(1)
+    }
+
+    /// Counts a command that runs from now on.
+    pub(super) fn begins(&self) {
+        self.running.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a command that runs no longer.
+    pub(super) fn finishes(&self) {
+        self.running.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Whether no command of it runs; one that waits for an approval does not run.
+    fn is_idle(&self) -> bool {
+        self.running.load(Ordering::Relaxed) == 0
     }
 
     /// Ends the session. The first reason given stays.
@@ -207,6 +223,15 @@ impl Registry {
         }
     }
 
+    /// Ends every session of which no command runs now, for `reason`.
+    pub fn end_idle(&self, reason: &EndReason) {
+        let idle = |live: &&Arc<Live>| live.is_idle();
+        let all = self.lock().values().filter(idle).cloned().collect::<Vec<_>>();
+        for live in all {
+            live.end(reason.clone());
+        }
+    }
+
     /// Every live session, oldest first.
     pub fn list(&self) -> Vec<LiveView> {
         let view = |live: &Arc<Live>| LiveView {
@@ -241,6 +266,7 @@ impl Live {
             since,
             observe: opened.observe,
             commands: AtomicU64::new(0),
+            running: AtomicU64::new(0),
             end: watch::Sender::new(None),
         }
     }

@@ -14,8 +14,12 @@
 
 mod architecture;
 mod cli;
+mod daemon;
 mod demo;
+mod faults;
 mod forgery;
+mod gateway;
+mod identity;
 mod parts;
 mod record;
 mod residency;

@@ -46,6 +46,7 @@ impl Running {
     pub(super) fn new(guard: Arc<Guard>, number: u64, command: &Command) -> Self {
         let keeps_sent = command.writes.is_empty();
         guard.pulse.begin();
+        guard.live.begins();
         Self { guard, number, keeps_sent, kept: Mutex::default() }
     }
 
@@ -104,6 +105,7 @@ impl Running {
         }
         kept.ended = true;
         self.guard.pulse.end();
+        self.guard.live.finishes();
         let sent_cut = kept.sent_bytes > u64::try_from(kept.sent.len()).unwrap_or(u64::MAX);
         let event = TrailEvent::Ended {
             number: self.number,
