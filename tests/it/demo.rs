@@ -221,9 +221,7 @@ pub(crate) fn finish(child: Child) -> Ran {
 
 /// Reads a file that is written by others.
 pub(crate) fn read(path: impl AsRef<Path>) -> String {
-    let mut bytes = Vec::new();
-    let mut file = std::fs::File::open(path.as_ref())
+    let bytes = std::fs::read(path.as_ref())
         .unwrap_or_else(|error| panic!("{}: {error}", path.as_ref().display()));
-    file.read_to_end(&mut bytes).unwrap();
     text(&bytes)
 }
