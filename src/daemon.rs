@@ -202,7 +202,7 @@ pub async fn start(config_file: &Path) -> Result<Running, StartError> {
 
     let drain = listen::Drain::new();
     let postgres = Arc::new(Postgres::new(Arc::clone(&gateway)));
-    let plain: Arc<dyn http::Dialect> = Arc::new(http::Plain::default());
+    let plain: Arc<dyn http::Dialect> = Arc::new(http::Plain);
     let kubernetes: Arc<dyn http::Dialect> = Arc::new(Kubernetes::new());
     let reader = reader::Protocols {
         gateway: Arc::clone(&gateway),

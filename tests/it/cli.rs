@@ -42,13 +42,13 @@ fn every_command_has_help() {
 mod clap_free {
     use super::weir;
 
-    pub struct Help {
-        pub path: Vec<String>,
-        pub text: String,
+    pub(crate) struct Help {
+        pub(crate) path: Vec<String>,
+        pub(crate) text: String,
     }
 
     impl Help {
-        pub fn of(path: &[String]) -> Self {
+        pub(crate) fn of(path: &[String]) -> Self {
             let mut args = path.iter().map(String::as_str).collect::<Vec<_>>();
             args.push("--help");
             let ran = weir(&args);
@@ -57,7 +57,7 @@ mod clap_free {
         }
 
         /// The commands that this one's help lists.
-        pub fn below(&self) -> Vec<Self> {
+        pub(crate) fn below(&self) -> Vec<Self> {
             let listed = self.text.split("Commands:\n").nth(1).unwrap_or_default();
             let names = listed.lines().take_while(|line| line.starts_with("  "));
             let names = names.filter(|line| !line.starts_with("   "));

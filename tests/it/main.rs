@@ -6,6 +6,9 @@
     clippy::expect_used,
     clippy::panic,
     clippy::string_slice,
+    clippy::indexing_slicing,
+    clippy::wildcard_enum_match_arm,
+    dead_code,
     reason = "a test that cannot go on says so by panicking"
 )]
 

@@ -202,7 +202,7 @@ impl Guard {
                 Settled::No(refusal)
             }
             Ok(Decided { number, .. }) => {
-                let running = Running::new(Arc::clone(self), number);
+                let running = Running::new(Arc::clone(self), number, &command);
                 Settled::Go(Arc::new(running), Cleared::once_recorded(self.session(), frame))
             }
         }
@@ -350,7 +350,7 @@ impl Guard {
         if let Err(refusal) = self.writes(command, snapshot) {
             return Settled::No(refusal);
         }
-        let running = Running::new(Arc::clone(self), number);
+        let running = Running::new(Arc::clone(self), number, command);
         Settled::Go(Arc::new(running), Cleared::once_recorded(self.session(), frame))
     }
 

@@ -10,6 +10,7 @@ use crate::audit::Unrecorded;
 use crate::audit::entry::Ending;
 use crate::audit::entry::Sample;
 use crate::audit::entry::Volume;
+use crate::model::Command;
 use crate::model::Refusal;
 use crate::model::refusal::IntoRefusal;
 use crate::model::verdict::Masks;
@@ -25,6 +26,9 @@ use crate::session::guard::Withheld;
 pub struct Running {
     guard: Arc<Guard>,
     number: u64,
+    /// What is sent is kept in the record, unless the command carries classified data to the
+    /// target: values that somebody writes are no more for the record than values that are masked.
+    keeps_sent: bool,
     kept: Mutex<Kept>,
 }
 
@@ -39,8 +43,9 @@ struct Kept {
 }
 
 impl Running {
-    pub(super) fn new(guard: Arc<Guard>, number: u64) -> Self {
-        Self { guard, number, kept: Mutex::default() }
+    pub(super) fn new(guard: Arc<Guard>, number: u64, command: &Command) -> Self {
+        let keeps_sent = command.writes.is_empty();
+        Self { guard, number, keeps_sent, kept: Mutex::default() }
     }
 
     /// The command's number in its session.
@@ -61,7 +66,8 @@ impl Running {
         }
         let mut kept = self.kept();
         let bytes = part.as_ref();
-        let room = self.guard.parts.result_bytes_max.saturating_sub(kept.sent.len());
+        let keep = if self.keeps_sent { self.guard.parts.result_bytes_max } else { 0 };
+        let room = keep.saturating_sub(kept.sent.len());
         kept.sent.extend_from_slice(bytes.get(..room.min(bytes.len())).unwrap_or_default());
         kept.sent_bytes =
             kept.sent_bytes.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
