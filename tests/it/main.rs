@@ -15,7 +15,12 @@
 mod architecture;
 mod cli;
 mod demo;
+mod drivers;
 mod forgery;
+mod holds;
+mod masking;
 mod parts;
+mod postgres;
 mod record;
 mod residency;
+mod wire;
