@@ -264,7 +264,7 @@ impl Other {
         let mut child = Command::new(parts::program("setpriv"))
             .args(["--pdeathsig", "KILL"])
             .arg(parts::weir())
-            .arg("serve")
+            .args(["serve", "--config"])
             .arg(&file)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
