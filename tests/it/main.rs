@@ -9,15 +9,20 @@
     clippy::indexing_slicing,
     clippy::wildcard_enum_match_arm,
     dead_code,
+    unreachable_pub,
     reason = "a test that cannot go on says so by panicking"
 )]
 
 mod architecture;
 mod cli;
+mod daemon;
 mod demo;
 mod drivers;
+mod faults;
 mod forgery;
+mod gateway;
 mod holds;
+mod identity;
 mod masking;
 mod parts;
 mod postgres;
