@@ -219,9 +219,10 @@ fn a_session_that_waits_can_be_killed_and_the_command_does_not_run() {
 }
 
 /// A second gateway before the demo's servers, with other settings. Dropping it ends it.
-struct Other {
+pub(crate) struct Other {
     child: Child,
-    port: u16,
+    /// Its port.
+    pub(crate) port: u16,
     _dir: tempfile::TempDir,
 }
 
@@ -233,7 +234,8 @@ impl Drop for Other {
 }
 
 impl Other {
-    fn start(demo: &Demo, more: &str) -> Self {
+    /// Starts it with `more` behind the demo's configuration.
+    pub(crate) fn start(demo: &Demo, more: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         for entry in std::fs::read_dir(&demo.state).unwrap() {
             let entry = entry.unwrap();
@@ -261,16 +263,10 @@ impl Other {
         let file = dir.path().join("weir.toml");
         std::fs::write(&file, text).unwrap();
         let log = std::fs::File::create(dir.path().join("stderr")).unwrap();
-        let mut child = Command::new(parts::program("setpriv"))
-            .args(["--pdeathsig", "KILL"])
-            .arg(parts::weir())
-            .args(["serve", "--config"])
-            .arg(&file)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap();
+        let mut command = parts::ending_with_us("KILL", &parts::weir());
+        command.args(["serve", "--config"]).arg(&file);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        let mut child = parts::spawn(command);
         wait_for("the other gateway", || {
             if let Ok(Some(status)) = child.try_wait() {
                 panic!("{status}: {}", crate::demo::read(dir.path().join("stderr")));
