@@ -179,7 +179,7 @@ fn a_bound_command_waits_with_its_values_and_its_driver_gets_the_answer() {
     let demo = Demo::shared();
     let mut wire = Wire::of(demo, "alice");
     let text = "UPDATE customers SET city = $1 WHERE id = 16";
-    let value = [&b"\0u\0\0\0\0\0\x01\0\0\0\x05Bound\0\0"[..]].concat();
+    let value = [&b"\0u\0\0\0\0\x01\0\0\0\x05Bound\0\0"[..]].concat();
     let messages = [
         wire::parse("u", text),
         wire::message('B', &value),
@@ -209,7 +209,7 @@ fn a_session_that_waits_can_be_killed_and_the_command_does_not_run() {
     let hold = demo.hold_of("'Killed'");
     let all = demo.waiting();
     let seen = all.iter().find(|other| other["hold"] == hold.as_str()).unwrap();
-    let session = seen["session"].as_str().unwrap().to_owned();
+    let session = seen["command_id"]["session"].as_str().unwrap().to_owned();
     let output = demo.weir("dana", &["sessions", "kill", &session]);
     assert!(output.status.success(), "{}", text(&output.stderr));
     let ran = finish(waiting);

@@ -215,7 +215,7 @@ fn what_is_not_carried_is_refused_and_the_session_goes_on() {
         (wire::query("SELECT set_config('search_path', 'x', false)"), "42501"),
         (wire::query("UPDATE pg_settings SET setting = 'x' WHERE name = 'role'"), "42501"),
         (wire::query("BEGIN; DECLARE c CURSOR FOR SELECT id FROM notes; FETCH c"), "42501"),
-        (wire::query("\u{0}"), ""),
+        (wire::query(""), ""),
         (wire::message('Q', b"SELECT '\xff'\0"), "22021"),
     ] {
         assert_eq!(wire::state_of(&wire.ask(&asked)), state, "{}", String::from_utf8_lossy(&asked));
@@ -229,20 +229,23 @@ fn a_running_query_is_canceled_with_the_right_key_alone() {
     let mut wire = Wire::of(demo, "olaf");
     let long = "SELECT count(*) FROM generate_series(1, 2000000000) /* to-cancel */";
     wire.send(&wire::query(long));
-    wait_for("the query's start", || {
-        let running = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' \
-                       AND query LIKE '%to-' || 'cancel%'";
-        (straight(demo, running) == "1").then_some(())
-    });
+    wait_for("the query's start", || is_running(demo).then_some(()));
     let mut wrong = wire.key.clone();
     *wrong.last_mut().unwrap() ^= 1;
     cancel(demo, &wrong);
-    // The answer to a wrong key is none; the query still runs, until the right one comes.
+    // A wrong key is not answered either, and nothing came of it.
+    assert!(is_running(demo));
     let key = wire.key.clone();
     cancel(demo, &key);
     let answers = wire.until('Z');
     assert_eq!(wire::state_of(&answers), "57014");
     assert_eq!(wire::rows(&wire.ask(&wire::query("SELECT 'after'"))), ["after"]);
+}
+
+fn is_running(demo: &Demo) -> bool {
+    let text = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' \
+                AND query LIKE '%to-' || 'cancel%'";
+    straight(demo, text) == "1"
 }
 
 #[test]
@@ -266,7 +269,6 @@ fn a_startup_packet_is_taken_or_refused_whole() {
     assert!(with("client_encoding", "LATIN1").contains("client_encoding"));
     with("user", "dana");
     with("database", "customers");
-    refused(&[("user", &"u".repeat(64)), ("database", "customers")]);
     refused(&[("user", "alice"), ("database", &"d".repeat(64))]);
     refused(&[("database", "customers")]);
     // Another person's name with alice's token; somebody's database login.
@@ -362,7 +364,8 @@ fn psql_s_own_commands_work_where_something_is_masked() {
         ("\\conninfo", "as user \"alice\""),
         ("\\c customers", "You are now connected to database \"customers\" as user \"alice\""),
     ] {
-        let ran = demo.psql("alice", &[asked]);
+        let mut psql = demo.psql_at(demo.port(), "alice");
+        let ran = Ran::of(&psql.args(["-A", "-c", asked]).output().unwrap());
         let all = format!("{}{}", ran.out, ran.err);
         assert!(ran.code == 0 && all.contains(told), "{asked}: {all}");
     }
