@@ -179,7 +179,7 @@ fn a_bound_command_waits_with_its_values_and_its_driver_gets_the_answer() {
     let demo = Demo::shared();
     let mut wire = Wire::of(demo, "alice");
     let text = "UPDATE customers SET city = $1 WHERE id = 16";
-    let value = [&b"\0u\0\0\0\0\0\x01\0\0\0\x05Bound\0\0"[..]].concat();
+    let value = [&b"\0u\0\0\0\0\x01\0\0\0\x05Bound\0\0"[..]].concat();
     let messages = [
         wire::parse("u", text),
         wire::message('B', &value),
@@ -209,7 +209,7 @@ fn a_session_that_waits_can_be_killed_and_the_command_does_not_run() {
     let hold = demo.hold_of("'Killed'");
     let all = demo.waiting();
     let seen = all.iter().find(|other| other["hold"] == hold.as_str()).unwrap();
-    let session = seen["session"].as_str().unwrap().to_owned();
+    let session = seen["command_id"]["session"].as_str().unwrap().to_owned();
     let output = demo.weir("dana", &["sessions", "kill", &session]);
     assert!(output.status.success(), "{}", text(&output.stderr));
     let ran = finish(waiting);
@@ -219,9 +219,10 @@ fn a_session_that_waits_can_be_killed_and_the_command_does_not_run() {
 }
 
 /// A second gateway before the demo's servers, with other settings. Dropping it ends it.
-struct Other {
+pub(crate) struct Other {
     child: Child,
-    port: u16,
+    /// Its port.
+    pub(crate) port: u16,
     _dir: tempfile::TempDir,
 }
 
@@ -233,7 +234,8 @@ impl Drop for Other {
 }
 
 impl Other {
-    fn start(demo: &Demo, more: &str) -> Self {
+    /// Starts it with `more` behind the demo's configuration.
+    pub(crate) fn start(demo: &Demo, more: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         for entry in std::fs::read_dir(&demo.state).unwrap() {
             let entry = entry.unwrap();
@@ -261,16 +263,10 @@ impl Other {
         let file = dir.path().join("weir.toml");
         std::fs::write(&file, text).unwrap();
         let log = std::fs::File::create(dir.path().join("stderr")).unwrap();
-        let mut child = Command::new(parts::program("setpriv"))
-            .args(["--pdeathsig", "KILL"])
-            .arg(parts::weir())
-            .arg("serve")
-            .arg(&file)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap();
+        let mut command = parts::ending_with_us("KILL", &parts::weir());
+        command.args(["serve", "--config"]).arg(&file);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        let mut child = parts::spawn(command);
         wait_for("the other gateway", || {
             if let Ok(Some(status)) = child.try_wait() {
                 panic!("{status}: {}", crate::demo::read(dir.path().join("stderr")));

@@ -152,7 +152,7 @@ fn a_refusal_does_not_depend_on_the_guess() {
             let answers = wire.ask(&wire::query(&text.replace("{}", guess)));
             assert_eq!(wire::state_of(&answers), "42501", "{text}");
             let error = answers.into_iter().find(|(tag, _)| *tag == 'E').unwrap().1;
-            String::from_utf8_lossy(&error).replace(guess, "?")
+            String::from_utf8_lossy(&error).replace(&format!("DEMO-{guess}"), "?")
         });
         told.sort();
         assert_eq!(told[0], told[1], "{text}");
