@@ -17,6 +17,7 @@ mod faults;
 mod forgery;
 mod gateway;
 mod identity;
+mod listening;
 mod parts;
 mod record;
 mod residency;
