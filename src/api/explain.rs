@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use crate::api::Caller;
 use crate::api::Shared;
+use crate::api::body::Sent;
 use crate::api::fail::Fail;
 use crate::model::Command;
 use crate::model::Country;
@@ -50,7 +51,7 @@ pub(super) struct Question {
 pub(super) async fn explain(
     State(resources): Shared,
     caller: Caller,
-    Json(question): Json<Question>,
+    Sent(question): Sent<Question>,
 ) -> Result<Json<policy::Judgement>, Fail> {
     let own = question.who.as_deref().is_none_or(|who| who == caller.principal().name)
         && question.roles.is_none()

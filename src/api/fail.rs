@@ -23,6 +23,15 @@ impl Fail {
         )
     }
 
+    /// The call says something that is not understood.
+    pub(super) fn malformed(why: &str) -> Self {
+        let reason = format!("the call is not understood: {why}");
+        Self(
+            Refusal::new(RefusalCode::Malformed, reason)
+                .hint("use the `weir` command line of this gateway's version"),
+        )
+    }
+
     /// Nothing is called so, or nothing that the caller may know of.
     pub(super) fn not_found(what: &str) -> Self {
         Self(Refusal::new(

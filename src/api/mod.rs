@@ -5,6 +5,7 @@
 //! reaches no target and knows no protocol; text of a command is read by a [`Reader`] that it is
 //! handed.
 
+mod body;
 mod explain;
 mod fail;
 mod requests;
@@ -95,7 +96,6 @@ impl Api {
             .route("/api/v1/requests/{id}/deny", post(requests::deny))
             .route("/api/v1/policy/explain", post(explain::explain))
             .fallback(unknown_path)
-            .layer(axum::extract::DefaultBodyLimit::max(BODY_BYTES_MAX))
             .with_state(Arc::new(resources));
         Self { router }
     }

@@ -11,6 +11,7 @@ use serde::Serialize;
 use crate::api::Caller;
 use crate::api::Resources;
 use crate::api::Shared;
+use crate::api::body::Sent;
 use crate::api::fail::Fail;
 use crate::model::HoldId;
 use crate::policy;
@@ -38,7 +39,7 @@ pub(super) async fn list(
     pending.retain(|hold| {
         let own = hold.principal.issuer == caller.principal().issuer
             && hold.principal.subject == caller.principal().subject;
-        own || may_answer(&resources, &caller, hold, false).is_ok()
+        own || may_answer(&resources, &caller, hold, None).is_ok()
     });
     Ok(Json(pending))
 }
@@ -49,7 +50,7 @@ pub(super) async fn show(
     Path(id): Path<String>,
 ) -> Result<Json<Arc<Pending>>, Fail> {
     let hold = find(&resources, &id)?;
-    may_answer(&resources, &caller, &hold, false)?;
+    may_answer(&resources, &caller, &hold, None)?;
     Ok(Json(hold))
 }
 
@@ -66,11 +67,11 @@ pub(super) async fn deny(
     State(resources): Shared,
     caller: Caller,
     Path(id): Path<String>,
-    body: Option<Json<DenyBody>>,
+    Sent(body): Sent<DenyBody>,
 ) -> Result<Json<Answered>, Fail> {
     let by = Arc::clone(caller.principal());
     let reason = body
-        .and_then(|Json(body)| body.reason)
+        .reason
         .map(|reason| reason.chars().filter(|c| !c.is_control()).take(500).collect::<String>());
     answer(&resources, &caller, &id, Decision::Declined { by, reason })
 }
@@ -82,7 +83,11 @@ fn answer(
     decision: Decision,
 ) -> Result<Json<Answered>, Fail> {
     let hold = find(resources, id)?;
-    may_answer(resources, caller, &hold, true)?;
+    let action = match &decision {
+        Decision::Approved { .. } => "approve",
+        Decision::Declined { .. } | Decision::TimedOut | Decision::Withdrawn { .. } => "deny",
+    };
+    may_answer(resources, caller, &hold, Some(action))?;
     let word = decision.word();
     if resources.gateway.parts.desk.answer(&hold.hold, decision) {
         Ok(Json(Answered { hold: hold.hold.clone(), decision: word }))
@@ -100,7 +105,7 @@ fn may_answer(
     resources: &Resources,
     caller: &Caller,
     hold: &Pending,
-    note: bool,
+    noted: Option<&str>,
 ) -> Result<(), Fail> {
     let approvers = hold.approvers.iter().cloned().collect();
     let ask = policy::Ask::Approve {
@@ -109,6 +114,6 @@ fn may_answer(
         command: &hold.command,
         approvers: &approvers,
     };
-    let noted = note.then(|| ("answer", hold.hold.to_string()));
+    let noted = noted.map(|action| (action, hold.hold.to_string()));
     caller.may(resources, &ask, noted).map(|_| ())
 }

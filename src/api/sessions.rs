@@ -6,6 +6,7 @@ use axum::Json;
 use axum::extract::Path;
 use axum::extract::Query;
 use axum::extract::State;
+use axum::extract::rejection::QueryRejection;
 use serde::Deserialize;
 use serde::Serialize;
 
@@ -37,8 +38,9 @@ pub(super) struct ListQuery {
 pub(super) async fn list(
     State(resources): Shared,
     caller: Caller,
-    Query(query): Query<ListQuery>,
+    query: Result<Query<ListQuery>, QueryRejection>,
 ) -> Result<Json<Vec<SessionRow>>, Fail> {
+    let Query(query) = query.map_err(|error| Fail::malformed(&error.body_text()))?;
     let all = policy::Ask::ListSessions { own_only: false };
     let everybody = caller.may(&resources, &all, None).is_ok();
     if !everybody {

@@ -35,6 +35,7 @@ pub(super) fn sessions(answer: &Value) {
             Some(_) => text(session, "reason"),
             None => "live".to_owned(),
         };
+        let observed = if session["observe"] == true { " (observe mode)" } else { "" };
         vec![
             text(session, "session"),
             second(&text(session, "opened_at")),
@@ -43,7 +44,7 @@ pub(super) fn sessions(answer: &Value) {
             text(session, "target"),
             text(session, "protocol"),
             text(session, "commands"),
-            ended,
+            format!("{ended}{observed}"),
         ]
     });
     table(&["SESSION", "SINCE", "WHO", "FROM", "TARGET", "PROTOCOL", "COMMANDS", "STATE"], &rows);

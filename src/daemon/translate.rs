@@ -426,10 +426,26 @@ pub(super) fn upstream_tls(
         TlsMode::Off => UpstreamTls::Off,
         TlsMode::VerifyFull => UpstreamTls::Verified {
             ca_pem: match &written.ca_file {
-                Some(file) => files.read(loaded, file)?,
+                Some(file) => roots(loaded, files, file)?,
                 None => None,
             },
             server_name: written.server_name.clone().unwrap_or_else(|| host.clone()),
         },
     })
+}
+
+/// A target's CA, tried here so that a broken one is found now and not by the first session.
+fn roots(
+    loaded: &Loaded,
+    files: Files,
+    file: &Spanned<PathBuf>,
+) -> Result<Option<Vec<u8>>, Problem> {
+    let Some(pem) = files.read(loaded, file)? else { return Ok(None) };
+    let bundle = tls::Roots::Bundle(tls::Pem::bytes(pem.clone()));
+    tls::client(&bundle, &[], None).map_err(|error| {
+        let why = crate::model::fault::Chain(&error);
+        let what = format!("{}: {why}; expected certificates, PEM", file.get_ref().display());
+        loaded.source.problem(file, what)
+    })?;
+    Ok(Some(pem))
 }

@@ -189,8 +189,8 @@ impl Store {
     ) -> Result<sqlx::sqlite::SqliteQueryResult, sqlx::Error> {
         sqlx::query(
             "INSERT INTO sessions \
-             (session, opened_at, issuer, subject, principal, address, country, target, protocol) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+             (session, opened_at, issuer, subject, principal, address, country, target, protocol, \
+             observe) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
         )
         .bind(opened.session.to_string())
         .bind(at.as_microsecond())
@@ -201,6 +201,7 @@ impl Store {
         .bind(opened.origin.country.as_ref().map(ToString::to_string))
         .bind(opened.target.as_str())
         .bind(opened.protocol.as_str())
+        .bind(i64::from(opened.observe))
         .execute(&self.pool)
         .await
     }

@@ -86,6 +86,8 @@ pub struct SessionRow {
     pub target: TargetName,
     /// Speaking what.
     pub protocol: Protocol,
+    /// The target was in observe mode: verdicts were recorded and not applied.
+    pub observe: bool,
     /// How many commands.
     pub commands: u64,
     /// How many of them were denied.
@@ -225,7 +227,14 @@ fn migrations() -> Migrator {
         )),
         false,
     );
-    Migrator::with_migrations(vec![first])
+    let second = Migration::new(
+        2,
+        "observe mode".into(),
+        MigrationType::Simple,
+        sqlx::SqlStr::from_static(include_str!("../../migrations/sqlite/0002_observe_mode.sql")),
+        false,
+    );
+    Migrator::with_migrations(vec![first, second])
 }
 
 fn session_row(row: &SqliteRow) -> Result<SessionRow, sqlx::Error> {
@@ -242,6 +251,7 @@ fn session_row(row: &SqliteRow) -> Result<SessionRow, sqlx::Error> {
         target: parsed(row, "target")?,
         protocol: serde_json::from_value(row.try_get::<String, _>("protocol")?.into())
             .map_err(|error| sqlx::Error::Decode(error.into()))?,
+        observe: count(row, "observe")? != 0,
         commands: count(row, "commands")?,
         denied: count(row, "denied")?,
         rows: count(row, "rows_out")?,

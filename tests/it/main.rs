@@ -23,6 +23,7 @@ mod forgery;
 mod gateway;
 mod holds;
 mod identity;
+mod listening;
 mod masking;
 mod parts;
 mod postgres;
