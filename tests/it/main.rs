@@ -14,6 +14,7 @@
 
 mod architecture;
 mod cli;
+mod corpus;
 mod demo;
 mod forgery;
 mod parts;
