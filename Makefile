@@ -3,11 +3,12 @@
 RUST := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 ARGS ?=
 
-.PHONY: help demo test build fmt lint doc clean-parts rust
+.PHONY: help demo test test-long build fmt lint doc clean-parts rust
 
 help:
 	@echo 'make demo         install what is missing, build, and run the demo (ARGS="--json", ARGS="--kubeconfig FILE")'
 	@echo 'make test         install what is missing, build, and run all tests against the real servers and clients'
+	@echo 'make test-long    feed every parser with what chance makes of tests/corpus, for an hour or so'
 	@echo 'make build        build target/debug/weir'
 	@echo 'make fmt          format the code'
 	@echo 'make lint         formatting, clippy, licences and banned crates'
@@ -23,6 +24,12 @@ demo: rust
 test: build
 	@tests/parts/install.sh test
 	cargo test --locked
+
+# What chance makes of the corpus, with another seed each time; a find is kept in target/fuzz-finds.
+test-long: rust
+	@tests/parts/install.sh build
+	WEIR_FUZZ_ROUNDS=$${WEIR_FUZZ_ROUNDS:-5000} WEIR_FUZZ_SEED=$${WEIR_FUZZ_SEED:-$$(date +%s)} \
+		cargo test --locked --release --test it -- --nocapture corpus::
 
 build: rust
 	@tests/parts/install.sh build

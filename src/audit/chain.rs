@@ -164,9 +164,18 @@ pub struct Reading {
 pub fn read<E: for<'de> Deserialize<'de>>(
     path: &Path,
     origin: Digest,
+    each: impl FnMut(Line<E>, Head),
+) -> io::Result<Reading> {
+    read_from(BufReader::new(File::open(path)?), origin, each)
+}
+
+/// [`read`], from anywhere.
+#[doc(hidden)]
+pub fn read_from<E: for<'de> Deserialize<'de>>(
+    mut reader: impl BufRead,
+    origin: Digest,
     mut each: impl FnMut(Line<E>, Head),
 ) -> io::Result<Reading> {
-    let mut reader = BufReader::new(File::open(path)?);
     let mut reading = Reading { head: Head { entries: 0, digest: origin }, bytes: 0, damage: None };
     let mut line = Vec::new();
     loop {

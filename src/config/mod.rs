@@ -54,6 +54,12 @@ pub fn load(path: &Path) -> Result<Loaded, Problems> {
     let bytes = read_bounded(path).map_err(|what| Problem::of_file(path, what))?;
     let text = String::from_utf8(bytes)
         .map_err(|_| Problem::of_file(path, "it is not UTF-8; expected TOML, which always is"))?;
+    parse(path, text)
+}
+
+/// Loads a configuration of which the text is there: opens no file. `path` is where it is from.
+#[doc(hidden)]
+pub fn parse(path: &Path, text: String) -> Result<Loaded, Problems> {
     let source = Source::new(path, text);
     let toml = toml::Deserializer::parse(source.text()).map_err(|error| source.syntax(&error))?;
     let mut file = File::deserialize(toml).map_err(|error| source.value(&error))?;

@@ -60,6 +60,22 @@ use crate::identity::provider::Provider;
 use crate::identity::token::Token;
 use crate::model::Clock;
 
+/// Reads bytes as a token, as claims and as a provider's keys, and throws away what was read:
+/// nothing that is not verified leaves this module. For `fuzzing`.
+#[doc(hidden)]
+pub fn read_and_forget(bytes: &[u8]) {
+    const ISSUER: &str = "https://idp.example";
+    let mapping = Mapping::default();
+    if let Ok(keys) = keys::KeySet::read(ISSUER, bytes) {
+        drop(keys);
+    }
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    drop(Token::read(text).map(|token| token.text().len()));
+    if let Ok(claims) = serde_json::from_str::<token::Claims>(text) {
+        drop(claims::principal(ISSUER, &mapping, &claims));
+    }
+}
+
 /// The configured providers and what is known of their keys; shared by all connections.
 pub struct Identity {
     providers: Vec<Arc<Provider>>,

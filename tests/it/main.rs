@@ -15,6 +15,7 @@
 
 mod architecture;
 mod cli;
+mod corpus;
 mod daemon;
 mod demo;
 mod drivers;

@@ -178,9 +178,8 @@ impl Hidden<'_> {
             if !item.is_object() {
                 return Err(Unmaskable("an item of the list is no object"));
             }
-            self.mask_fields(item);
-            self.mask_copies(item);
-            self.rows.set(self.rows.get().saturating_add(1));
+            // An item may be a list itself. The depth of a document is bounded where it is read.
+            self.object(item)?;
         }
         Ok(())
     }
