@@ -384,7 +384,10 @@ impl Flow {
             if !unnamed && change.is_none() {
                 continue;
             }
-            if awaited.segment != self.segment {
+            // After a Query that fails, the server goes on with the segment: whether its PREPARE or
+            // DEALLOCATE has changed the name is not known before it is answered.
+            let uncertain = change.is_some() && matches!(awaited.what, What::Query { .. });
+            if uncertain || awaited.segment != self.segment {
                 return Resolved::Unanswered;
             }
             return Resolved::of(change.and_then(|change| change.value.clone()));
@@ -501,6 +504,27 @@ mod tests {
         assert_eq!(flow.skipped().len(), 1);
         assert_eq!(meaning(&flow, "s"), "A", "the Parse was skipped");
         assert!(!flow.is_skipping(), "the client's Sync is on its way");
+    }
+
+    #[test]
+    fn what_a_query_does_to_a_name_is_not_known_before_it_is_answered() {
+        // `s` = A; then `Query "PREPARE s AS B", Bind s`: the PREPARE fails, since `s` exists, and
+        // the server goes on to run A.
+        let mut flow = Flow::default();
+        parse(&mut flow, "s", "A");
+        flow.synced();
+        answer_all(&mut flow);
+        let query = What::Query {
+            granted: None,
+            denied: None,
+            done: 0,
+            shape: None,
+            status: Ok(String::new()),
+        };
+        flow.sent_with(query, Some(Change::set(b"s", Ok(plan("B")))), None);
+        assert_eq!(meaning(&flow, "s"), "unanswered");
+        flow.failed();
+        assert_eq!(meaning(&flow, "s"), "A");
     }
 
     #[test]

@@ -288,6 +288,11 @@ impl Link<'_> {
             Resolved::Nothing => return self.deny_execute(no_portal(name)),
             Resolved::Is(portal) => portal,
         };
+        match self.still_runs(&portal.granted.plan) {
+            Resolved::Unanswered => return Ok(Step::Wait),
+            Resolved::Is(()) => {}
+            Resolved::Nothing => return self.deny_execute(Words::new("42501", PREPARED_ANEW)),
+        }
         match portal.granted.running.more(Now(frame.bytes().clone())) {
             Err(refusal) => self.deny_execute(Words::from(&refusal)),
             Ok(cleared) => {
@@ -499,6 +504,19 @@ impl Link<'_> {
         }
     }
 
+    /// Whether what was decided is what would run now: the server looks up the name of an EXECUTE
+    /// when its portal is executed, not when it is bound.
+    fn still_runs(&self, plan: &Plan) -> Resolved<()> {
+        let (Some(name), Some(decided)) = (plan.executes(), &plan.stored) else {
+            return Resolved::Is(());
+        };
+        match self.flow.statement(name.as_bytes()) {
+            Resolved::Unanswered => Resolved::Unanswered,
+            Resolved::Is(Ok(stored)) if Arc::ptr_eq(&stored, decided) => Resolved::Is(()),
+            Resolved::Is(_) | Resolved::Nothing => Resolved::Nothing,
+        }
+    }
+
     /// Says why a command could not be held, where that is so. `false`: that is not known before
     /// what is in flight is answered, and it would be held.
     fn may_be_held(&self, command: &mut Command) -> bool {
@@ -555,6 +573,8 @@ const IN_BLOCK: &str = "it needs an approval, and inside a transaction block not
                         keep locks; send it outside of BEGIN … COMMIT";
 const ALONE: &str = "it needs an approval, and waits only as the one statement of its string or \
                      pipeline: what stands before it would keep locks; send it alone";
+
+const PREPARED_ANEW: &str = "what its EXECUTE names was prepared anew since it was bound: bind it again";
 
 fn renamed(plan: &Plan) -> Option<Change<Prepared>> {
     let (name, value) = plan.renames()?;
