@@ -265,7 +265,7 @@ fn without_a_good_token_there_is_a_401_and_nothing_else() {
         format!("X-Forwarded-Access-Token: {token}"),
     ];
     for place in [demo.text("/targets/wiki/url"), demo.text("/api")] {
-        let path = if place == demo.text("/api") { "/v1/sessions" } else { "/api/people" };
+        let path = if place == demo.text("/api") { "/api/v1/sessions" } else { "/api/people" };
         for header in &headers {
             let mut curl = curl_without(demo);
             let ran = curl.args(["-i", "-H", header]).arg(format!("{place}{path}?at=no-sign-in"));
@@ -307,7 +307,12 @@ fn names_lead_where_they_say_and_upgrades_nowhere() {
     let own = at(&[], &format!("https://localhost:{port}/api/people?at=host-trick"));
     assert_eq!(status(&own), "404", "{own:?}");
     let mut words = vec!["--http1.1", "-H", "Connection: Upgrade", "-H", "Upgrade: websocket"];
-    words.extend(["-H", "Sec-WebSocket-Version: 13", "-H", "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA=="]);
+    words.extend([
+        "-H",
+        "Sec-WebSocket-Version: 13",
+        "-H",
+        "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==",
+    ]);
     let upgraded = at(&words, &format!("{wiki}/?at=host-trick"));
     assert_eq!(status(&upgraded), "501");
     assert!(upgraded.out.contains("upgrades to another protocol"), "{upgraded:?}");
