@@ -9,16 +9,26 @@
     clippy::indexing_slicing,
     clippy::wildcard_enum_match_arm,
     dead_code,
+    unreachable_pub,
     reason = "a test that cannot go on says so by panicking"
 )]
 
 mod architecture;
 mod cli;
+mod daemon;
 mod demo;
+mod drivers;
+mod faults;
 mod forgery;
+mod gateway;
+mod holds;
 mod http;
+mod identity;
 mod known_attacks;
+mod masking;
 mod parts;
+mod postgres;
 mod record;
 mod residency;
 mod ssh;
+mod wire;
