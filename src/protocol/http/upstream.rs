@@ -194,16 +194,20 @@ impl Pool {
         let host = HeaderValue::from_str(&place.authority)
             .map_err(|e| Unreachable::misconfigured(&self.target, e))?;
         request.headers_mut().insert(header::HOST, host);
+        let answered = |mut response: Response<Incoming>, sender| {
+            wire::relative_redirect(response.headers_mut(), &place.authority);
+            self.answered(response, sender)
+        };
         while let Some(mut sender) = self.idle_leg().await {
             match self.exchange(&mut sender, request, &progress, &interim).await? {
-                Sent::Answered(response) => return Ok(self.answered(response, sender)),
+                Sent::Answered(response) => return Ok(answered(response, sender)),
                 // The leg had died before a byte was written.
                 Sent::NotBegun(unsent, _) => request = unsent,
             }
         }
         let mut sender = self.dial(guard, &place).await?;
         match self.exchange(&mut sender, request, &progress, &interim).await? {
-            Sent::Answered(response) => Ok(self.answered(response, sender)),
+            Sent::Answered(response) => Ok(answered(response, sender)),
             Sent::NotBegun(_, error) => Err(NoAnswer::Broken(self.name(), error)),
         }
     }

@@ -328,6 +328,24 @@ pub fn from_target(headers: &HeaderMap) -> HeaderMap {
     kept
 }
 
+/// Makes a redirect to the target's own address one to the host that the client asked: it cannot
+/// reach the target by any other way, and learns nothing of where it is.
+pub fn relative_redirect(headers: &mut HeaderMap, authority: &str) {
+    for name in [header::LOCATION, header::CONTENT_LOCATION] {
+        let value = headers.get(&name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let rest = value.strip_prefix("http://").or_else(|| value.strip_prefix("https://"));
+        let path = rest.and_then(|rest| rest.strip_prefix(authority)).unwrap_or_default();
+        // `//host` and, for browsers, `/\host` would lead elsewhere (RFC 3986, section 4.2).
+        let elsewhere = path.starts_with("//") || path.starts_with("/\\");
+        if !path.starts_with('/') || elsewhere {
+            continue;
+        }
+        if let Ok(path) = HeaderValue::from_str(path) {
+            headers.insert(name, path);
+        }
+    }
+}
+
 /// Whether a target may set this cookie: on its own host alone, and none of the gateway's.
 fn may_set(cookie: &HeaderValue) -> bool {
     let mut parts = cookie.as_bytes().split(|b| *b == b';');
@@ -410,6 +428,26 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn only_redirects_to_the_targets_own_address_become_relative() {
+        for (value, becomes) in [
+            ("http://10.0.0.1:81/a?b=c", "/a?b=c"),
+            ("https://10.0.0.1:81/a", "/a"),
+            ("/a", "/a"),
+            ("http://10.0.0.1:811/a", "http://10.0.0.1:811/a"),
+            ("http://10.0.0.1:81.evil.example/a", "http://10.0.0.1:81.evil.example/a"),
+            ("http://10.0.0.1:81@evil.example/a", "http://10.0.0.1:81@evil.example/a"),
+            ("http://10.0.0.1:81//evil.example/a", "http://10.0.0.1:81//evil.example/a"),
+            ("http://10.0.0.1:81/\\evil.example/a", "http://10.0.0.1:81/\\evil.example/a"),
+            ("https://elsewhere.example/a", "https://elsewhere.example/a"),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::LOCATION, HeaderValue::from_static(value));
+            relative_redirect(&mut headers, "10.0.0.1:81");
+            assert_eq!(headers[header::LOCATION], becomes, "{value}");
+        }
+    }
 
     #[test]
     fn a_path_is_taken_where_every_reader_reads_the_same() {
