@@ -14,8 +14,10 @@
 
 mod architecture;
 mod cli;
+mod cluster;
 mod demo;
 mod forgery;
+mod kubernetes;
 mod parts;
 mod record;
 mod residency;
