@@ -16,6 +16,7 @@ mod architecture;
 mod cli;
 mod cluster;
 mod demo;
+mod demo_itself;
 mod forgery;
 mod kubernetes;
 mod parts;
