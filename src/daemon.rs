@@ -62,6 +62,8 @@ pub use translate::BadConfig;
 
 /// How often the heads of open trails go into the ledger.
 const HEADS_EVERY: Duration = Duration::from_secs(10);
+/// How often a gateway that stops looks for sessions whose commands have ended.
+const IDLE_LOOKED_FOR_EVERY: Duration = Duration::from_millis(100);
 
 /// Why a gateway did not start.
 #[derive(Debug, thiserror::Error)]
@@ -72,9 +74,6 @@ pub enum StartError {
     /// The log cannot be set up.
     #[error("the log cannot be set up")]
     Log(#[source] telemetry::LogError),
-    /// The certificate is wrong.
-    #[error("the gateway's certificate")]
-    Tls(#[source] tls::TlsError),
     /// The providers' settings are wrong.
     #[error("[[providers]]")]
     Identity(#[source] identity::OptionsError),
@@ -144,6 +143,10 @@ pub fn check(config_file: &Path) -> Result<Report, BadConfig> {
     translate::identity(&loaded, Files::MayBeMissing)?;
     translate::networks(&loaded)?;
     translate::version(&loaded, Files::MayBeMissing)?;
+    let tls = &loaded.file.tls;
+    if [&tls.certificate_file, &tls.key_file].iter().all(|file| file.get_ref().exists()) {
+        translate::tls(&loaded)?;
+    }
     Ok(loaded.report())
 }
 
@@ -178,12 +181,10 @@ pub async fn start(config_file: &Path) -> Result<Running, StartError> {
     let clock: Arc<dyn Clock> = Arc::new(clock::System);
     let version = Arc::new(translate::version(&loaded, Files::Needed)?);
     let networks = translate::networks(&loaded)?;
-    let certificates = vec![translate::certificate(&loaded.file)];
-    let options = tls::ServerOptions { certificates, tls12: false };
-    let tls = Arc::new(tls::Server::new(&options).map_err(StartError::Tls)?);
+    let tls = Arc::new(translate::tls(&loaded)?);
     let identity = identity(&loaded, &clock)?;
     let (audit, store) = record(&loaded, &version, &clock).await?;
-    let ssh = ssh(&loaded.file.gateway.state_dir)?;
+    let ssh = ssh(&loaded)?;
     let ssh_host_key = ssh.public_keys().first().cloned().unwrap_or_default();
 
     let (versions, version) = watch::channel(version);
@@ -196,6 +197,7 @@ pub async fn start(config_file: &Path) -> Result<Running, StartError> {
         journal,
         clock,
         result_bytes_max: loaded.file.audit.result_bytes_max.count(),
+        idle_max: loaded.file.limits.idle_s_max.seconds(),
     };
     let name = loaded.file.gateway.name.to_string();
     let gateway = Arc::new(Gateway { name, identity, parts });
@@ -261,8 +263,7 @@ impl Running {
     pub async fn stop(self, reason: &str) {
         tracing::info!(reason, "stopping");
         self.drain.begin();
-        // Whoever is idle is told at once; commands that run may end.
-        let left = self.drain.drain(self.drain_max).await;
+        let left = self.drained().await;
         if left > 0 {
             tracing::info!(left, "ending the connections that are left");
             self.gateway.parts.registry.end_all(&EndReason::Draining);
@@ -282,6 +283,22 @@ impl Running {
         drop(self.gateway);
         if tokio::time::timeout(Duration::from_secs(5), self.journal).await.is_err() {
             tracing::warn!("the index was not written to its end");
+        }
+    }
+}
+
+impl Running {
+    /// Waits for what runs, within the configured time; says how many connections are left. Whoever
+    /// is idle is told at once, and whoever becomes idle then.
+    async fn drained(&self) -> usize {
+        let drained = self.drain.drain(self.drain_max);
+        tokio::pin!(drained);
+        let mut ticks = tokio::time::interval(IDLE_LOOKED_FOR_EVERY);
+        loop {
+            tokio::select! {
+                left = &mut drained => return left,
+                _ = ticks.tick() => self.gateway.parts.registry.end_idle(&EndReason::Draining),
+            }
         }
     }
 }
@@ -337,11 +354,11 @@ async fn record(
 }
 
 /// The SSH side, with the gateway's host key, made at the first start and kept in the state folder.
-fn ssh(state_dir: &Path) -> Result<ssh::Server, StartError> {
+fn ssh(loaded: &Loaded) -> Result<ssh::Server, StartError> {
     use std::io::Write;
     use std::os::unix::fs::OpenOptionsExt;
 
-    let path = state_dir.join("ssh_host_key");
+    let path = loaded.file.gateway.state_dir.join("ssh_host_key");
     let failed = |source| StartError::State { path: path.clone(), source };
     if !path.exists() {
         let key = ssh::generate_host_key().map_err(StartError::Ssh)?;
@@ -354,6 +371,7 @@ fn ssh(state_dir: &Path) -> Result<ssh::Server, StartError> {
             .map_err(failed)?;
     }
     let key = fs::read_to_string(&path).map_err(failed)?;
-    let options = ssh::Options { host_keys: vec![key.into()], limits: ssh::Limits::default() };
+    let options =
+        ssh::Options { host_keys: vec![key.into()], limits: translate::ssh(&loaded.file.limits) };
     ssh::Server::new(&options).map_err(StartError::Ssh)
 }

@@ -36,6 +36,8 @@ pub enum EndReason {
     Expired,
     /// The gateway stops.
     Draining,
+    /// Nothing was asked or answered for as long as configuration allows.
+    Idle,
     /// Its trail cannot be written any more.
     Unrecorded,
 }
@@ -48,6 +50,7 @@ impl EndReason {
             Self::PolicyChanged(refusal) => format!("policy_changed: {refusal}"),
             Self::Expired => "credential expired".to_owned(),
             Self::Draining => "gateway stopping".to_owned(),
+            Self::Idle => "idle".to_owned(),
             Self::Unrecorded => "trail cannot be written".to_owned(),
         }
     }
@@ -68,6 +71,8 @@ impl IntoRefusal for EndReason {
             Self::Expired => ended("the credential of this session has expired")
                 .hint("sign in again, then connect again"),
             Self::Draining => ended("this gateway is stopping").hint("connect again in a moment"),
+            Self::Idle => ended("this session was idle for as long as this gateway allows")
+                .hint("connect again; limits.idle_s_max is the bound"),
             Self::Unrecorded => {
                 ended("this session's record cannot be written, and nothing goes on unrecorded")
                     .hint("tell the platform team: the gateway's log says what is wrong")
@@ -94,6 +99,7 @@ pub struct Live {
     /// The target is in observe mode.
     pub observe: bool,
     commands: AtomicU64,
+    running: AtomicU64,
     end: watch::Sender<Option<EndReason>>,
 }
 
@@ -106,6 +112,21 @@ impl Live {
     /// Counts one more command and gives its number, from 1.
     pub(super) fn next_command(&self) -> u64 {
         self.commands.fetch_add(1, Ordering::Relaxed).saturating_add(1)
+    }
+
+    /// Counts a command that runs from now on.
+    pub(super) fn begins(&self) {
+        self.running.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a command that runs no longer.
+    pub(super) fn finishes(&self) {
+        self.running.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Whether no command of it runs; one that waits for an approval does not run.
+    fn is_idle(&self) -> bool {
+        self.running.load(Ordering::Relaxed) == 0
     }
 
     /// Ends the session. The first reason given stays.
@@ -202,6 +223,15 @@ impl Registry {
         }
     }
 
+    /// Ends every session of which no command runs now, for `reason`.
+    pub fn end_idle(&self, reason: &EndReason) {
+        let idle = |live: &&Arc<Live>| live.is_idle();
+        let all = self.lock().values().filter(idle).cloned().collect::<Vec<_>>();
+        for live in all {
+            live.end(reason.clone());
+        }
+    }
+
     /// Every live session, oldest first.
     pub fn list(&self) -> Vec<LiveView> {
         let view = |live: &Arc<Live>| LiveView {
@@ -236,6 +266,7 @@ impl Live {
             since,
             observe: opened.observe,
             commands: AtomicU64::new(0),
+            running: AtomicU64::new(0),
             end: watch::Sender::new(None),
         }
     }

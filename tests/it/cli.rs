@@ -1,5 +1,6 @@
 //! The command line: help, exit codes, errors that say what to do.
 
+use std::fmt::Write;
 use std::fs;
 use std::process::Command;
 
@@ -28,7 +29,7 @@ fn golden(name: &str, text: &str) {
 #[test]
 fn every_command_has_help() {
     fn all(command: &clap_free::Help, texts: &mut String) {
-        texts.push_str(&format!("$ weir {} --help\n{}\n", command.path.join(" "), command.text));
+        writeln!(texts, "$ weir {} --help\n{}", command.path.join(" "), command.text).unwrap();
         for below in command.below() {
             all(&below, texts);
         }

@@ -35,18 +35,15 @@ impl Demo {
     pub(crate) fn start(more: &[&str]) -> Self {
         let dir = tempfile::Builder::new().prefix("weir-it-").tempdir().unwrap();
         let state = dir.path().join("state");
-        // The demo ends with the test binary, however that ends.
-        let mut child = Command::new(parts::program("setpriv"))
-            .args(["--pdeathsig", "TERM"])
-            .arg(parts::weir())
+        let mut command = parts::ending_with_us("TERM", &parts::weir());
+        command
             .args(["demo", "--json", "--port", "0", "--office-port", "0", "--state-dir"])
             .arg(&state)
             .args(more)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(std::fs::File::create(dir.path().join("stderr")).unwrap())
-            .spawn()
-            .unwrap();
+            .stderr(std::fs::File::create(dir.path().join("stderr")).unwrap());
+        let mut child = parts::spawn(command);
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let ready = serde_json::from_str(&line).unwrap_or_else(|error| {
@@ -224,9 +221,7 @@ pub(crate) fn finish(child: Child) -> Ran {
 
 /// Reads a file that is written by others.
 pub(crate) fn read(path: impl AsRef<Path>) -> String {
-    let mut bytes = Vec::new();
-    let mut file = std::fs::File::open(path.as_ref())
+    let bytes = std::fs::read(path.as_ref())
         .unwrap_or_else(|error| panic!("{}: {error}", path.as_ref().display()));
-    file.read_to_end(&mut bytes).unwrap();
     text(&bytes)
 }

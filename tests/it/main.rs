@@ -9,16 +9,26 @@
     clippy::indexing_slicing,
     clippy::wildcard_enum_match_arm,
     dead_code,
+    unreachable_pub,
     reason = "a test that cannot go on says so by panicking"
 )]
 
 mod architecture;
 mod cli;
 mod cluster;
+mod daemon;
 mod demo;
 mod demo_itself;
+mod drivers;
+mod faults;
 mod forgery;
+mod gateway;
+mod holds;
+mod identity;
 mod kubernetes;
+mod masking;
 mod parts;
+mod postgres;
 mod record;
 mod residency;
+mod wire;

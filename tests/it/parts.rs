@@ -5,8 +5,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::path::PathBuf;
+use std::process::Child;
 use std::process::Command;
+use std::sync::Mutex;
 use std::sync::OnceLock;
+use std::sync::mpsc;
 
 /// The folder of the repository.
 pub(crate) fn repository() -> &'static Path {
@@ -40,4 +43,31 @@ pub(crate) fn program(name: &str) -> PathBuf {
     let places = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
     let found = places.iter().map(|place| Path::new(place).join(name)).find(|path| path.exists());
     found.unwrap_or_else(|| panic!("{name} is missing: run tests/parts/install.sh test"))
+}
+
+/// `program`, to be started with [`spawn`]: it gets `signal` when this test binary ends, however
+/// that ends.
+pub fn ending_with_us(signal: &str, program: &Path) -> Command {
+    let mut command = Command::new(self::program("setpriv"));
+    command.args(["--pdeathsig", signal]).arg(program);
+    command
+}
+
+/// Starts a program from a thread that stays: the kernel sends the signal of
+/// [`ending_with_us`] when the *thread* that started the program is gone, and a test is a thread.
+pub fn spawn(command: Command) -> Child {
+    type Order = (Command, mpsc::Sender<std::io::Result<Child>>);
+    static ORDERS: OnceLock<Mutex<mpsc::Sender<Order>>> = OnceLock::new();
+    let orders = ORDERS.get_or_init(|| {
+        let (orders, taken) = mpsc::channel::<Order>();
+        std::thread::spawn(move || {
+            for (mut command, reply) in taken {
+                let _test_is_over = reply.send(command.spawn());
+            }
+        });
+        Mutex::new(orders)
+    });
+    let (reply, child) = mpsc::channel();
+    orders.lock().unwrap().send((command, reply)).unwrap();
+    child.recv().unwrap().unwrap()
 }

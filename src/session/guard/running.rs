@@ -45,6 +45,8 @@ struct Kept {
 impl Running {
     pub(super) fn new(guard: Arc<Guard>, number: u64, command: &Command) -> Self {
         let keeps_sent = command.writes.is_empty();
+        guard.pulse.begin();
+        guard.live.begins();
         Self { guard, number, keeps_sent, kept: Mutex::default() }
     }
 
@@ -64,6 +66,7 @@ impl Running {
         if let Some(reason) = self.guard.over() {
             return Err(reason.refusal());
         }
+        self.guard.pulse.beat();
         let mut kept = self.kept();
         let bytes = part.as_ref();
         let keep = if self.keeps_sent { self.guard.parts.result_bytes_max } else { 0 };
@@ -84,6 +87,7 @@ impl Running {
             let kept = self.kept();
             self.guard.parts.result_bytes_max.saturating_sub(kept.result.len())
         };
+        self.guard.pulse.beat();
         let masked = answer.masked(masks, room)?;
         self.guard.account(masked.volume)?;
         let mut kept = self.kept();
@@ -100,6 +104,8 @@ impl Running {
             return Ok(());
         }
         kept.ended = true;
+        self.guard.pulse.end();
+        self.guard.live.finishes();
         let sent_cut = kept.sent_bytes > u64::try_from(kept.sent.len()).unwrap_or(u64::MAX);
         let event = TrailEvent::Ended {
             number: self.number,

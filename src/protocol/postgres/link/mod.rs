@@ -376,6 +376,18 @@ impl<'a> Link<'a> {
         let said = words.is_none_or(|words| self.say(words.fatal()).is_ok());
         let goodbye = self.parts.guard.plumb(requests::Plumb::terminate());
         let sent = self.to_target.send(goodbye).is_ok();
+        // A backend that computes does not look at its connection: what runs for a session that
+        // was ended would run on.
+        let cancels = matches!(end, End::Ended(_)) && !self.flow.is_idle();
+        let guard = Arc::clone(&self.parts.guard);
+        let access = Arc::clone(&self.parts.whose.access);
+        let cancel = guard.plumb(Cancel::of(&self.parts.key));
+        let canceling = async {
+            if cancels && let Err(error) = upstream::send_cancel(&guard, &access, cancel).await {
+                let session = guard.session();
+                tracing::warn!(%session, fault = "target", "a cancel was not delivered: {}", Chain(&error));
+            }
+        };
         let leaving = async {
             if said && end.reaches_client() {
                 drop(self.to_client.queue.drain(client).await);
@@ -387,7 +399,8 @@ impl<'a> Link<'a> {
             drop(target.shutdown().await);
         };
         // Whoever does not take the last words in time does not get them.
-        drop(tokio::time::timeout(Duration::from_millis(LAST_WORDS_MS_MAX), leaving).await);
+        let leaving = tokio::time::timeout(Duration::from_millis(LAST_WORDS_MS_MAX), leaving);
+        drop(tokio::join!(leaving, canceling));
     }
 
     fn next_denial(&mut self) -> u64 {
