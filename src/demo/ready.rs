@@ -206,7 +206,12 @@ impl Ready {
         if !self.has_cluster {
             return Ok(());
         }
-        writeln!(out, "\nKubernetes: contexts alice, dana, olaf and mei:")?;
+        writeln!(
+            out,
+            "\nKubernetes: contexts alice, dana, olaf and mei. Its user must be allowed to"
+        )?;
+        writeln!(out, "impersonate; people come as groups weir:engineer, weir:dba and so on,")?;
+        writeln!(out, "which get their rights from the cluster's own roles:")?;
         let kubectl = format!("kubectl --kubeconfig {}", quoted(&self.path(KUBECONFIG)));
         writeln!(out, "  {kubectl} get pods -A")?;
         writeln!(out, "  {kubectl} get secrets -A -o yaml")?;

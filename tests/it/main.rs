@@ -15,9 +15,11 @@
 
 mod architecture;
 mod cli;
+mod cluster;
 mod corpus;
 mod daemon;
 mod demo;
+mod demo_itself;
 mod drivers;
 mod faults;
 mod forgery;
@@ -26,6 +28,7 @@ mod holds;
 mod http;
 mod identity;
 mod known_attacks;
+mod kubernetes;
 mod listening;
 mod masking;
 mod parts;

@@ -164,6 +164,12 @@ fn the_cluster_holds_namespaces_and_hides_secrets() {
     assert_eq!(verdict(&snapshot, &alice(), "prod-cluster", &namespace).word(), "hold");
     let pod = command("delete", "DELETE …", &[Effect::Delete], Some(("pods", "prod/web")));
     assert_eq!(verdict(&snapshot, &alice(), "prod-cluster", &pod).word(), "allow");
+    // A workload could print what alice may not read.
+    let effects = [Effect::Write, Effect::Execute];
+    let workload = command("create", "POST …", &effects, Some(("pods", "prod/web")));
+    let held = verdict(&snapshot, &alice(), "prod-cluster", &workload);
+    assert_eq!((held.word(), ids(held.rules())), ("hold", vec!["cluster.workloads-need-approval"]));
+    assert_eq!(verdict(&snapshot, &dana(), "prod-cluster", &workload).word(), "allow");
     let secret = classes(&["cred.secret"]);
     let hides = |principal: &Principal| {
         let permit = session(&snapshot, principal, "prod-cluster");

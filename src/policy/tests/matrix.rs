@@ -32,6 +32,7 @@ fn commands() -> Vec<(&'static str, Command)> {
         &[Delete],
         table("public.customers"),
     );
+    let workload = Some(("deployments.apps", "prod/web"));
     let namespace = Some(("namespaces", "prod"));
     let unit = Some(("unit", "nginx"));
     vec![
@@ -55,7 +56,8 @@ fn commands() -> Vec<(&'static str, Command)> {
         ("wiki", command("POST", "POST /api/people", &[Write], people)),
         ("wiki", command("DELETE", "DELETE /api/people/1", &[Delete], people)),
         ("prod-cluster", command("list", "get pods -A", &[Read], Some(("pods", "")))),
-        ("prod-cluster", command("patch", "apply", &[Write], Some(("deployments", "prod/web")))),
+        ("prod-cluster", command("patch", "apply map", &[Write], Some(("configmaps", "prod/app")))),
+        ("prod-cluster", command("patch", "apply workload", &[Write, Execute], workload)),
         ("prod-cluster", secret),
         ("prod-cluster", command("delete", "delete pod", &[Delete], Some(("pods", "prod/web")))),
         ("prod-cluster", command("delete", "delete ns prod", &[Delete, Destroy], namespace)),
