@@ -113,7 +113,7 @@ impl World {
             journal,
             clock,
             result_bytes_max: 4_096,
-            idle_max: std::time::Duration::from_secs(3_600),
+            idle_max: std::time::Duration::from_hours(1),
         };
         let gateway = Arc::new(Gateway { name: "weir.test".to_owned(), identity, parts });
         Self { gateway, issuer, versions, targets, dir }

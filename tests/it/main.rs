@@ -8,9 +8,11 @@
     clippy::string_slice,
     clippy::indexing_slicing,
     clippy::wildcard_enum_match_arm,
-    dead_code,
-    unreachable_pub,
-    reason = "a test that cannot go on says so by panicking"
+    clippy::as_conversions,
+    clippy::disallowed_methods,
+    clippy::format_push_string,
+    clippy::pedantic,
+    reason = "a test that cannot go on says so by panicking, and reads the world as it is"
 )]
 
 mod architecture;

@@ -56,7 +56,7 @@ mod tests {
     #[test]
     fn a_session_is_idle_only_while_no_command_runs() {
         let pulse = Pulse::new();
-        assert!(pulse.left(Duration::from_secs(60)).is_some());
+        assert!(pulse.left(Duration::from_mins(1)).is_some());
         assert_eq!(pulse.left(Duration::ZERO), None);
         pulse.begin();
         assert!(pulse.left(Duration::ZERO).is_some());

@@ -335,9 +335,9 @@ pub(super) fn is_partition_bound(call: &nodes::FuncCall) -> bool {
     let plain = call.agg_order().is_empty()
         && matches!(call.agg_filter(), Node::None)
         && call.over().is_none();
-    let mut args = call.args().iter().map(|arg| match arg {
-        Node::ColumnRef(column) => names::strings(column.fields()).last().copied(),
-        _ => None,
+    let mut args = call.args().iter().map(|arg| {
+        let Node::ColumnRef(column) = arg else { return None };
+        names::strings(column.fields()).last().copied()
     });
     named
         && plain
