@@ -169,7 +169,7 @@ fn forty_kilobytes_of_concatenation_end_in_an_answer() {
         format!("SELECT 'a'{long}"),
         format!("SELECT email{long} FROM customers"),
         format!("SELECT {}1{}", "(".repeat(20_000), ")".repeat(20_000)),
-        format!("SELECT {}1", "-".repeat(1) + &"- ".repeat(20_000)),
+        format!("SELECT {}1", "-".to_owned() + &"- ".repeat(20_000)),
         format!("SELECT {}", "NOT ".repeat(10_000) + "true"),
         format!("SELECT 1 WHERE {}true", "true AND ".repeat(5_000)),
         format!("{}SELECT 1", "SELECT 1 UNION ALL ".repeat(3_000)),
