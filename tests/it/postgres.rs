@@ -269,7 +269,13 @@ fn a_startup_packet_is_taken_or_refused_whole() {
     assert!(with("client_encoding", "LATIN1").contains("client_encoding"));
     with("user", "dana");
     with("database", "customers");
-    refused(&[("user", "alice"), ("database", &"d".repeat(64))]);
+    // The server would cut it at 63 bytes.
+    let mut wire = Wire::encrypted(demo);
+    let long = format!("customers/{}", "d".repeat(64));
+    wire.send(&wire::startup(&[("user", "alice"), ("database", &long)]));
+    assert_eq!(wire.read().unwrap().0, 'R');
+    wire.send(&wire::message('p', &[demo.token("alice").as_bytes(), &[0]].concat()));
+    assert_eq!(wire::tags(&wire.rest()), "E");
     refused(&[("database", "customers")]);
     // Another person's name with alice's token; somebody's database login.
     let mut psql = demo.psql_at(demo.port(), "dana");

@@ -341,7 +341,7 @@ impl Analysis<'_> {
     }
 
     /// Whether a column is none of a declared table or of a sub-select.
-    fn is_of_catalog(&mut self, node: Node<'_>, place: Place<'_>) -> bool {
+    pub(super) fn is_of_catalog(&mut self, node: Node<'_>, place: Place<'_>) -> bool {
         let Node::ColumnRef(column) = node else { return false };
         match self.meaning(column, place) {
             Meaning::Unknown => true,
