@@ -124,10 +124,9 @@ impl Analysis<'_> {
     fn is_default_partition(&mut self, expression: &nodes::A_Expr, place: Place<'_>) -> bool {
         let Node::FuncCall(call) = expression.lexpr() else { return false };
         let Node::A_Const(constant) = expression.rexpr() else { return false };
-        let default = pg_raw_parse::ConstValue::String("DEFAULT");
         names::strings(expression.name()).as_slice() == ["="]
             && !self.declared.is_shadowed("=")
-            && constant.val() == Some(default)
+            && matches!(constant.val(), Some(pg_raw_parse::ConstValue::String(text)) if text == "DEFAULT")
             && is_partition_bound(call)
             && call.args().iter().all(|arg| self.is_of_catalog(arg, place))
     }
