@@ -15,3 +15,4 @@ WORKDIR /var/lib/weir
 VOLUME /var/lib/weir
 EXPOSE 8443
 ENTRYPOINT ["/usr/local/bin/weir"]
+CMD ["serve", "--config", "/etc/weir/weir.toml"]

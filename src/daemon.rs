@@ -180,11 +180,11 @@ pub async fn start(config_file: &Path) -> Result<Running, StartError> {
     let loaded = config::load(config_file).map_err(BadConfig::from)?;
     let clock: Arc<dyn Clock> = Arc::new(clock::System);
     let version = Arc::new(translate::version(&loaded, Files::Needed)?);
-    let networks = translate::networks(&loaded)?;
+    let (networks_in_force, networks) = watch::channel(translate::networks(&loaded)?);
     let tls = Arc::new(translate::tls(&loaded)?);
     let identity = identity(&loaded, &clock)?;
     let (audit, store) = record(&loaded, &version, &clock).await?;
-    let ssh = ssh(&loaded.file.gateway.state_dir)?;
+    let ssh = ssh(&loaded)?;
     let ssh_host_key = ssh.public_keys().first().cloned().unwrap_or_default();
 
     let (versions, version) = watch::channel(version);
@@ -197,13 +197,14 @@ pub async fn start(config_file: &Path) -> Result<Running, StartError> {
         journal,
         clock,
         result_bytes_max: loaded.file.audit.result_bytes_max.count(),
+        idle_max: loaded.file.limits.idle_s_max.seconds(),
     };
     let name = loaded.file.gateway.name.to_string();
     let gateway = Arc::new(Gateway { name, identity, parts });
 
     let drain = listen::Drain::new();
     let postgres = Arc::new(Postgres::new(Arc::clone(&gateway)));
-    let plain: Arc<dyn http::Dialect> = Arc::new(http::Plain::default());
+    let plain: Arc<dyn http::Dialect> = Arc::new(http::Plain);
     let kubernetes: Arc<dyn http::Dialect> = Arc::new(Kubernetes::new());
     let reader = reader::Protocols {
         gateway: Arc::clone(&gateway),
@@ -232,7 +233,13 @@ pub async fn start(config_file: &Path) -> Result<Running, StartError> {
             .push(address.map_err(|source| StartError::State { path: "listener".into(), source })?);
         tasks.push(tokio::spawn(serve::accept(Arc::clone(&front), listener)));
     }
-    let reload = reload::Reload { path: config_file.to_owned(), version: versions, audit, tls };
+    let reload = reload::Reload {
+        path: config_file.to_owned(),
+        version: versions,
+        networks: networks_in_force,
+        audit,
+        tls,
+    };
     let drain_max = Duration::from_secs(loaded.file.limits.drain_s_max.seconds().as_secs());
     tasks.push(tokio::spawn(reload.run(loaded)));
     for address in &addresses {
@@ -353,11 +360,11 @@ async fn record(
 }
 
 /// The SSH side, with the gateway's host key, made at the first start and kept in the state folder.
-fn ssh(state_dir: &Path) -> Result<ssh::Server, StartError> {
+fn ssh(loaded: &Loaded) -> Result<ssh::Server, StartError> {
     use std::io::Write;
     use std::os::unix::fs::OpenOptionsExt;
 
-    let path = state_dir.join("ssh_host_key");
+    let path = loaded.file.gateway.state_dir.join("ssh_host_key");
     let failed = |source| StartError::State { path: path.clone(), source };
     if !path.exists() {
         let key = ssh::generate_host_key().map_err(StartError::Ssh)?;
@@ -370,6 +377,7 @@ fn ssh(state_dir: &Path) -> Result<ssh::Server, StartError> {
             .map_err(failed)?;
     }
     let key = fs::read_to_string(&path).map_err(failed)?;
-    let options = ssh::Options { host_keys: vec![key.into()], limits: ssh::Limits::default() };
+    let options =
+        ssh::Options { host_keys: vec![key.into()], limits: translate::ssh(&loaded.file.limits) };
     ssh::Server::new(&options).map_err(StartError::Ssh)
 }

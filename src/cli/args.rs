@@ -103,8 +103,8 @@ pub(super) struct Gateway {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct DemoArgs {
-    /// Where the demo keeps its state; made anew each time, removed at the end. Without it, a
-    /// folder of its own below the system's temporary one
+    /// Where the demo keeps its state; made anew each time, and kept. Without it, a folder of its
+    /// own below the system's temporary one, which is removed at the end
     #[arg(long, value_name = "DIR")]
     pub(super) state_dir: Option<PathBuf>,
     /// The port of the gateway; 0 takes a free one

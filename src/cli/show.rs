@@ -82,7 +82,8 @@ pub(super) fn requests(answer: &Value) {
             place(&hold["origin"])
         ));
         line(&format!("    {}", text(&hold["command"], "text")));
-        for detail in hold["command"]["details"].as_array().into_iter().flatten() {
+        let command = &hold["command"];
+        for detail in command["details"].as_array().into_iter().flatten() {
             line(&format!("    {}", pair(detail)));
         }
         line(&format!("    {}; until {}", text(hold, "reason"), second(&text(hold, "until"))));

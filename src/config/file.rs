@@ -137,32 +137,18 @@ pub struct Limits {
     pub sessions_per_principal_max: Within<1, 100_000>,
     /// From accept to the end of the TLS handshake.
     pub handshake_ms_max: Within<100, 120_000>,
-    /// From accept until it is known who asks and for which target.
-    pub login_ms_max: Within<1_000, 600_000>,
-    /// Tries to sign in on one connection.
+    /// In SSH, from the first byte to a verified token.
+    pub login_s_max: Within<1, 600>,
+    /// In SSH, rejected tries to sign in on one connection, the client's first probe included.
     pub login_tries_max: Within<1, 20>,
     /// Silence after which a connection is taken for SSH.
     pub silence_ms: Within<100, 60_000>,
     /// What a client may send before it is known who asks.
     pub startup_bytes_max: Within<1_024, 1_048_576>,
-    /// No byte either way for this long ends the connection.
+    /// Nothing asked and nothing answered for this long ends a session.
     pub idle_s_max: Within<10, 604_800>,
     /// How long sessions may go on after SIGTERM.
     pub drain_s_max: Within<0, 86_400>,
-    /// Resolving a target's name.
-    pub resolve_ms_max: Within<100, 60_000>,
-    /// From dialing a target until it is ready for commands.
-    pub dial_ms_max: Within<100, 120_000>,
-    /// Dials of one target that may be under way at once.
-    pub dials_pending_per_target_max: Within<1, 10_000>,
-    /// What is read ahead of a client while its command waits.
-    pub read_ahead_bytes_max: Within<4_096, 16_777_216>,
-    /// One SQL statement, one exec command, one request head.
-    pub command_bytes_max: Within<1_024, 16_777_216>,
-    /// A request body that is kept while its command waits.
-    pub held_body_bytes_max: Within<0, 16_777_216>,
-    /// Commands of one connection that may run at once: channels, streams, pipelined statements.
-    pub commands_running_max: Within<1, 10_000>,
 }
 
 impl Default for Limits {
@@ -172,19 +158,12 @@ impl Default for Limits {
             connections_per_address_max: Within::nearest(500),
             sessions_per_principal_max: Within::nearest(200),
             handshake_ms_max: Within::nearest(10_000),
-            login_ms_max: Within::nearest(120_000),
-            login_tries_max: Within::nearest(3),
+            login_s_max: Within::nearest(120),
+            login_tries_max: Within::nearest(7),
             silence_ms: Within::nearest(2_000),
             startup_bytes_max: Within::nearest(32_768),
-            idle_s_max: Within::nearest(3_600),
+            idle_s_max: Within::nearest(28_800),
             drain_s_max: Within::nearest(30),
-            resolve_ms_max: Within::nearest(5_000),
-            dial_ms_max: Within::nearest(10_000),
-            dials_pending_per_target_max: Within::nearest(10),
-            read_ahead_bytes_max: Within::nearest(262_144),
-            command_bytes_max: Within::nearest(1_048_576),
-            held_body_bytes_max: Within::nearest(1_048_576),
-            commands_running_max: Within::nearest(100),
         }
     }
 }

@@ -44,7 +44,7 @@ impl Reader for Protocols {
                 }
                 Reach::Http(_) => request(&*self.http, found, text),
                 Reach::Kubernetes(_) => request(&*self.kubernetes, found, text),
-                Reach::Ssh(_) => Ok(ssh::command::explain(text, &found.facts().classes)),
+                Reach::Ssh(_) => Ok(ssh::explain(text, &found.facts().classes)),
             }
         }
         .boxed()

@@ -26,6 +26,7 @@ use crate::model::principal::Entity;
 use crate::policy;
 use crate::policy::transfer;
 use crate::policy::transfer::Pack;
+use crate::protocol::ssh;
 use crate::session::Version;
 use crate::session::hold;
 use crate::target;
@@ -183,6 +184,17 @@ pub(super) fn holds(file: &config::File) -> hold::Limits {
         wait_s_max: u32::try_from(file.holds.wait_s_max.count()).unwrap_or(u32::MAX),
         pending_max: file.holds.pending_max.count(),
         pending_per_session_max: file.holds.pending_per_session_max.count(),
+    }
+}
+
+/// Bounds of SSH connections.
+pub(super) fn ssh(limits: &file::Limits) -> ssh::Limits {
+    let seconds = |time: std::time::Duration| u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
+    ssh::Limits {
+        login_s_max: seconds(limits.login_s_max.seconds()),
+        login_tries_max: limits.login_tries_max.count(),
+        idle_s_max: seconds(limits.idle_s_max.seconds()),
+        ..ssh::Limits::default()
     }
 }
 

@@ -162,7 +162,7 @@ pub enum DemoError {
     Issuer(#[source] IssuerError),
     /// The gateway did not start.
     #[error("the gateway")]
-    Gateway(#[from] daemon::StartError),
+    Gateway(#[source] Box<daemon::StartError>),
     /// The gateway does not know one of the demo's people.
     #[error("the gateway does not take {name}'s token: {refusal}")]
     Unknown {
@@ -177,6 +177,11 @@ impl DemoError {
     /// An error at a file or folder.
     fn file(path: &Path) -> impl Fn(io::Error) -> Self {
         move |source| Self::File { path: path.to_owned(), source }
+    }
+
+    /// An error of the gateway's start.
+    fn gateway(error: daemon::StartError) -> Self {
+        Self::Gateway(Box::new(error))
     }
 
     /// An error at a port.
@@ -197,7 +202,7 @@ pub fn run(options: &Options, tell: impl FnOnce(&Ready)) -> Result<(), DemoError
     }
     let place = options.state_dir.as_deref().unwrap_or(Path::new("demo"));
     // The servers are started on this thread, which waits for them to the end.
-    daemon::runtime(place)?.block_on(async {
+    daemon::runtime(place).map_err(DemoError::gateway)?.block_on(async {
         let mut asked = std::pin::pin!(daemon::asked_to_stop());
         let started = tokio::select! {
             biased;
@@ -256,7 +261,7 @@ impl Demo {
         let (issuer, tokens) = (provider.issuer().to_owned(), provider.tokens()?);
         let helpers =
             vec![tokio::spawn(provider.serve()), tokio::spawn(office::serve(office, private))];
-        let gateway = daemon::start(&config).await?;
+        let gateway = daemon::start(&config).await.map_err(DemoError::gateway)?;
         let ready = Ready {
             port,
             office_port,

@@ -46,6 +46,10 @@ const SSH_CONFIG: &str = "ssh_config";
 const ENVIRONMENT: &str = "env";
 const KUBECONFIG: &str = "kubeconfig";
 
+/// A question that needs neither alice nor Singapore.
+const EXPLAIN: &str =
+    "policy explain --as alice --from SG --target customers 'SELECT email FROM customers'";
+
 impl Ready {
     /// What a program needs, as one value: DESIGN.md's black-box contract, and under `direct` the
     /// servers themselves, so that the way with and without the gateway can be compared.
@@ -154,11 +158,7 @@ impl Ready {
         self.write_http(out)?;
         self.write_cluster(out)?;
         writeln!(out, "\nWho did what, and why it was allowed or not:")?;
-        for (who, words) in [
-            ("DANA", "sessions ls"),
-            ("DANA", "requests"),
-            ("ALICE", "policy explain --from SG --target customers 'SELECT email FROM customers'"),
-        ] {
+        for (who, words) in [("DANA", "sessions ls"), ("DANA", "requests"), ("DANA", EXPLAIN)] {
             writeln!(out, "  WEIR_TOKEN=${who} weir {words}")?;
         }
         writeln!(out, "  weir audit verify {state}")

@@ -92,7 +92,7 @@ mod tests {
 
     use super::*;
 
-    fn facts<'a>(cluster: Option<&'a Cluster>) -> Facts<'a> {
+    fn facts(cluster: Option<&Cluster>) -> Facts<'_> {
         Facts {
             port: 8443,
             private_port: 20_001,

@@ -36,6 +36,8 @@ pub enum EndReason {
     Expired,
     /// The gateway stops.
     Draining,
+    /// Nothing was asked or answered for as long as configuration allows.
+    Idle,
     /// Its trail cannot be written any more.
     Unrecorded,
 }
@@ -48,6 +50,7 @@ impl EndReason {
             Self::PolicyChanged(refusal) => format!("policy_changed: {refusal}"),
             Self::Expired => "credential expired".to_owned(),
             Self::Draining => "gateway stopping".to_owned(),
+            Self::Idle => "idle".to_owned(),
             Self::Unrecorded => "trail cannot be written".to_owned(),
         }
     }
@@ -68,6 +71,8 @@ impl IntoRefusal for EndReason {
             Self::Expired => ended("the credential of this session has expired")
                 .hint("sign in again, then connect again"),
             Self::Draining => ended("this gateway is stopping").hint("connect again in a moment"),
+            Self::Idle => ended("this session was idle for as long as this gateway allows")
+                .hint("connect again; limits.idle_s_max is the bound"),
             Self::Unrecorded => {
                 ended("this session's record cannot be written, and nothing goes on unrecorded")
                     .hint("tell the platform team: the gateway's log says what is wrong")

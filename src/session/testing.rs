@@ -26,6 +26,7 @@ use tokio::sync::watch;
 use crate::audit;
 use crate::audit::Audit;
 use crate::identity::DISCOVERY_PATH;
+use crate::identity::EntityMapping;
 use crate::identity::Fetch;
 use crate::identity::FetchError;
 use crate::identity::Identity;
@@ -92,10 +93,14 @@ impl World {
         ])));
         let mut provider = ProviderOptions::new(URL, "weir");
         provider.mapping.roles = Some(roles());
+        provider.mapping.entity = Some(entity());
         let options = Options { providers: vec![provider] };
         let identity = Arc::new(Identity::new(options, &web, &clock).unwrap());
-        let options =
-            audit::Options { dir: dir.path().join("state"), gateway: "weir-test".to_owned() };
+        let options = audit::Options {
+            dir: dir.path().join("state"),
+            gateway: "weir-test".to_owned(),
+            spool_bytes_max: u64::MAX,
+        };
         let audit = Arc::new(Audit::open(&options, Arc::clone(&clock)).unwrap());
         let store = Store::open(&dir.path().join("weir.db")).await.unwrap();
         let (journal, _) = Journal::start(store);
@@ -104,10 +109,11 @@ impl World {
             audit,
             version,
             desk: Desk::new(hold::Limits::default()),
-            registry: Arc::new(Registry::default()),
+            registry: Arc::new(Registry::new(1_000)),
             journal,
             clock,
             result_bytes_max: 4_096,
+            idle_max: std::time::Duration::from_secs(3_600),
         };
         let gateway = Arc::new(Gateway { name: "weir.test".to_owned(), identity, parts });
         Self { gateway, issuer, versions, targets, dir }
@@ -132,7 +138,7 @@ impl World {
         let now = System.now().as_second();
         let claims = json!({
             "sub": format!("u-{name}"), "aud": "weir", "preferred_username": name,
-            "roles": roles, "iat": now, "exp": now + 3_600,
+            "roles": roles, "entity": "acme-de", "iat": now, "exp": now + 3_600,
         });
         self.issuer.mint(claims.as_object().unwrap_or(&Map::new())).unwrap()
     }
@@ -178,6 +184,12 @@ impl World {
 fn roles() -> RolesMapping {
     let claim = "roles".to_owned().try_into().unwrap();
     RolesMapping { claim, prefix: None, rename: BTreeMap::new() }
+}
+
+fn entity() -> EntityMapping {
+    let claim = "entity".to_owned().try_into().unwrap();
+    let entities = BTreeMap::from([("acme-de".to_owned(), "acme-de".parse().unwrap())]);
+    EntityMapping { claim, entities }
 }
 
 fn compile(policies: &str, targets: Vec<target::Options>) -> Arc<Version> {

@@ -245,11 +245,10 @@ fn what_an_open_leg_sends_is_cleared() {
     let mut senders = 0;
     for source in sources().iter().filter(|s| s.path.ends_with("/upstream.rs")) {
         for signature in signatures(&source.code) {
-            let name = signature.split('(').next().unwrap();
+            let name = signature.split("fn ").nth(1).unwrap_or_default();
+            let name = name.split(['(', '<']).next().unwrap();
             let public = signature.starts_with("pub");
-            let sends = ["send", "write", "forward"]
-                .iter()
-                .any(|verb| name.contains(&format!("fn {verb}")));
+            let sends = ["send", "write", "forward"].iter().any(|verb| name.starts_with(verb));
             if public && sends {
                 senders += 1;
                 assert!(signature.contains("Cleared<"), "{}: `{signature}`", source.path);
@@ -279,6 +278,6 @@ fn every_file_says_what_it_is_for_and_is_not_too_long() {
         assert!(opens, "{} does not begin with its purpose", source.path);
         let body = source.text.split("#[cfg(test)]\nmod tests {").next().unwrap();
         let lines = body.lines().count();
-        assert!(lines <= FILE_LINES_MAX, "{} has {lines} lines", source.path);
+        assert!(lines <= FILE_LINES_MAX || is_test(&source), "{} has {lines} lines", source.path);
     }
 }

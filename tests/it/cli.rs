@@ -1,5 +1,6 @@
 //! The command line: help, exit codes, errors that say what to do.
 
+use std::fmt::Write;
 use std::fs;
 use std::process::Command;
 
@@ -28,7 +29,7 @@ fn golden(name: &str, text: &str) {
 #[test]
 fn every_command_has_help() {
     fn all(command: &clap_free::Help, texts: &mut String) {
-        texts.push_str(&format!("$ weir {} --help\n{}\n", command.path.join(" "), command.text));
+        writeln!(texts, "$ weir {} --help\n{}", command.path.join(" "), command.text).unwrap();
         for below in command.below() {
             all(&below, texts);
         }
@@ -42,13 +43,13 @@ fn every_command_has_help() {
 mod clap_free {
     use super::weir;
 
-    pub struct Help {
-        pub path: Vec<String>,
-        pub text: String,
+    pub(crate) struct Help {
+        pub(crate) path: Vec<String>,
+        pub(crate) text: String,
     }
 
     impl Help {
-        pub fn of(path: &[String]) -> Self {
+        pub(crate) fn of(path: &[String]) -> Self {
             let mut args = path.iter().map(String::as_str).collect::<Vec<_>>();
             args.push("--help");
             let ran = weir(&args);
@@ -57,7 +58,7 @@ mod clap_free {
         }
 
         /// The commands that this one's help lists.
-        pub fn below(&self) -> Vec<Self> {
+        pub(crate) fn below(&self) -> Vec<Self> {
             let listed = self.text.split("Commands:\n").nth(1).unwrap_or_default();
             let names = listed.lines().take_while(|line| line.starts_with("  "));
             let names = names.filter(|line| !line.starts_with("   "));

@@ -269,3 +269,20 @@ fn in_observe_mode_nothing_is_refused_and_everything_is_said() {
     // It weakens neither identity nor region pinning nor residency at connect on record.
     assert_ne!(gateway.psql_with("alice", "no-token", &["SELECT 1"]).code, 0);
 }
+
+#[test]
+fn a_network_that_changes_its_country_counts_from_the_next_connection() {
+    let gateway = Prepared::new().start();
+    let from = || gateway.weir_json("alice", &["whoami"])["origin"]["country"].clone();
+    assert_eq!(from(), "DE");
+    let config = &gateway.prepared.config;
+    gateway.replace(
+        "weir.toml",
+        &config.replace("\"127.0.0.0/8\" = \"DE\"", "\"127.0.0.0/8\" = \"SG\""),
+    );
+    wait_for("the change", || (from() == "SG").then_some(()));
+    // One that nobody declares is unknown, and unknown is no.
+    gateway.replace("weir.toml", &config.replace("\"127.0.0.0/8\" = \"DE\"\n", ""));
+    wait_for("the change", || from().is_null().then_some(()));
+    assert_ne!(gateway.psql("alice", &["SELECT 1"]).code, 0);
+}

@@ -18,21 +18,21 @@ use serde_json::Value;
 use crate::parts;
 
 /// How long anything may take before a test gives up, in seconds. Generous: no test measures time.
-pub const PATIENCE_S: u64 = 60;
+pub(crate) const PATIENCE_S: u64 = 60;
 
 /// A running demo. Dropping it ends it and everything it started.
-pub struct Demo {
+pub(crate) struct Demo {
     child: Child,
     /// What it said once ready.
-    pub ready: Value,
+    pub(crate) ready: Value,
     /// Its state folder.
-    pub state: PathBuf,
+    pub(crate) state: PathBuf,
     _dir: tempfile::TempDir,
 }
 
 impl Demo {
     /// Starts a demo of its own, on free ports.
-    pub fn start(more: &[&str]) -> Self {
+    pub(crate) fn start(more: &[&str]) -> Self {
         let dir = tempfile::Builder::new().prefix("weir-it-").tempdir().unwrap();
         let state = dir.path().join("state");
         let mut command = parts::ending_with_us("TERM", &parts::weir());
@@ -54,49 +54,49 @@ impl Demo {
     }
 
     /// The demo that tests share.
-    pub fn shared() -> &'static Self {
+    pub(crate) fn shared() -> &'static Self {
         static SHARED: OnceLock<Demo> = OnceLock::new();
         SHARED.get_or_init(|| Self::start(&[]))
     }
 
     /// The gateway's process.
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// What the gateway has logged so far.
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.state.with_file_name("stderr")).unwrap_or_default()
     }
 
     /// A text of what it said once ready, by JSON pointer: `/people/alice/token`.
-    pub fn text(&self, pointer: &str) -> &str {
+    pub(crate) fn text(&self, pointer: &str) -> &str {
         let value = self.ready.pointer(pointer).unwrap_or_else(|| panic!("no {pointer}"));
         value.as_str().unwrap_or_else(|| panic!("{pointer} is no text"))
     }
 
     /// A person's token.
-    pub fn token(&self, person: &str) -> &str {
+    pub(crate) fn token(&self, person: &str) -> &str {
         self.text(&format!("/people/{person}/token"))
     }
 
     /// The port of the gateway.
-    pub fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         self.text("/address").rsplit(':').next().unwrap().parse().unwrap()
     }
 
     /// The port of the office in Singapore.
-    pub fn office_port(&self) -> u16 {
+    pub(crate) fn office_port(&self) -> u16 {
         self.text("/office").rsplit(':').next().unwrap().parse().unwrap()
     }
 
     /// The CA's certificate.
-    pub fn ca_file(&self) -> &str {
+    pub(crate) fn ca_file(&self) -> &str {
         self.text("/ca_file")
     }
 
     /// `weir …` as a person.
-    pub fn weir(&self, person: &str, args: &[&str]) -> Output {
+    pub(crate) fn weir(&self, person: &str, args: &[&str]) -> Output {
         Command::new(parts::weir())
             .args(args)
             .env("WEIR_GATEWAY", self.text("/api"))
@@ -107,14 +107,14 @@ impl Demo {
     }
 
     /// `weir --json …` as a person, its answer read; it must succeed.
-    pub fn weir_json(&self, person: &str, args: &[&str]) -> Value {
+    pub(crate) fn weir_json(&self, person: &str, args: &[&str]) -> Value {
         let output = self.weir(person, &[args, &["--json"]].concat());
         assert!(output.status.success(), "weir {args:?}: {}", text(&output.stderr));
         serde_json::from_slice(&output.stdout).unwrap()
     }
 
     /// A psql command line as a person, at `port`; further arguments may be added.
-    pub fn psql_at(&self, port: u16, person: &str) -> Command {
+    pub(crate) fn psql_at(&self, port: u16, person: &str) -> Command {
         let mut psql = Command::new(parts::program("psql"));
         let ca = self.ca_file();
         psql.arg(format!(
@@ -128,7 +128,7 @@ impl Demo {
     }
 
     /// Runs SQL in psql as a person, each text in a `-c` of its own.
-    pub fn psql(&self, person: &str, texts: &[&str]) -> Ran {
+    pub(crate) fn psql(&self, person: &str, texts: &[&str]) -> Ran {
         let mut psql = self.psql_at(self.port(), person);
         psql.arg("-A").arg("-t");
         for text in texts {
@@ -138,7 +138,7 @@ impl Demo {
     }
 
     /// The holds that wait now, as `dana` sees them.
-    pub fn waiting(&self) -> Vec<Value> {
+    pub(crate) fn waiting(&self) -> Vec<Value> {
         match self.weir_json("dana", &["requests"]) {
             Value::Array(all) => all,
             other => panic!("{other}"),
@@ -146,7 +146,7 @@ impl Demo {
     }
 
     /// Waits until a command whose text contains `text` is held, and gives its id.
-    pub fn hold_of(&self, text: &str) -> String {
+    pub(crate) fn hold_of(&self, text: &str) -> String {
         let found = wait_for(&format!("a hold of {text}"), || {
             let all = self.waiting();
             all.into_iter().find(|hold| hold["command"]["text"].as_str().unwrap().contains(text))
@@ -172,18 +172,18 @@ impl Drop for Demo {
 
 /// What a program printed and returned.
 #[derive(Debug)]
-pub struct Ran {
+pub(crate) struct Ran {
     /// Its standard output.
-    pub out: String,
+    pub(crate) out: String,
     /// Its standard error.
-    pub err: String,
+    pub(crate) err: String,
     /// Its exit code; -1 if a signal ended it.
-    pub code: i32,
+    pub(crate) code: i32,
 }
 
 impl Ran {
     /// Of a finished program.
-    pub fn of(output: &Output) -> Self {
+    pub(crate) fn of(output: &Output) -> Self {
         Self {
             out: text(&output.stdout),
             err: text(&output.stderr),
@@ -192,18 +192,18 @@ impl Ran {
     }
 
     /// Whether either stream has `needle`.
-    pub fn says(&self, needle: &str) -> bool {
+    pub(crate) fn says(&self, needle: &str) -> bool {
         self.out.contains(needle) || self.err.contains(needle)
     }
 }
 
 /// Bytes as text, for messages.
-pub fn text(bytes: &[u8]) -> String {
+pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
 /// Waits until `look` finds something; fails after [`PATIENCE_S`].
-pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let until = Instant::now() + Duration::from_secs(PATIENCE_S);
     loop {
         if let Some(found) = look() {
@@ -215,15 +215,13 @@ pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 }
 
 /// Waits for a child's end; its output.
-pub fn finish(child: Child) -> Ran {
+pub(crate) fn finish(child: Child) -> Ran {
     Ran::of(&child.wait_with_output().unwrap())
 }
 
 /// Reads a file that is written by others.
-pub fn read(path: impl AsRef<Path>) -> String {
-    let mut bytes = Vec::new();
-    let mut file = std::fs::File::open(path.as_ref())
+pub(crate) fn read(path: impl AsRef<Path>) -> String {
+    let bytes = std::fs::read(path.as_ref())
         .unwrap_or_else(|error| panic!("{}: {error}", path.as_ref().display()));
-    file.read_to_end(&mut bytes).unwrap();
     text(&bytes)
 }

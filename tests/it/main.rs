@@ -6,6 +6,10 @@
     clippy::expect_used,
     clippy::panic,
     clippy::string_slice,
+    clippy::indexing_slicing,
+    clippy::wildcard_enum_match_arm,
+    dead_code,
+    unreachable_pub,
     reason = "a test that cannot go on says so by panicking"
 )]
 
@@ -13,11 +17,16 @@ mod architecture;
 mod cli;
 mod daemon;
 mod demo;
+mod drivers;
 mod faults;
 mod forgery;
 mod gateway;
+mod holds;
 mod identity;
 mod listening;
+mod masking;
 mod parts;
+mod postgres;
 mod record;
 mod residency;
+mod wire;

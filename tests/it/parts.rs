@@ -12,17 +12,17 @@ use std::sync::OnceLock;
 use std::sync::mpsc;
 
 /// The folder of the repository.
-pub fn repository() -> &'static Path {
+pub(crate) fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
 /// The built binary.
-pub fn weir() -> PathBuf {
+pub(crate) fn weir() -> PathBuf {
     PathBuf::from(env!("CARGO_BIN_EXE_weir"))
 }
 
 /// The place of a private part, by its variable: `WEIR_KUBE`, `WEIR_NODE`, `WEIR_PYTHON`, …
-pub fn part(name: &str) -> PathBuf {
+pub(crate) fn part(name: &str) -> PathBuf {
     static ALL: OnceLock<BTreeMap<String, PathBuf>> = OnceLock::new();
     let all = ALL.get_or_init(|| {
         let script = repository().join("tests/parts/install.sh");
@@ -39,7 +39,7 @@ pub fn part(name: &str) -> PathBuf {
 }
 
 /// A program of the system, or the command that installs it.
-pub fn program(name: &str) -> PathBuf {
+pub(crate) fn program(name: &str) -> PathBuf {
     let places = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
     let found = places.iter().map(|place| Path::new(place).join(name)).find(|path| path.exists());
     found.unwrap_or_else(|| panic!("{name} is missing: run tests/parts/install.sh test"))

@@ -178,11 +178,12 @@ impl Body for ClearedBody {
         loop {
             let Some(rest) = &mut this.rest else { return Poll::Ready(None) };
             match ready!(Pin::new(rest).poll_frame(cx)) {
-                Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) => return Poll::Ready(Some(this.clear(data).map(Frame::data))),
+                Some(Ok(frame)) => {
                     // A client's trailers go nowhere: nothing decided on them.
-                    Err(_) => {}
-                },
+                    if let Ok(data) = frame.into_data() {
+                        return Poll::Ready(Some(this.clear(data).map(Frame::data)));
+                    }
+                }
                 Some(Err(error)) => {
                     this.rest = None;
                     return Poll::Ready(Some(Err(Cut(Chain(&error).to_string()))));
@@ -318,11 +319,11 @@ impl Stream {
     /// A frame that goes on. Where its length says that it is the last, nobody asks for the end.
     fn passed(&mut self, frame: Frame<Bytes>) -> Result<Frame<Bytes>, Cut> {
         let streams = matches!(self.passing, Passing::Clear(_));
-        if streams && self.incoming.is_end_stream() {
-            match self.finish() {
-                Some(Err(cut)) => return Err(cut),
-                Some(Ok(_)) | None => {}
-            }
+        if streams
+            && self.incoming.is_end_stream()
+            && let Some(Err(cut)) = self.finish()
+        {
+            return Err(cut);
         }
         Ok(frame)
     }

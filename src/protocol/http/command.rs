@@ -53,6 +53,7 @@ use crate::target;
 use crate::target::HttpTarget;
 use crate::target::Target;
 use crate::target::UpstreamTls;
+use crate::target::UpstreamTls::Verified as VerifyFull;
 use crate::target::http::Undeclared;
 use crate::tls;
 use crate::tls::Pem;
@@ -76,18 +77,15 @@ impl Dialect for Plain {
         wire::path(&head.path, http.encoded_slash, http.double_slash)?;
         let route = http.route(&head.path);
         let mut command = command(head, sent);
-        let veil = match route {
-            Some(route) => {
-                command.reads = route.classes().cloned().collect();
-                let fields = route.fields.clone();
-                Veil::Document(Arc::new(Fields { fields, undeclared: route.undeclared }))
+        let veil = if let Some(route) = route {
+            command.reads = route.classes().cloned().collect();
+            let fields = route.fields.clone();
+            Veil::Document(Arc::new(Fields { fields, undeclared: route.undeclared }))
+        } else {
+            if http.unlisted == Undeclared::Refuse {
+                command.reads.clone_from(&target.facts().classes);
             }
-            None => {
-                if http.unlisted == Undeclared::Refuse {
-                    command.reads.clone_from(&target.facts().classes);
-                }
-                Veil::None("nobody declared what answers on this path hold".to_owned())
-            }
+            Veil::None("nobody declared what answers on this path hold".to_owned())
         };
         let writes = command.effects.contains(&Effect::Write) && sent != Sent::Nothing;
         if writes && let Some(route) = route {
@@ -186,7 +184,7 @@ type Connector = (Arc<rustls::ClientConfig>, ServerName<'static>);
 
 /// How TLS to a target is made.
 fn connector(target: &Target, tls: &UpstreamTls) -> Result<Option<Connector>, Unreachable> {
-    let UpstreamTls::Verified { ca_pem, server_name } = tls else { return Ok(None) };
+    let VerifyFull { ca_pem, server_name } = tls else { return Ok(None) };
     let roots = match ca_pem {
         Some(pem) => Roots::Bundle(Pem::bytes(pem.clone())),
         None => Roots::System,

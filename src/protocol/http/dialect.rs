@@ -176,7 +176,11 @@ pub struct Place {
 impl fmt::Debug for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let tls = self.tls.as_ref().map(|(_, name)| name);
-        f.debug_struct("Place").field("pinned", &self.pinned).field("tls", &tls).finish()
+        f.debug_struct("Place")
+            .field("pinned", &self.pinned)
+            .field("tls", &tls)
+            .field("authority", &self.authority)
+            .finish()
     }
 }
 

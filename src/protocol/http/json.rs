@@ -514,9 +514,10 @@ mod tests {
     #[test]
     fn every_beginning_of_a_document_is_refused_and_none_panics() {
         let whole = r#"{"a":[1,-2.5e3,"x\u00e4\n",true,null,{"mail":"s"}],"mail":{"b":[]}}"#;
-        for end in 0..whole.len() {
-            assert!(hide(&whole[..end], "$.mail").is_err(), "{end}");
-            assert!(hide(&whole[..end], "$.a[*].mail").is_err(), "{end}");
+        for (end, _) in whole.char_indices() {
+            let (begun, _) = whole.split_at(end);
+            assert!(hide(begun, "$.mail").is_err(), "{end}");
+            assert!(hide(begun, "$.a[*].mail").is_err(), "{end}");
         }
         assert!(hide(whole, "$.mail").is_ok());
     }
@@ -551,7 +552,7 @@ mod tests {
                     }
                 }
             }
-            _ => {}
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
         }
     }
 

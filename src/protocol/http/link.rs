@@ -11,11 +11,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use bytes::BytesMut;
-use http::HeaderMap;
 use http::HeaderValue;
 use http::Request;
 use http::Response;
-use http::StatusCode;
 use http::Version;
 use http::header;
 use http::request::Parts;
@@ -26,7 +24,6 @@ use hyper::body::Incoming;
 use tokio::time::timeout;
 
 use crate::audit::entry::Ending;
-use crate::audit::entry::Volume;
 use crate::mask;
 use crate::model::Command;
 use crate::model::Effect;
@@ -36,32 +33,26 @@ use crate::model::Refusal;
 use crate::model::fault::Chain;
 use crate::model::refusal::IntoRefusal;
 use crate::model::refusal::RefusalCode;
-use crate::model::verdict::Masks;
 use crate::protocol::http::HELD_BYTES_MAX;
-use crate::protocol::http::MASKED_BYTES_MAX;
 use crate::protocol::http::ahead::Stop;
+use crate::protocol::http::answer;
 use crate::protocol::http::body;
 use crate::protocol::http::body::ClearedBody;
-use crate::protocol::http::body::Passing;
 use crate::protocol::http::body::ReleasedBody;
 use crate::protocol::http::command::Plain;
 use crate::protocol::http::dialect::BodyNeed;
 use crate::protocol::http::dialect::Dialect;
 use crate::protocol::http::dialect::Head;
-use crate::protocol::http::dialect::Masker;
 use crate::protocol::http::dialect::Reading;
 use crate::protocol::http::dialect::Sent;
 use crate::protocol::http::dialect::Told;
 use crate::protocol::http::dialect::Veil;
 use crate::protocol::http::hello::Bound;
 use crate::protocol::http::hello::Connection;
-use crate::protocol::http::mask::Document;
-use crate::protocol::http::mask::Lines;
-use crate::protocol::http::mask::too_long;
 use crate::protocol::http::refuse;
 use crate::protocol::http::refuse::No;
+use crate::protocol::http::refuse::Words;
 use crate::protocol::http::upstream::Answered;
-use crate::protocol::http::upstream::Lease;
 use crate::protocol::http::wire;
 use crate::protocol::http::wire::Addressed;
 use crate::session::Asked;
@@ -70,15 +61,10 @@ use crate::session::Decision;
 use crate::session::Held;
 use crate::session::Running;
 use crate::session::Settled;
-use crate::session::guard::Answer;
-use crate::session::guard::Masked;
-use crate::session::guard::Withheld;
 use crate::target::Target;
 
 /// How long a client may take for the part of a body that is buffered, in milliseconds.
 pub const BEGIN_MS_MAX: u64 = 60_000;
-/// How long a target may pause in an answer that is masked, in milliseconds.
-pub const DOCUMENT_PAUSE_MS_MAX: u64 = 60_000;
 
 /// Answers one request of a connection.
 pub async fn answer(connection: &Connection, request: Request<Incoming>) -> Response<ReleasedBody> {
@@ -91,7 +77,7 @@ pub async fn answer(connection: &Connection, request: Request<Incoming>) -> Resp
             return connection.front.own.answer(origin, request).await.map(ReleasedBody::own);
         }
         Ok(Addressed::Target(label)) => label,
-        Err(no) => return told(&no, &Plain, None, &head(&parts)),
+        Err(no) => return spoken(told(&no, &Plain, None, &head(&parts))),
     };
     let head = head(&parts);
     let bound = match connection.bind(&label, &parts.headers).await {
@@ -101,13 +87,21 @@ pub async fn answer(connection: &Connection, request: Request<Incoming>) -> Resp
     let session = bound.guard.session();
     let exchange = Box::pin(exchange(connection, &bound, &head, parts, incoming));
     let answered = tokio::select! {
+        // First the exchange: a command that waits is told its end by itself.
         biased;
-        reason = bound.guard.ended() => Err(No::from(reason.refusal())),
         answered = exchange => answered,
+        reason = bound.guard.ended() => Err(No::from(reason.refusal())),
     };
     answered.unwrap_or_else(|no| {
         let no = no.in_session(session);
-        told(&no, &*bound.dialect, Some(&bound.target), &head)
+        let words = told(&no, &*bound.dialect, Some(&bound.target), &head);
+        match bound.guard.say(words).unseal(session) {
+            Ok(words) => spoken(words),
+            Err(wrong) => {
+                tracing::error!(%session, fault = %Fault::Gateway, "{wrong}");
+                spoken(told(&no, &Plain, None, &head))
+            }
+        }
     })
 }
 
@@ -126,7 +120,7 @@ async fn exchange(
     let Decided { running, cleared, hold } = decided;
     let answered = forward(bound, &running, cleared, begun, masked).await;
     let answered = answered.map_err(|no| No { hold: hold.clone(), ..no })?;
-    let released = release(bound, &running, reading, answered, head).await;
+    let released = answer::release(bound, &running, reading, answered, head).await;
     let mut response = released.map_err(|no| No { hold: hold.clone(), ..no })?;
     if let Some(hold) = &hold {
         refuse::name_hold(response.headers_mut(), hold);
@@ -304,15 +298,17 @@ async fn decide(
     let parts = forwarded(head, parts);
     let (settled, hold) = match bound.guard.ask(command.clone(), parts) {
         Asked::Settled(settled) => (settled, None),
-        Asked::Held(held) => {
-            let hold = held.pending().hold.clone();
+        Asked::Held(waiting) => {
+            let hold = waiting.pending().hold.clone();
             if begun.rest.is_some() {
                 let reason = "a command that waits for an approval";
                 let refusal = too_large(reason);
-                drop(held.settle(&Decision::Withdrawn { reason: refusal.reason.clone() }));
+                drop(waiting.settle(&Decision::Withdrawn { reason: refusal.reason.clone() }));
                 return Err(No { hold: Some(hold), ..No::from(refusal) });
             }
-            (wait(connection, *held, http2).await, Some(hold))
+            let waited = wait(connection, bound, *waiting, http2).await;
+            let settled = waited.unwrap_or_else(Settled::No);
+            (settled, Some(hold))
         }
     };
     match settled {
@@ -322,23 +318,30 @@ async fn decide(
 }
 
 /// Waits for the decision on a held command; the client's end, seen here or by hyper (which drops
-/// this future), withdraws it.
-async fn wait(connection: &Connection, mut held: Held<Parts>, http2: bool) -> Settled<Parts> {
+/// this future), withdraws it, and so does the session's.
+async fn wait(
+    connection: &Connection,
+    bound: &Bound,
+    mut held: Held<Parts>,
+    http2: bool,
+) -> Result<Settled<Parts>, Refusal> {
     let stop = async {
         // On HTTP/2 every stream's end is seen by hyper, and reading ahead would starve the others.
         if http2 { std::future::pending().await } else { connection.ahead.stop().await }
     };
+    let withdrawn = |reason: &str| Decision::Withdrawn { reason: reason.to_owned() };
     let decision = tokio::select! {
         decision = held.decided() => decision,
-        stop = stop => {
-            let reason = match stop {
-                Stop::Gone => "the client went away",
-                Stop::Full => "more was sent while it waited than is read ahead",
-            };
-            Decision::Withdrawn { reason: reason.to_owned() }
+        ended = bound.guard.ended() => {
+            drop(held.settle(&withdrawn(&ended.word())));
+            return Err(ended.refusal());
         }
+        stop = stop => withdrawn(match stop {
+            Stop::Gone => "the client went away",
+            Stop::Full => "more was sent while it waited than is read ahead",
+        }),
     };
-    held.settle(&decision)
+    Ok(held.settle(&decision))
 }
 
 /// The head as the target gets it, but for its own credential: decided and forwarded path are the
@@ -370,7 +373,7 @@ async fn forward(
 ) -> Result<Answered, No> {
     let session = bound.guard.session();
     let ended = |reason: String, refusal: Refusal| {
-        end(running, Ending::Cut { reason });
+        answer::end(running, Ending::Cut { reason });
         No::from(refusal)
     };
     let body = ClearedBody::new(running, begun.bytes, begun.rest);
@@ -385,189 +388,6 @@ async fn forward(
     })
 }
 
-/// What goes on of an answer: its head by the rules, its body masked or streamed.
-async fn release(
-    bound: &Bound,
-    running: &Arc<Running>,
-    reading: Reading,
-    answered: Answered,
-    head: &Head,
-) -> Result<Response<ReleasedBody>, No> {
-    let (parts, incoming) = answered.response.into_parts();
-    let status = parts.status;
-    if let Some(fault) = wire::faulty(status) {
-        let reason = format!("{} {fault}", bound.target.name());
-        end(running, Ending::Cut { reason: reason.clone() });
-        let session = bound.guard.session();
-        tracing::warn!(%session, fault = %Fault::Target, "{reason}");
-        return Err(Refusal::new(RefusalCode::TargetFailed, reason).into());
-    }
-    let masks = bound.guard.masks().map_err(|error| No::from(error.refusal()))?;
-    let masked = masks.hides_any(reading.command.reads.iter());
-    let target_head = TargetHead { status, headers: parts.headers.clone(), masked };
-    let mut response = released_head(bound, running, &masks, target_head)?;
-    let ending = ending(status);
-    let bodiless = incoming.is_end_stream() || head.method == http::Method::HEAD;
-    if bodiless {
-        answered.lease.give_back();
-        end(running, ending);
-        *response.body_mut() =
-            ReleasedBody::own(Full::default().map_err(|n| match n {}).boxed_unsync());
-        return Ok(response);
-    }
-    let lease = answered.lease;
-    let passing = match (masked, reading.veil) {
-        (false, _) => Passing::Clear(Arc::new(reading.command.reads)),
-        (true, Veil::None(reason)) => return Err(withheld(running, reason)),
-        (true, veil) => {
-            let plain = wire::is_plain_json(&parts.headers);
-            if let Some(problem) = unmaskable(status, plain) {
-                let reason = format!("the answer must be masked, but {problem}");
-                return Err(withheld(running, reason));
-            }
-            let json = HeaderValue::from_static("application/json");
-            response.headers_mut().insert(header::CONTENT_TYPE, json);
-            match veil {
-                Veil::Lines(masker) if status == StatusCode::OK => {
-                    Passing::Lines(Lines::new(masker, status))
-                }
-                Veil::Lines(masker) | Veil::Document(masker) => {
-                    let whole = Whole { status, masker, incoming, lease };
-                    *response.body_mut() = document(bound, running, &masks, whole).await?;
-                    return Ok(response);
-                }
-                Veil::None(reason) => return Err(withheld(running, reason)),
-            }
-        }
-    };
-    let running = Arc::clone(running);
-    *response.body_mut() = ReleasedBody::stream(incoming, running, lease, ending, passing);
-    Ok(response)
-}
-
-fn unmaskable(status: StatusCode, plain: Result<(), &'static str>) -> Option<&'static str> {
-    if status == StatusCode::PARTIAL_CONTENT {
-        return Some("it is only a part, which was not asked for");
-    }
-    plain.err()
-}
-
-/// An answer's head, as the guard takes it.
-struct TargetHead {
-    status: StatusCode,
-    headers: HeaderMap,
-    masked: bool,
-}
-
-impl Answer for TargetHead {
-    type Out = (StatusCode, HeaderMap);
-
-    fn masked(self, _: &Masks, _: usize) -> Result<Masked<Self::Out>, Withheld> {
-        let headers = if self.masked {
-            wire::from_target_masked(&self.headers)
-        } else {
-            wire::from_target(&self.headers)
-        };
-        let out = (self.status, headers);
-        Ok(Masked { out, volume: Volume::default(), shown: Vec::new() })
-    }
-}
-
-fn released_head(
-    bound: &Bound,
-    running: &Running,
-    masks: &Masks,
-    head: TargetHead,
-) -> Result<Response<ReleasedBody>, No> {
-    let released = running.release(masks, head).map_err(|withheld| No::from(withheld.refusal()))?;
-    let (status, headers) = released.unseal(bound.guard.session()).map_err(|wrong| {
-        tracing::error!(fault = %Fault::Gateway, "{wrong}");
-        No::from(Refusal::new(RefusalCode::Unrecorded, "the gateway made a mistake"))
-    })?;
-    let empty = Full::default().map_err(|never| match never {}).boxed_unsync();
-    let mut response = Response::new(ReleasedBody::own(empty));
-    *response.status_mut() = status;
-    *response.headers_mut() = headers;
-    Ok(response)
-}
-
-/// An answer that is masked as a whole.
-struct Whole {
-    status: StatusCode,
-    masker: Arc<dyn Masker>,
-    incoming: Incoming,
-    lease: Lease,
-}
-
-async fn document(
-    bound: &Bound,
-    running: &Arc<Running>,
-    masks: &Masks,
-    whole: Whole,
-) -> Result<ReleasedBody, No> {
-    let Whole { status, masker, mut incoming, lease } = whole;
-    let mut bytes = BytesMut::new();
-    let pause = Duration::from_millis(DOCUMENT_PAUSE_MS_MAX);
-    loop {
-        let broke = |why: String| {
-            end(running, Ending::Cut { reason: why.clone() });
-            let session = bound.guard.session();
-            tracing::warn!(%session, fault = %Fault::Target, "{why}");
-            let reason = format!("{} broke off its answer", bound.target.name());
-            No::from(Refusal::new(RefusalCode::TargetFailed, reason))
-        };
-        match timeout(pause, incoming.frame()).await {
-            Err(_) => return Err(broke("the target paused for too long".to_owned())),
-            Ok(None) => break,
-            Ok(Some(Err(error))) => return Err(broke(Chain(&error).to_string())),
-            Ok(Some(Ok(frame))) => {
-                let data = frame.into_data().unwrap_or_default();
-                if bytes.len().saturating_add(data.len()) > MASKED_BYTES_MAX {
-                    return Err(withheld_for(running, too_long()));
-                }
-                bytes.extend_from_slice(&data);
-            }
-        }
-    }
-    lease.give_back();
-    let answer = Document { bytes: bytes.freeze(), status, masker };
-    let released = running
-        .release(masks, answer)
-        .map_err(|withheld| withheld_for(running, withheld.refusal()))?;
-    let document = released.unseal(bound.guard.session()).map_err(|wrong| {
-        tracing::error!(fault = %Fault::Gateway, "{wrong}");
-        No::from(Refusal::new(RefusalCode::Unrecorded, "the gateway made a mistake"))
-    })?;
-    Ok(ReleasedBody::whole(document, Arc::clone(running), ending(status)))
-}
-
-fn withheld(running: &Running, reason: String) -> No {
-    withheld_for(running, Refusal::new(RefusalCode::Withheld, reason))
-}
-
-fn withheld_for(running: &Running, refusal: Refusal) -> No {
-    let session = running.guard().session();
-    tracing::warn!(%session, fault = %Fault::Target, "an answer was withheld: {refusal}");
-    end(running, Ending::Withheld { reason: refusal.reason.clone() });
-    refusal.into()
-}
-
-fn ending(status: StatusCode) -> Ending {
-    let text = status.as_str().to_owned();
-    if status.is_client_error() || status.is_server_error() {
-        Ending::Failed { status: text }
-    } else {
-        Ending::Done { status: text }
-    }
-}
-
-fn end(running: &Running, ending: Ending) {
-    if let Err(error) = running.end(ending) {
-        let session = running.guard().session();
-        tracing::error!(%session, fault = %Fault::Gateway, "{}", Chain(&error));
-    }
-}
-
 /// Words a no for a request that has no session. Only who may know of the target learns by the
 /// wording what it speaks.
 fn not_bound(connection: &Connection, label: &str, no: &No, head: &Head) -> Response<ReleasedBody> {
@@ -576,19 +396,15 @@ fn not_bound(connection: &Connection, label: &str, no: &No, head: &Head) -> Resp
     let target = label.parse().ok().filter(|_| !secret);
     let target = target.and_then(|name| version.catalogue.target(&name));
     let dialect = target.and_then(|target| connection.front.dialect(target.facts().protocol).ok());
-    match (dialect, target) {
+    let words = match (dialect, target) {
         (Some(dialect), Some(target)) => told(no, &*dialect, Some(target), head),
         (_, _) => told(no, &Plain, None, head),
-    }
+    };
+    spoken(words)
 }
 
-/// A no as an answer.
-fn told(
-    no: &No,
-    dialect: &dyn Dialect,
-    target: Option<&Target>,
-    head: &Head,
-) -> Response<ReleasedBody> {
+/// A no in words.
+fn told(no: &No, dialect: &dyn Dialect, target: Option<&Target>, head: &Head) -> Words {
     let told = Told {
         status: no.status,
         head: Some(head),
@@ -596,7 +412,11 @@ fn told(
         session: no.session,
         hold: no.hold.as_ref(),
     };
-    let words = refuse::answer(no, dialect.word(&no.refusal, &told));
+    refuse::answer(no, dialect.word(&no.refusal, &told))
+}
+
+/// The gateway's own words as an answer.
+fn spoken(words: Words) -> Response<ReleasedBody> {
     words.0.map(|text| {
         let body = Full::new(Bytes::from(text)).map_err(|never| match never {});
         ReleasedBody::own(body.boxed_unsync())

@@ -10,6 +10,7 @@
 //! protocol says. This module makes no decision and can verify no claim.
 
 pub mod ahead;
+pub mod answer;
 pub mod body;
 pub mod command;
 pub mod dialect;
@@ -190,3 +191,6 @@ fn builder(alpn: Alpn) -> auto::Builder<TokioExecutor> {
         Alpn::None | Alpn::Postgres => builder,
     }
 }
+
+#[cfg(test)]
+mod tests;

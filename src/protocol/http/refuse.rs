@@ -26,7 +26,7 @@ pub struct No {
     /// The status.
     pub status: StatusCode,
     /// Why.
-    pub refusal: Refusal,
+    pub refusal: Box<Refusal>,
     /// The session, once there is one.
     pub session: Option<SessionId>,
     /// The hold that ended in this no.
@@ -35,7 +35,7 @@ pub struct No {
 
 impl From<Refusal> for No {
     fn from(refusal: Refusal) -> Self {
-        Self { status: status(refusal.code), refusal, session: None, hold: None }
+        Self { status: status(refusal.code), refusal: Box::new(refusal), session: None, hold: None }
     }
 }
 
@@ -168,7 +168,7 @@ fn html(refusal: &Refusal, told: &Told<'_>) -> String {
     ];
     for (name, fact) in facts {
         if let Some(fact) = fact
-            && write!(page, "<p>{name}: {}</p>\n", escaped(&fact)).is_err()
+            && writeln!(page, "<p>{name}: {}</p>", escaped(&fact)).is_err()
         {
             break;
         }

@@ -317,7 +317,11 @@ impl Pool {
 impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let idle = self.idle().len();
-        f.debug_struct("Pool").field("target", self.target.name()).field("idle", &idle).finish()
+        f.debug_struct("Pool")
+            .field("target", self.target.name())
+            .field("dialect", &self.dialect)
+            .field("idle", &idle)
+            .finish()
     }
 }
 

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::net::IpAddr;
 
 use http::HeaderMap;
 use http::HeaderName;
@@ -82,6 +83,11 @@ pub fn addressed(head: &Parts, gateway: &str, sni: Option<&str>) -> Result<Addre
             malformed("the request's target is in absolute form: send the path alone").into()
         );
     }
+    // RFC 9112, section 6.3: whoever reads the other of the two sees another request here.
+    let lengths = [header::TRANSFER_ENCODING, header::CONTENT_LENGTH];
+    if lengths.iter().all(|name| head.headers.contains_key(name)) {
+        return Err(malformed("the request has a length and chunks").into());
+    }
     let path = head.uri.path_and_query().map_or("", |target| target.as_str());
     if !path.starts_with('/') {
         return Err(malformed("the request's target is no path").into());
@@ -94,6 +100,9 @@ pub fn addressed(head: &Parts, gateway: &str, sni: Option<&str>) -> Result<Addre
         .into());
     }
     let host = addressed_host(head, gateway)?;
+    // kubectl may dial an address and name the target in its TLS handshake (tls-server-name).
+    let dialled = host.parse::<IpAddr>().is_ok();
+    let host = sni.filter(|_| dialled && host != gateway).map_or(host, str::to_ascii_lowercase);
     let named = |host: &str| host.strip_suffix(gateway)?.strip_suffix('.').map(str::to_owned);
     let Some(target) = (host != gateway).then(|| named(&host)) else { return Ok(Addressed::Own) };
     let Some(target) = target.filter(|label| !label.is_empty()) else {
@@ -230,8 +239,7 @@ pub fn bearer(headers: &HeaderMap) -> Result<&str, Refusal> {
 /// or cookie of the gateway's.
 pub fn from_client(headers: &HeaderMap) -> HeaderMap {
     let mut kept = end_to_end(headers);
-    for name in [header::HOST, header::AUTHORIZATION, header::CONTENT_LENGTH, header::EXPECT].iter()
-    {
+    for name in &[header::HOST, header::AUTHORIZATION, header::CONTENT_LENGTH, header::EXPECT] {
         kept.remove(name);
     }
     let misleading = |name: &&HeaderName| {
@@ -395,4 +403,79 @@ fn misdirected(reason: &str) -> No {
     let refusal = Refusal::new(RefusalCode::NoTarget, reason)
         .hint("open a connection to the host that the request is for");
     No { status: StatusCode::MISDIRECTED_REQUEST, ..No::from(refusal) }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_path_is_taken_where_every_reader_reads_the_same() {
+        for good in
+            ["/", "/a/b", "/a%20b", "/%E2%82%AC", "/a.b/..c", "/a:b@c,d+e=f&g!~*'()$", "/a/"]
+        {
+            assert!(path(good, false, false).is_ok(), "{good}");
+        }
+        assert!(path("/a%2Fb", true, false).is_ok() && path("/a%2fb", false, true).is_err());
+        assert!(path("/a//b", false, true).is_ok() && path("/a//b", true, false).is_err());
+        // An option for one thing is none for another.
+        for bad in
+            ["/a%2F..%2Fb", "/a%2F%2e%2e/b", "/%2e", "/a/..", "/a%5cb", "/a%3Bb", "/%25", "/%7f"]
+        {
+            assert!(path(bad, true, true).is_err(), "{bad}");
+        }
+        assert!(path("/%2F", true, false).is_err(), "`//`, once it is decoded");
+    }
+
+    proptest! {
+        #[test]
+        fn a_taken_path_has_no_dot_segment_however_often_it_is_decoded(
+            text in "/([a.%2eE5cF/;]|%2e|%2F|%25|%5c|\\.\\.){0,12}",
+        ) {
+            if path(&text, true, true).is_ok() {
+                let mut decoded = text.clone();
+                for _ in 0..3 {
+                    decoded = percent_decoded(&decoded);
+                    let dots = decoded.split(['/', '\\']).any(|s| s == ".." || s == ".");
+                    prop_assert!(!dots, "{} {}", text, decoded);
+                }
+            }
+        }
+
+        #[test]
+        fn a_recorded_line_is_plain_and_tells_lines_apart(one in "\\PC{0,12}", other in "\\PC{0,12}") {
+            let (first, second) = (escaped(&one), escaped(&other));
+            prop_assert!(first.bytes().all(|b| (0x21..0x7f).contains(&b)));
+            prop_assert_eq!(one == other, first == second);
+        }
+
+        #[test]
+        fn no_header_of_the_gateways_crosses(name in "[a-z-]{1,12}", value in "[ -~]{0,20}") {
+            let mut headers = HeaderMap::new();
+            let named = HeaderName::from_bytes(name.as_bytes()).unwrap();
+            headers.insert(named, HeaderValue::from_str(&value).unwrap());
+            headers.insert(header::CONNECTION, HeaderValue::from_str(&format!("close, {name}")).unwrap());
+            prop_assert!(from_client(&headers).is_empty());
+            prop_assert!(from_target(&headers).is_empty());
+        }
+    }
+
+    fn percent_decoded(text: &str) -> String {
+        let mut out = Vec::new();
+        let mut bytes = text.as_bytes().iter();
+        while let Some(&byte) = bytes.next() {
+            let rest = bytes.as_slice();
+            let pair = rest.get(..2).and_then(|p| std::str::from_utf8(p).ok());
+            match pair.filter(|_| byte == b'%').and_then(|p| u8::from_str_radix(p, 16).ok()) {
+                Some(decoded) => {
+                    out.push(decoded);
+                    bytes.nth(1);
+                }
+                None => out.push(byte),
+            }
+        }
+        String::from_utf8_lossy(&out).into_owned()
+    }
 }

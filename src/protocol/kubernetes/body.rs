@@ -1,18 +1,22 @@
 //! What the body of a write says, as far as deciding needs to know it.
 //!
-//! Knows no target. kubectl sends JSON, also as server-side apply's YAML, of which JSON is a part;
-//! other YAML, protobuf and CBOR are not read: whoever needs what they say must refuse them.
+//! Knows no target. kubectl sends JSON, also as server-side apply's YAML, of which JSON is a part,
+//! and protobuf, of which the name is read; other YAML and CBOR are not read: whoever needs what
+//! they say must refuse them.
 
 use serde_json::Value;
 
 use crate::mask;
 use crate::protocol::kubernetes::json;
+use crate::protocol::kubernetes::protobuf;
 
 /// How a PATCH or an object is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Media {
     /// One JSON document: an object, or a patch that looks like one.
     Json,
+    /// One whole object in protobuf.
+    Protobuf,
     /// RFC 6902: operations, of which some read.
     JsonPatch,
     /// Something that is not read here.
@@ -24,8 +28,10 @@ pub enum Media {
 pub struct Body {
     /// How it is written.
     pub media: Media,
-    /// What it says, where that could be read.
+    /// What it says, where it is JSON.
     pub document: Option<Value>,
+    /// The name of the object in it, or the beginning of one that the server completes and `*`.
+    pub name: Option<String>,
     /// Whether a mask stands anywhere in it.
     pub masked: bool,
 }
@@ -36,6 +42,7 @@ impl Body {
         let kind = content_type.unwrap_or("application/json");
         let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
         let document = json::parse(bytes).ok();
+        let object = protobuf::open(bytes);
         let media = match (kind.as_str(), &document) {
             ("application/json-patch+json", _) => Media::JsonPatch,
             (
@@ -46,18 +53,21 @@ impl Body {
                 | "application/yaml",
                 Some(_),
             ) => Media::Json,
+            ("application/vnd.kubernetes.protobuf", None) if object.is_some() => Media::Protobuf,
             _ => Media::Other,
         };
+        let names = match media {
+            Media::Json => document.as_ref().map(names),
+            Media::Protobuf => object.and_then(protobuf::Object::names),
+            Media::JsonPatch | Media::Other => None,
+        };
+        let name = names.and_then(|(name, beginning)| match (name.as_str(), beginning.as_str()) {
+            ("", "") => None,
+            ("", beginning) => Some(format!("{beginning}*")),
+            (name, _) => Some(name.to_owned()),
+        });
         let masked = contains(bytes) || document.as_ref().is_some_and(says);
-        Self { media, document, masked }
-    }
-
-    /// The name of the object in it, or the beginning of it that the server completes.
-    pub fn name(&self) -> Option<String> {
-        let metadata = self.document.as_ref()?.get("metadata")?;
-        let text = |name: &str| metadata.get(name)?.as_str().filter(|text| !text.is_empty());
-        let generated = || text("generateName").map(|beginning| format!("{beginning}*"));
-        text("name").map(str::to_owned).or_else(generated)
+        Self { media, document, name, masked }
     }
 
     /// Whether the body itself (`DeleteOptions`) asks that nothing is stored.
@@ -65,6 +75,15 @@ impl Body {
         let asked = self.document.as_ref().and_then(|document| document.get("dryRun")?.as_array());
         asked.is_some_and(|values| values.iter().any(|value| value == "All"))
     }
+}
+
+/// Name and `generateName` of an object.
+fn names(object: &Value) -> (String, String) {
+    let text = |name: &str| {
+        let text = object.get("metadata").and_then(|metadata| metadata.get(name)?.as_str());
+        text.unwrap_or_default().to_owned()
+    };
+    (text("name"), text("generateName"))
 }
 
 /// Whether a mask stands in a text: plainly, in base 64, or as Go's encoder escapes it, for JSON
@@ -135,6 +154,7 @@ mod tests {
             ("application/apply-patch+yaml", "kind: Secret"),
             ("application/json", "{\"a\":1,\"a\":2}"),
             ("application/vnd.kubernetes.protobuf", "k8s\0"),
+            ("application/vnd.kubernetes.protobuf", "{}"),
             ("application/cbor", "{}"),
             ("text/plain", "{}"),
             ("", "{}"),
@@ -145,13 +165,10 @@ mod tests {
 
     #[test]
     fn a_create_says_its_name() {
-        assert_eq!(json(&json!({"metadata": {"name": "a"}})).name().as_deref(), Some("a"));
-        assert_eq!(
-            json(&json!({"metadata": {"generateName": "a-"}})).name().as_deref(),
-            Some("a-*")
-        );
-        assert_eq!(json(&json!({"metadata": {}})).name(), None);
-        assert_eq!(json(&json!([])).name(), None);
+        assert_eq!(json(&json!({"metadata": {"name": "a"}})).name.as_deref(), Some("a"));
+        assert_eq!(json(&json!({"metadata": {"generateName": "a-"}})).name.as_deref(), Some("a-*"));
+        assert_eq!(json(&json!({"metadata": {}})).name, None);
+        assert_eq!(json(&json!([])).name, None);
         assert!(json(&json!({"kind": "DeleteOptions", "dryRun": ["All"]})).is_dry_run());
     }
 
@@ -159,7 +176,7 @@ mod tests {
         #[test]
         fn nothing_panics(kind in ".*", bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             let body = Body::read(Some(&kind), &bytes);
-            drop((body.name(), body.is_dry_run()));
+            drop((body.name.clone(), body.is_dry_run()));
         }
 
         #[test]

@@ -21,7 +21,7 @@ use crate::protocol::kubernetes::request::Verb;
 const DETAIL_BYTES_MAX: usize = 256;
 
 /// Subresources that open a way past the gateway or hand out credentials. Everywhere they occur.
-const REFUSED: [(&str, &str); 8] = [
+const REFUSED: [(&str, &str); 7] = [
     ("exec", "running a command in a pod is not carried by this gateway yet"),
     ("attach", "attaching to a pod is not carried by this gateway yet"),
     ("portforward", "forwarding a pod's port is not carried by this gateway yet"),
@@ -37,7 +37,6 @@ const REFUSED: [(&str, &str); 8] = [
                work without it",
     ),
     ("approval", "certificates are not approved through this gateway: they would work without it"),
-    ("vnc", "consoles of virtual machines are not carried by this gateway yet"),
 ];
 
 /// Kinds whose objects run code that their author chose.
@@ -176,7 +175,7 @@ fn main_effect(effects: &BTreeSet<Effect>) -> Effect {
 
 /// `prod/db-password`; `prod/*` and `*` for many; the bare name of what lies in no namespace.
 fn object_name(asked: &Asked, body: Option<&Body>) -> String {
-    let created = || body.filter(|_| asked.verb == Verb::Create).and_then(Body::name);
+    let created = || body.filter(|_| asked.verb == Verb::Create).and_then(|body| body.name.clone());
     let own = Some(asked.name.clone()).filter(|name| !name.is_empty());
     let name = own.or_else(created).unwrap_or_else(|| "*".to_owned());
     let is_namespace = asked.resource == "namespaces" && asked.group.is_empty();
@@ -252,11 +251,14 @@ fn unsupported(asked: &Asked, classified: bool, body: Option<&Body>) -> Option<&
     }
     match body.media {
         Media::Json => None,
+        Media::Protobuf if asked.verb != Verb::Patch => None,
         Media::JsonPatch => Some(
             "a JSON Patch on a kind with classified fields can copy and compare what it may not \
              show; send a merge patch (`kubectl patch --type=merge`)",
         ),
-        Media::Other => Some("objects of a kind with classified fields are sent as JSON only"),
+        Media::Protobuf | Media::Other => Some(
+            "objects of a kind with classified fields are sent as JSON, which this gateway reads",
+        ),
     }
 }
 
@@ -494,6 +496,13 @@ mod tests {
             let other = read("PATCH", "/api/v1/namespaces/prod/configmaps/a", kind, body);
             assert_eq!(other.unsupported, None, "{kind} {body}");
         }
+        let binary = "k8s\0\u{12}\u{9}\n\u{3}\n\u{1}x\u{12}\u{2}\n\0";
+        let kind = "application/vnd.kubernetes.protobuf";
+        let create = read("POST", "/api/v1/namespaces/prod/secrets", kind, binary);
+        assert_eq!((create.unsupported, create.objects[0].name.as_str()), (None, "prod/x"));
+        let masked = format!("{binary}\"\u{14}<masked:cred.secret>");
+        let create = read("POST", "/api/v1/namespaces/prod/secrets", kind, &masked);
+        assert!(create.unsupported.is_some_and(|why| why.contains("mask")));
         let apply = read("PATCH", path, "application/apply-patch+yaml", r#"{"kind":"Secret"}"#);
         assert_eq!(apply.unsupported, None, "kubectl writes its YAML as JSON");
     }

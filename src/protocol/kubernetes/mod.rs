@@ -17,23 +17,27 @@ pub mod headers;
 pub mod json;
 pub mod kubeconfig;
 pub mod mask;
+pub mod protobuf;
 pub mod query;
 pub mod refuse;
 pub mod request;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
+use std::time::Duration;
+use std::time::Instant;
 use std::time::SystemTime;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::HeaderMap;
 use http::header;
+use rustls::ClientConfig;
+use rustls::pki_types::InvalidDnsNameError;
 use rustls::pki_types::ServerName;
 use uuid::Uuid;
 
@@ -68,18 +72,44 @@ use crate::target::Reach;
 use crate::target::Target;
 use crate::target::pin_host;
 use crate::tls;
+use crate::tls::TlsError;
+
+/// How long what a kubeconfig said is believed without looking again, in milliseconds.
+const KUBECONFIG_MS_MAX: u64 = 60_000;
 
 /// The Kubernetes API over HTTP. One per gateway.
 #[derive(Default)]
 pub struct Kubernetes {
     /// What kubeconfigs said when they were read last.
-    servers: Mutex<BTreeMap<(PathBuf, Option<String>), Known>>,
+    known: Mutex<BTreeMap<(PathBuf, Option<String>), Known>>,
 }
 
-/// A kubeconfig as it was, and when that was.
+/// What a kubeconfig said, and when.
 struct Known {
     changed: (SystemTime, u64),
-    server: Arc<Server>,
+    read: Instant,
+    cluster: Arc<Cluster>,
+}
+
+/// An API server, and how it is spoken to.
+struct Cluster {
+    server: Server,
+    tls: Arc<ClientConfig>,
+    name: ServerName<'static>,
+}
+
+/// Why a cluster is not known.
+#[derive(Debug, thiserror::Error)]
+enum Unknown {
+    /// Its kubeconfig cannot be used.
+    #[error(transparent)]
+    Kubeconfig(#[from] BadKubeconfig),
+    /// Certificates that it names cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The name that its certificate must have is none.
+    #[error("the API server's name is no DNS name")]
+    Name(#[from] InvalidDnsNameError),
 }
 
 impl Kubernetes {
@@ -88,20 +118,41 @@ impl Kubernetes {
         Self::default()
     }
 
-    /// Where the target is: from its kubeconfig, read again when the file has changed.
-    fn server(&self, target: &KubernetesTarget) -> Result<Arc<Server>, BadKubeconfig> {
+    /// Where the target is: from its kubeconfig, read again when the file has changed, and now and
+    /// then, because the files that it names may have.
+    fn cluster(&self, target: &KubernetesTarget) -> Result<Arc<Cluster>, Unknown> {
         let changed = kubeconfig::changed(target);
         let key = (target.kubeconfig.clone(), target.context.clone());
-        let known = |known: &&Known| Some(known.changed) == changed;
-        let mut servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = servers.get(&key).filter(known) {
-            return Ok(Arc::clone(&known.server));
+        let fresh = |known: &&Known| {
+            Some(known.changed) == changed
+                && known.read.elapsed() < Duration::from_millis(KUBECONFIG_MS_MAX)
+        };
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = known.get(&key).filter(fresh) {
+            return Ok(Arc::clone(&known.cluster));
         }
-        let server = Arc::new(kubeconfig::read(target)?);
+        let cluster = Arc::new(Cluster::read(target)?);
         if let Some(changed) = changed {
-            servers.insert(key, Known { changed, server: Arc::clone(&server) });
+            let (read, cluster) = (Instant::now(), Arc::clone(&cluster));
+            known.insert(key, Known { changed, read, cluster });
         }
-        Ok(server)
+        Ok(cluster)
+    }
+}
+
+impl Cluster {
+    fn read(target: &KubernetesTarget) -> Result<Self, Unknown> {
+        let server = kubeconfig::read(target)?;
+        let identity = match &server.sign_in {
+            SignIn::Certificate(pair) => Some(&**pair),
+            SignIn::Token(_) | SignIn::TokenFile(_) => None,
+        };
+        let tls = tls::client(&server.roots, &[b"http/1.1"], identity)?;
+        let name = match &server.name {
+            Host::Ip(ip) => ServerName::from(*ip),
+            Host::Name(name) => ServerName::try_from(name.as_str().to_owned())?,
+        };
+        Ok(Self { server, tls, name })
     }
 }
 
@@ -154,19 +205,13 @@ impl Dialect for Kubernetes {
     fn reach<'a>(&'a self, target: &'a Target) -> BoxFuture<'a, Result<Place, Unreachable>> {
         async move {
             let declared = declared(target).ok_or_else(|| misplaced(target))?;
-            let server =
-                self.server(declared).map_err(|error| Unreachable::misconfigured(target, error))?;
-            let pinned = pin_host(target, &server.address).await.map_err(Unreachable::pin)?;
-            let identity = match &server.sign_in {
-                SignIn::Certificate(pair) => Some(&**pair),
-                SignIn::Token(_) | SignIn::TokenFile(_) => None,
-            };
-            let config = tls::client(&server.roots, &[b"http/1.1"], identity)
-                .map_err(|error| Unreachable::tls(target, error))?;
-            let name = server_name(&server.name)
+            let cluster = self
+                .cluster(declared)
                 .map_err(|error| Unreachable::misconfigured(target, error))?;
-            let authority = server.address.to_string();
-            Ok(Place { pinned, tls: Some((config, name)), authority })
+            let address = &cluster.server.address;
+            let pinned = pin_host(target, address).await.map_err(Unreachable::pin)?;
+            let tls = Some((Arc::clone(&cluster.tls), cluster.name.clone()));
+            Ok(Place { pinned, tls, authority: address.to_string() })
         }
         .boxed()
     }
@@ -179,8 +224,8 @@ impl Dialect for Kubernetes {
     ) -> Result<(), Unreachable> {
         let declared = declared(target).ok_or_else(|| misplaced(target))?;
         let token = self
-            .server(declared)
-            .and_then(|server| server.sign_in.token())
+            .cluster(declared)
+            .and_then(|cluster| Ok(cluster.server.sign_in.token()?))
             .map_err(|error| Unreachable::misconfigured(target, error))?;
         let audit_id = Uuid::new_v4().to_string();
         headers::dress(headers, token.as_ref(), principal, &audit_id).map_err(|refusal| {
@@ -198,13 +243,6 @@ fn declared(target: &Target) -> Option<&KubernetesTarget> {
     match target.reach() {
         Reach::Kubernetes(kubernetes) => Some(kubernetes),
         Reach::Postgres(_) | Reach::Ssh(_) | Reach::Http(_) => None,
-    }
-}
-
-fn server_name(host: &Host) -> Result<ServerName<'static>, rustls::pki_types::InvalidDnsNameError> {
-    match host {
-        Host::Ip(ip) => Ok(ServerName::from(IpAddr::clone(ip))),
-        Host::Name(name) => ServerName::try_from(name.as_str().to_owned()),
     }
 }
 
@@ -250,3 +288,6 @@ fn not_a_cluster() -> Refusal {
 fn misplaced(target: &Target) -> Unreachable {
     Unreachable::misconfigured(target, "it is no Kubernetes cluster")
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,31 +5,42 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 /// When data or a request last crossed a connection.
 #[derive(Debug)]
-pub(super) struct Activity(Mutex<Instant>);
+pub(super) struct Activity {
+    last: Mutex<Instant>,
+    over: CancellationToken,
+}
 
 impl Activity {
     pub(super) fn new() -> Self {
-        Self(Mutex::new(Instant::now()))
+        Self { last: Mutex::new(Instant::now()), over: CancellationToken::new() }
     }
 
     /// Something crosses now.
     pub(super) fn now(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 
-    /// Waits until nothing crossed for `idle`.
+    /// Waits until nothing crossed for `idle`, and then says so to all who wait for
+    /// [`Activity::over`].
     pub(super) async fn ceased(&self, idle: Duration) {
         loop {
-            let last = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
             let until = last + idle;
             if until <= Instant::now() {
+                self.over.cancel();
                 return;
             }
             tokio::time::sleep_until(until).await;
         }
+    }
+
+    /// Waits until it was found that nothing crosses any more.
+    pub(super) async fn over(&self) {
+        self.over.cancelled().await;
     }
 }
 
@@ -46,5 +57,6 @@ mod tests {
         activity.now();
         wait.await;
         assert!(begun.elapsed() >= Duration::from_millis(150));
+        activity.over().await;
     }
 }

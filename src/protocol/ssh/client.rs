@@ -21,7 +21,7 @@ use crate::session::guard::Withheld;
 use crate::session::guard::WrongSession;
 
 /// The stderr of RFC 4254 §5.2.
-const STDERR: u32 = 1;
+pub(super) const STDERR: u32 = 1;
 /// How long a client may take to read the gateway's own words, in seconds.
 const TELL_S_MAX: u64 = 5;
 

@@ -24,7 +24,7 @@ use crate::protocol::ssh::words;
 use crate::target::ssh::Login;
 
 /// Longest command line, in bytes.
-pub const LINE_BYTES_MAX: usize = 64 * 1024;
+pub(super) const LINE_BYTES_MAX: usize = 64 * 1024;
 
 /// The command that `start` asks for as `login`, at a target that holds `classes`.
 pub(super) fn command(start: &Start, login: &Login, classes: &BTreeSet<DataClass>) -> Command {

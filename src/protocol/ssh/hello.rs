@@ -56,7 +56,7 @@ use crate::target::Reach;
 
 /// How long the loop waits for a full channel at each packet, in milliseconds. Together with a
 /// window of [`TRICKLE_BYTES`] a client that goes on sending costs next to nothing.
-const STUCK_MS: u64 = 20;
+const STUCK_MS: u64 = 5;
 /// The window of a client whose channel is full, in bytes: russh grants no less and still goes on.
 const TRICKLE_BYTES: u32 = 2;
 /// Packets up to this size wait at a full channel, in bytes; larger ones were granted before.

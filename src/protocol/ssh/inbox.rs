@@ -48,13 +48,24 @@ pub(super) struct Inbox {
 struct State {
     data: VecDeque<Bytes>,
     bytes: usize,
-    eof: bool,
-    eof_taken: bool,
+    stdin: Stdin,
     signals: VecDeque<Sig>,
     size: Option<Size>,
     interrupted: bool,
     closed: bool,
     done: bool,
+}
+
+/// How far a client's stdin is.
+#[derive(Debug, Default, PartialEq, Eq)]
+enum Stdin {
+    /// More may come.
+    #[default]
+    Open,
+    /// Its end came.
+    Ended,
+    /// Its end was taken.
+    Taken,
 }
 
 /// The next part of what a client sends to a command.
@@ -83,7 +94,7 @@ impl Inbox {
     /// Puts data behind what waits.
     pub(super) fn put(&self, data: &[u8]) {
         self.change(|state| {
-            if state.eof || state.closed || state.done {
+            if state.stdin != Stdin::Open || state.closed || state.done {
                 return;
             }
             state.interrupted |= data.contains(&CTRL_C);
@@ -96,7 +107,11 @@ impl Inbox {
 
     /// There will be no more data.
     pub(super) fn end(&self) {
-        self.change(|state| state.eof = true);
+        self.change(|state| {
+            if state.stdin == Stdin::Open {
+                state.stdin = Stdin::Ended;
+            }
+        });
     }
 
     /// The client sent a signal.
@@ -149,9 +164,11 @@ impl Inbox {
                 state.bytes = state.bytes.saturating_sub(data.len().saturating_add(PACKET_BYTES));
                 return Some(Input::Data(data));
             }
-            let end = state.eof && !state.eof_taken;
-            state.eof_taken |= end;
-            end.then_some(Input::End)
+            let ended = state.stdin == Stdin::Ended;
+            if ended {
+                state.stdin = Stdin::Taken;
+            }
+            ended.then_some(Input::End)
         });
         let input = input.await;
         self.changed.send_replace(());

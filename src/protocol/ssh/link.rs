@@ -37,7 +37,6 @@ use crate::protocol::ssh::upstream::Start;
 use crate::session::Asked;
 use crate::session::Cleared;
 use crate::session::Decision;
-use crate::session::EndReason;
 use crate::session::Guard;
 use crate::session::Held;
 use crate::session::Running;
@@ -63,6 +62,35 @@ pub(super) struct Session {
     pub(super) opening: Arc<tokio::sync::Semaphore>,
 }
 
+/// Why a session ends although neither side ended it: the word in records, and what is told.
+#[derive(Debug)]
+pub(super) struct End {
+    pub(super) word: String,
+    pub(super) refusal: Refusal,
+}
+
+impl End {
+    /// Waits until `guard`'s session has to end.
+    pub(super) async fn of(guard: &Guard) -> Self {
+        let reason = guard.ended().await;
+        Self { word: reason.word(), refusal: reason.refusal() }
+    }
+
+    /// Nothing crossed for too long.
+    pub(super) fn idle() -> Self {
+        let told = "nothing was asked or said in this session for too long";
+        let refusal = Refusal::new(RefusalCode::SessionEnded, told).hint("connect again");
+        Self { word: "idle".to_owned(), refusal }
+    }
+
+    async fn wait(guard: &Guard, client: &Client) -> Self {
+        tokio::select! {
+            end = Self::of(guard) => end,
+            () = client.activity.over() => Self::idle(),
+        }
+    }
+}
+
 /// Why the exchange between client and target is over.
 #[derive(Debug)]
 enum Over {
@@ -77,7 +105,7 @@ enum Over {
     /// The client is gone.
     ClientGone,
     /// The session ends.
-    Ended(EndReason),
+    Ended(End),
     /// It may not go on.
     Refused(Refusal),
 }
@@ -123,7 +151,7 @@ async fn wait(
     let decision = tokio::select! {
         biased;
         reason = client.inbox.withdrawn(terminal) => withdraw(reason.to_owned()),
-        reason = guard.ended() => withdraw(reason.refusal().reason),
+        end = End::wait(guard, client) => withdraw(end.refusal.reason),
         decision = async {
             client.send_words(guard.session(), notice).await;
             held.decided().await
@@ -152,7 +180,7 @@ async fn run(
     let opened = tokio::select! {
         biased;
         () = client.inbox.closed() => Err(Over::ClientGone),
-        reason = guard.ended() => Err(Over::Ended(reason)),
+        end = End::wait(guard, client) => Err(Over::Ended(end)),
         opened = opening => opened.map_err(Over::Failed),
     };
     let (over, ended) = match opened {
@@ -177,7 +205,7 @@ async fn exchange(
 ) -> Over {
     tokio::select! {
         biased;
-        reason = guard.ended() => Over::Ended(reason),
+        end = End::wait(guard, client) => Over::Ended(end),
         () = client.inbox.closed() => Over::ClientGone,
         () = client.inbox.overflowed() => Over::Refused(overflow()),
         over = controls(guard, client, remote) => over,
@@ -298,13 +326,11 @@ async fn tell(guard: &Guard, client: &Client, running: &Running, over: &Over, en
         Over::Lost => (cut(lost), Some(Refusal::new(RefusalCode::TargetFailed, lost))),
         Over::Failed(error) => (cut(&error.to_string()), Some(error.refusal())),
         Over::ClientGone => (cut("the client went away"), None),
-        Over::Ended(reason) => (cut(&reason.word()), Some(reason.refusal())),
+        Over::Ended(end) => (cut(&end.word), Some(end.refusal.clone())),
         Over::Refused(refusal) => {
             let reason = refusal.reason.clone();
-            let ending = match refusal.code {
-                RefusalCode::Withheld => Ending::Withheld { reason },
-                _ => cut(&reason),
-            };
+            let withheld = refusal.code == RefusalCode::Withheld;
+            let ending = if withheld { Ending::Withheld { reason } } else { cut(&reason) };
             (ending, Some(refusal.clone()))
         }
     };

@@ -8,6 +8,7 @@
 //! command, programs, words   a command line → model::Command
 //! inbox      what a client sent and nobody took yet, bounded
 //! refuse     refusals on stderr
+//! peer       the gateway as a target's client: pinned host keys, nothing accepted
 //! algorithms what is spoken; sever: cutting a stream; activity: when it was last used
 //! ```
 //!
@@ -20,15 +21,18 @@
 mod activity;
 mod algorithms;
 mod client;
-pub mod command;
+mod command;
 mod hello;
 mod inbox;
 mod link;
+mod peer;
 mod programs;
-pub mod refuse;
+mod refuse;
 mod sever;
 mod upstream;
 mod words;
+
+pub use command::explain;
 
 #[cfg(test)]
 mod tests;
@@ -59,14 +63,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::model::Origin;
-use crate::model::Refusal;
 use crate::model::TargetName;
-use crate::model::refusal::IntoRefusal;
-use crate::model::refusal::RefusalCode;
 use crate::protocol::ssh::activity::Activity;
 use crate::protocol::ssh::hello::Connection;
 use crate::protocol::ssh::hello::Entry;
 use crate::protocol::ssh::hello::Shared;
+use crate::protocol::ssh::link::End;
 use crate::session::Gateway;
 
 /// Window for a client's data on a channel, in bytes.
@@ -281,10 +283,10 @@ impl Server {
             Ok(entry) = entry.wait_for(Option::is_some) => entry.clone(),
         };
         let idle = Duration::from_secs(self.limits.idle_s_max.into());
-        let refusal = tokio::select! {
+        let End { word, refusal } = tokio::select! {
             ended = &mut running => return ended_by(ended),
-            () = shared.activity.ceased(idle) => idle_refusal(),
-            refusal = over(entry) => refusal,
+            () = shared.activity.ceased(idle) => End::idle(),
+            end = over(entry) => end,
         };
         // Commands end first: they tell their clients why.
         shared.tasks.close();
@@ -301,24 +303,20 @@ impl Server {
             }
         }
         knife.cancel();
-        refusal.to_string()
+        word
     }
 }
 
 /// Waits until the session has to end. Who has none may read why, and is then sent away.
-async fn over(entry: Option<Entry>) -> Refusal {
+async fn over(entry: Option<Entry>) -> End {
     match entry {
-        Some(Entry::Session(session)) => session.guard.ended().await.refusal(),
+        Some(Entry::Session(session)) => End::of(&session.guard).await,
         Some(Entry::Refused(refusal)) => {
             tokio::time::sleep(Duration::from_secs(KEEPALIVE_S)).await;
-            refusal
+            End { word: format!("not admitted: {refusal}"), refusal }
         }
         None => std::future::pending().await,
     }
-}
-
-fn idle_refusal() -> Refusal {
-    Refusal::new(RefusalCode::SessionEnded, "nothing was asked or said for too long")
 }
 
 fn ended_by(ended: Result<(), russh::Error>) -> String {

@@ -11,9 +11,9 @@ use crate::model::refusal::RefusalCode;
 use crate::session::guard::Said;
 
 /// The exit status of a command that may not run.
-pub const STATUS_REFUSED: u32 = 126;
+pub(super) const STATUS_REFUSED: u32 = 126;
 /// The exit status when the target or the gateway failed, or the session ended.
-pub const STATUS_FAILED: u32 = 255;
+pub(super) const STATUS_FAILED: u32 = 255;
 
 /// The gateway's own words to a client: lines on stderr, and perhaps an exit status behind them.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,7 +9,6 @@
 //! there is no connection, and what a target begins of its own is refused.
 
 use std::borrow::Cow;
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,7 +24,6 @@ use russh::client;
 use russh::keys::PrivateKey;
 use russh::keys::PrivateKeyWithHashAlg;
 use russh::keys::PublicKey;
-use russh::keys::PublicKeyOrCertificate;
 use secrecy::ExposeSecret;
 use tokio_util::sync::CancellationToken;
 use tokio_util::sync::DropGuard;
@@ -39,7 +37,10 @@ use crate::model::refusal::IntoRefusal;
 use crate::model::refusal::RefusalCode;
 use crate::protocol::ssh::algorithms;
 use crate::protocol::ssh::client::Output;
+use crate::protocol::ssh::client::STDERR;
 use crate::protocol::ssh::inbox::Size;
+use crate::protocol::ssh::peer::Peer;
+use crate::protocol::ssh::peer::PeerError;
 use crate::protocol::ssh::sever::Severable;
 use crate::session::Cleared;
 use crate::session::Guard;
@@ -118,9 +119,9 @@ impl Plumbing for Plumb {}
 #[derive(Debug, thiserror::Error)]
 pub(super) enum OpenError {
     #[error(transparent)]
-    Pin(#[from] PinError),
+    Pin(Box<PinError>),
     #[error(transparent)]
-    Dial(#[from] DialError),
+    Dial(Box<DialError>),
     #[error(transparent)]
     Credential(#[from] CredentialError),
     #[error(
@@ -145,6 +146,16 @@ pub(super) enum OpenError {
     },
     #[error(transparent)]
     Wrong(#[from] WrongSession),
+}
+
+impl OpenError {
+    fn of(error: PeerError, target: &TargetName) -> Self {
+        let target = target.clone();
+        match error {
+            PeerError::HostKey(shown) => Self::HostKey { target, shown },
+            PeerError::Ssh(source) => Self::Ssh { target, source },
+        }
+    }
 }
 
 impl IntoRefusal for OpenError {
@@ -199,8 +210,9 @@ impl Remote {
     ) -> Result<(Self, Said), OpenError> {
         let name = target.name().clone();
         let opening = async {
-            let pinned = target::pin(target).await?;
-            let leg = upstream::dial(guard.permit(), &pinned).await?;
+            let pinned = target::pin(target).await.map_err(|e| OpenError::Pin(Box::new(e)))?;
+            let leg = upstream::dial(guard.permit(), &pinned).await;
+            let leg = leg.map_err(|e| OpenError::Dial(Box::new(e)))?;
             let start = start.unseal(leg.session())?;
             begin(leg, ssh, login, start).await
         };
@@ -255,21 +267,33 @@ impl Said {
     /// What the command says next; `None` once its channel is closed.
     pub(super) async fn next(&mut self) -> Option<Output> {
         loop {
-            match self.0.wait().await? {
-                ChannelMsg::Data { data } => return Some(Output::Stdout(data)),
-                ChannelMsg::ExtendedData { data, ext: 1 } => return Some(Output::Stderr(data)),
-                ChannelMsg::Eof => return Some(Output::End),
-                ChannelMsg::ExitStatus { exit_status } => return Some(Output::Status(exit_status)),
-                // Its message and language are the target's own words and say no more.
-                ChannelMsg::ExitSignal { signal_name, .. } => {
-                    return Some(Output::Signal(known(signal_name)));
-                }
-                ChannelMsg::Close => return None,
-                // Nothing else means anything to a client that runs a command.
-                _ => {}
+            let said = self.0.wait().await?;
+            if matches!(said, ChannelMsg::Close) {
+                return None;
+            }
+            if let Some(output) = output(said) {
+                return Some(output);
             }
         }
     }
+}
+
+/// What of a channel's messages means something to a client that runs a command.
+fn output(said: ChannelMsg) -> Option<Output> {
+    if let ChannelMsg::Data { data } = said {
+        return Some(Output::Stdout(data));
+    }
+    if let ChannelMsg::ExtendedData { data, ext: STDERR } = said {
+        return Some(Output::Stderr(data));
+    }
+    if let ChannelMsg::ExitStatus { exit_status } = said {
+        return Some(Output::Status(exit_status));
+    }
+    // Its message and language are the target's own words and say no more.
+    if let ChannelMsg::ExitSignal { signal_name, .. } = said {
+        return Some(Output::Signal(known(signal_name)));
+    }
+    matches!(said, ChannelMsg::Eof).then_some(Output::End)
 }
 
 /// A signal's name as RFC 4254 §6.10 has it; a target's own names do not reach a client.
@@ -307,8 +331,9 @@ async fn begin(
     let stream = Severable::new(leg.open(&Opener), knife.clone());
     let knife = knife.drop_guard();
     let peer = Peer { target: target.clone(), pinned };
-    let mut handle =
-        client::connect_stream(config, stream, peer).await.map_err(|e| e.of(&target))?;
+    let mut handle = client::connect_stream(config, stream, peer)
+        .await
+        .map_err(|error| OpenError::of(error, &target))?;
     let ssh_failed = |source| OpenError::Ssh { target: target.clone(), source };
     let key = private_key(ssh, &target)?;
     let key = PrivateKeyWithHashAlg::new(key, None);
@@ -389,139 +414,32 @@ fn private_key(ssh: &SshTarget, target: &TargetName) -> Result<Arc<PrivateKey>, 
     Ok(Arc::new(key))
 }
 
-/// The gateway as the target's client: compares the host key, and accepts nothing that the target
-/// begins. russh's own answers to agent, forwarded and other channels would be yes.
-struct Peer {
-    target: TargetName,
-    pinned: Vec<PublicKey>,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl fmt::Debug for Peer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Peer").field("target", &self.target).finish_non_exhaustive()
-    }
-}
-
-/// What ends the connection to a target.
-#[derive(Debug)]
-enum PeerError {
-    HostKey(String),
-    Ssh(russh::Error),
-}
-
-impl From<russh::Error> for PeerError {
-    fn from(error: russh::Error) -> Self {
-        Self::Ssh(error)
-    }
-}
-
-impl PeerError {
-    fn of(self, target: &TargetName) -> OpenError {
-        let target = target.clone();
-        match self {
-            Self::HostKey(shown) => OpenError::HostKey { target, shown },
-            Self::Ssh(source) => OpenError::Ssh { target, source },
-        }
-    }
-}
-
-type Refused = Result<(), PeerError>;
-
-impl client::Handler for Peer {
-    type Error = PeerError;
-
-    async fn check_server_key(
-        &mut self,
-        shown: &PublicKeyOrCertificate,
-    ) -> Result<bool, PeerError> {
-        let PublicKeyOrCertificate::PublicKey { key, .. } = shown else {
-            return Err(PeerError::HostKey("a certificate".to_owned()));
+    /// The table at [`Plumb`], once more: whoever adds a frame comes by here, and says there why
+    /// it needs no decision.
+    #[test]
+    fn plumbing_is_what_the_table_says() {
+        let row = |frame: &Plumb| match frame {
+            Plumb::Size(_) => "Size",
+            Plumb::Signal(_) => "Signal",
+            Plumb::End => "End",
         };
-        if self.pinned.iter().any(|pinned| pinned.key_data() == key.key_data()) {
-            return Ok(true);
+        let table = include_str!("upstream.rs");
+        let size = Size { columns: 80, rows: 24, width_pixels: 0, height_pixels: 0 };
+        for frame in [Plumb::Size(size), Plumb::Signal(Sig::INT), Plumb::End] {
+            assert!(table.contains(&format!("/// | `{}` |", row(&frame))));
         }
-        let print = key.fingerprint(russh::keys::HashAlg::Sha256);
-        Err(PeerError::HostKey(format!("{} {print}", key.algorithm())))
+        assert_eq!(table.matches("\n/// | `").count(), 3);
     }
 
-    async fn server_channel_open_forwarded_tcpip(
-        &mut self,
-        _: Channel<client::Msg>,
-        _: &str,
-        _: u32,
-        _: &str,
-        _: u32,
-        reply: client::ChannelOpenHandle,
-        _: &mut client::Session,
-    ) -> Refused {
-        refuse(&self.target, "forwarded-tcpip", reply).await
+    #[test]
+    fn a_target_s_own_names_of_signals_do_not_reach_a_client() {
+        assert!(
+            matches!(known(Sig::Custom("x\u{1b}".to_owned())), Sig::Custom(n) if n == "UNKNOWN")
+        );
+        assert!(matches!(known(Sig::TERM), Sig::TERM));
     }
-
-    async fn server_channel_open_forwarded_streamlocal(
-        &mut self,
-        _: Channel<client::Msg>,
-        _: &str,
-        reply: client::ChannelOpenHandle,
-        _: &mut client::Session,
-    ) -> Refused {
-        refuse(&self.target, "forwarded-streamlocal", reply).await
-    }
-
-    async fn server_channel_open_agent_forward(
-        &mut self,
-        _: Channel<client::Msg>,
-        reply: client::ChannelOpenHandle,
-        _: &mut client::Session,
-    ) -> Refused {
-        refuse(&self.target, "auth-agent", reply).await
-    }
-
-    async fn server_channel_open_session(
-        &mut self,
-        _: Channel<client::Msg>,
-        reply: client::ChannelOpenHandle,
-        _: &mut client::Session,
-    ) -> Refused {
-        refuse(&self.target, "session", reply).await
-    }
-
-    async fn server_channel_open_direct_tcpip(
-        &mut self,
-        _: Channel<client::Msg>,
-        _: &str,
-        _: u32,
-        _: &str,
-        _: u32,
-        reply: client::ChannelOpenHandle,
-        _: &mut client::Session,
-    ) -> Refused {
-        refuse(&self.target, "direct-tcpip", reply).await
-    }
-
-    async fn server_channel_open_direct_streamlocal(
-        &mut self,
-        _: Channel<client::Msg>,
-        _: &str,
-        reply: client::ChannelOpenHandle,
-        _: &mut client::Session,
-    ) -> Refused {
-        refuse(&self.target, "direct-streamlocal", reply).await
-    }
-
-    async fn server_channel_open_x11(
-        &mut self,
-        _: Channel<client::Msg>,
-        _: &str,
-        _: u32,
-        reply: client::ChannelOpenHandle,
-        _: &mut client::Session,
-    ) -> Refused {
-        refuse(&self.target, "x11", reply).await
-    }
-}
-
-async fn refuse(target: &TargetName, kind: &str, reply: client::ChannelOpenHandle) -> Refused {
-    tracing::warn!(%target, fault = %Fault::Target, "the target asked for a {kind} channel; refused");
-    reply.reject(russh::ChannelOpenFailure::AdministrativelyProhibited).await;
-    Ok(())
 }

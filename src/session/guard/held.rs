@@ -30,6 +30,7 @@ pub struct Held<F> {
 
 impl<F> Held<F> {
     pub(super) fn new(guard: Arc<Guard>, ticket: Ticket, frame: F) -> Self {
+        guard.pulse.begin();
         Self { guard, ticket, frame: Some(frame), settled: false }
     }
 
@@ -118,6 +119,7 @@ impl<F> Held<F> {
 
 impl<F> Drop for Held<F> {
     fn drop(&mut self) {
+        self.guard.pulse.end();
         if !self.settled {
             let gone = Decision::Withdrawn { reason: "the client went away".to_owned() };
             if let Err(error) = self.record(&gone, None) {

@@ -14,6 +14,7 @@
 
 mod proof;
 mod answer;
+mod pulse;
 mod account;
 mod held;
 mod running;
@@ -23,6 +24,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::watch;
@@ -48,6 +50,7 @@ use crate::model::verdict::Masks;
 use crate::policy;
 use crate::policy::Permit;
 use crate::policy::Snapshot;
+use crate::session::guard::pulse::Pulse;
 use crate::session::hold::Desk;
 use crate::session::hold::Pending;
 use crate::session::login::Version;
@@ -103,6 +106,8 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// How much of a command's result is kept, in bytes.
     pub result_bytes_max: usize,
+    /// How long a session may ask and answer nothing while no command runs or waits.
+    pub idle_max: Duration,
 }
 
 /// What every command and every answer of a session passes. See the module.
@@ -112,6 +117,7 @@ pub struct Guard {
     trail: Arc<Trail>,
     live: Arc<Live>,
     parts: Parts,
+    pulse: Pulse,
     state: Mutex<State>,
 }
 
@@ -160,7 +166,8 @@ impl Guard {
             denied: 0,
             reason: None,
         };
-        Ok(Arc::new(Self { permit, trail, live, parts, state: Mutex::new(state) }))
+        let (pulse, state) = (Pulse::new(), Mutex::new(state));
+        Ok(Arc::new(Self { permit, trail, live, parts, pulse, state }))
     }
 
     /// The session.
@@ -202,7 +209,7 @@ impl Guard {
                 Settled::No(refusal)
             }
             Ok(Decided { number, .. }) => {
-                let running = Running::new(Arc::clone(self), number);
+                let running = Running::new(Arc::clone(self), number, &command);
                 Settled::Go(Arc::new(running), Cleared::once_recorded(self.session(), frame))
             }
         }
@@ -216,6 +223,7 @@ impl Guard {
 
     /// Lets a frame pass that changes nothing and asks for nothing.
     pub fn plumb<P: Plumbing>(&self, frame: P) -> Cleared<P> {
+        self.pulse.beat();
         Cleared::once_recorded(self.session(), frame)
     }
 
@@ -277,10 +285,10 @@ impl Guard {
             let left = self
                 .asked_again_at()
                 .map_or(jiff::SignedDuration::MAX, |at| at.duration_since(now));
-            let left = std::time::Duration::try_from(left).unwrap_or_default();
+            let left = Duration::try_from(left).unwrap_or_default();
+            let Some(quiet) = self.pulse.left(self.parts.idle_max) else { return EndReason::Idle };
             // Woken at least once a minute: the clock may be set, and dates end.
-            let nap =
-                left.clamp(std::time::Duration::from_millis(10), std::time::Duration::from_mins(1));
+            let nap = left.min(quiet).clamp(Duration::from_millis(10), Duration::from_mins(1));
             tokio::select! {
                 changed = version.changed() => if changed.is_err() { return EndReason::Draining },
                 changed = ending.changed() => if changed.is_err() { return EndReason::Draining },
@@ -317,6 +325,7 @@ impl Guard {
 
     /// Decides and records.
     fn decide(&self, command: &Arc<Command>) -> Result<Decided, Refusal> {
+        self.pulse.beat();
         let number = self.live.next_command();
         if let Some(reason) = self.over() {
             return Err(reason.refusal());
@@ -350,7 +359,7 @@ impl Guard {
         if let Err(refusal) = self.writes(command, snapshot) {
             return Settled::No(refusal);
         }
-        let running = Running::new(Arc::clone(self), number);
+        let running = Running::new(Arc::clone(self), number, command);
         Settled::Go(Arc::new(running), Cleared::once_recorded(self.session(), frame))
     }
 

@@ -10,6 +10,7 @@ use crate::audit::Unrecorded;
 use crate::audit::entry::Ending;
 use crate::audit::entry::Sample;
 use crate::audit::entry::Volume;
+use crate::model::Command;
 use crate::model::Refusal;
 use crate::model::refusal::IntoRefusal;
 use crate::model::verdict::Masks;
@@ -25,6 +26,9 @@ use crate::session::guard::Withheld;
 pub struct Running {
     guard: Arc<Guard>,
     number: u64,
+    /// What is sent is kept in the record, unless the command carries classified data to the
+    /// target: values that somebody writes are no more for the record than values that are masked.
+    keeps_sent: bool,
     kept: Mutex<Kept>,
 }
 
@@ -39,9 +43,11 @@ struct Kept {
 }
 
 impl Running {
-    pub(super) fn new(guard: Arc<Guard>, number: u64) -> Self {
+    pub(super) fn new(guard: Arc<Guard>, number: u64, command: &Command) -> Self {
+        let keeps_sent = command.writes.is_empty();
+        guard.pulse.begin();
         guard.live.begins();
-        Self { guard, number, kept: Mutex::default() }
+        Self { guard, number, keeps_sent, kept: Mutex::default() }
     }
 
     /// The command's number in its session.
@@ -60,9 +66,11 @@ impl Running {
         if let Some(reason) = self.guard.over() {
             return Err(reason.refusal());
         }
+        self.guard.pulse.beat();
         let mut kept = self.kept();
         let bytes = part.as_ref();
-        let room = self.guard.parts.result_bytes_max.saturating_sub(kept.sent.len());
+        let keep = if self.keeps_sent { self.guard.parts.result_bytes_max } else { 0 };
+        let room = keep.saturating_sub(kept.sent.len());
         kept.sent.extend_from_slice(bytes.get(..room.min(bytes.len())).unwrap_or_default());
         kept.sent_bytes =
             kept.sent_bytes.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
@@ -79,6 +87,7 @@ impl Running {
             let kept = self.kept();
             self.guard.parts.result_bytes_max.saturating_sub(kept.result.len())
         };
+        self.guard.pulse.beat();
         let masked = answer.masked(masks, room)?;
         self.guard.account(masked.volume)?;
         let mut kept = self.kept();
@@ -95,6 +104,7 @@ impl Running {
             return Ok(());
         }
         kept.ended = true;
+        self.guard.pulse.end();
         self.guard.live.finishes();
         let sent_cut = kept.sent_bytes > u64::try_from(kept.sent.len()).unwrap_or(u64::MAX);
         let event = TrailEvent::Ended {

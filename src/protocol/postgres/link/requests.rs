@@ -310,8 +310,8 @@ impl Link<'_> {
             },
             Which::Portal => match self.flow.portal(name) {
                 Resolved::Unanswered => return Ok(Step::Wait),
-                Resolved::Nothing => Err(no_portal(name)),
-                Resolved::Is(_) => Ok(()),
+                // A cursor of SQL's own (DECLARE) is a portal too; the server knows whether there is one.
+                Resolved::Nothing | Resolved::Is(_) => Ok(()),
             },
         };
         if let Err(words) = known {

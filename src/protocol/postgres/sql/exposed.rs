@@ -120,7 +120,14 @@ pub(super) fn exposure(node: Node<'_>, kind: &Kind, text: &str, declared: &Decla
         | Kind::CloseCursor { .. }
         | Kind::Discard { .. } => Outputs::Nothing,
         Kind::Show { .. } => Outputs::Unclassified,
-        Kind::Fetch { .. } => Outputs::Stored,
+        Kind::Fetch { .. } => {
+            analysis.refuse(
+                -1,
+                "rows are not fetched from cursors of SQL for whoever may not see all of this \
+                 target's data; read them with SELECT … LIMIT, or with a portal of the protocol",
+            );
+            Outputs::Stored
+        }
         Kind::ExecutePrepared { .. } => {
             if let Node::ExecuteStmt(execute) = node {
                 for parameter in execute.params() {
@@ -207,8 +214,9 @@ impl Analysis<'_> {
             });
             return Outputs::Unclassified;
         }
-        // Only a column of a table can be recognized, and masked, in the server's answer.
-        for field in row.fields.iter().filter(|field| field.origin.is_none()) {
+        // Only a column of a table can be recognized, and masked, in the server's answer; and bounds
+        // of partitions, which are computed from definitions.
+        for field in row.fields.iter().filter(|field| field.origin.is_none() && !field.bound) {
             self.concern(&field.classes, -1, || {
                 format!("`{}` may hold values and comes from no declared column", field.name)
             });

@@ -48,6 +48,7 @@ impl Analysis<'_> {
             Node::ColumnRef(column) => self.mentioned(column, place),
             Node::NodeList(list) => todo.extend(list.iter()),
             Node::BoolExpr(expression) => todo.extend(expression.args().iter()),
+            Node::A_Expr(expression) if is_default_partition(expression) => {}
             Node::A_Expr(expression) => {
                 self.operator(&names::strings(expression.name()), expression.location);
                 todo.extend([expression.lexpr(), expression.rexpr()]);
@@ -322,4 +323,35 @@ impl Analysis<'_> {
             )
         });
     }
+}
+
+/// Whether a call is `pg_get_expr(relation.relpartbound, relation.oid)`: the bounds of a partition,
+/// which are values.
+pub(super) fn is_partition_bound(call: &nodes::FuncCall) -> bool {
+    let named = matches!(
+        names::strings(call.funcname()).as_slice(),
+        ["pg_get_expr"] | ["pg_catalog", "pg_get_expr"]
+    );
+    let plain = call.agg_order().is_empty()
+        && matches!(call.agg_filter(), Node::None)
+        && call.over().is_none();
+    let mut args = call.args().iter().map(|arg| match arg {
+        Node::ColumnRef(column) => names::strings(column.fields()).last().copied(),
+        _ => None,
+    });
+    named
+        && plain
+        && args.next().flatten() == Some("relpartbound")
+        && args.next().flatten() == Some("oid")
+        && args.next().is_none()
+}
+
+/// Whether an expression is psql's `pg_get_expr(c.relpartbound, c.oid) = 'DEFAULT'`, which tells
+/// that a partition is the default one and nothing of the others' bounds.
+fn is_default_partition(expression: &nodes::A_Expr) -> bool {
+    let Node::FuncCall(call) = expression.lexpr() else { return false };
+    let Node::A_Const(constant) = expression.rexpr() else { return false };
+    names::strings(expression.name()).as_slice() == ["="]
+        && matches!(constant.val(), Some(pg_raw_parse::ConstValue::String(text)) if text == "DEFAULT")
+        && is_partition_bound(call)
 }

@@ -150,6 +150,7 @@ impl Analysis<'_> {
                 name: column.name.clone(),
                 classes: column.classes.clone().map_or(Classes::All, Classes::These),
                 origin: Some((table.oid, column.number)),
+                bound: false,
             })
             .collect();
         self.touches_classified |= fields.iter().any(|field| !field.classes.is_empty());
@@ -297,7 +298,7 @@ impl Analysis<'_> {
                 JoinType::JOIN_RIGHT => other.origin,
                 _ => one.origin,
             };
-            fields.push(Field { name: name.clone(), classes, origin });
+            fields.push(Field { name: name.clone(), classes, origin, bound: false });
         }
         for side in [left, right] {
             let rest = side.fields.iter().filter(|field| !merged.contains(&field.name));

@@ -15,12 +15,14 @@ pub(super) struct Field {
     pub(super) name: String,
     pub(super) classes: Classes,
     pub(super) origin: Option<(u32, i16)>,
+    /// Whether it is a partition's bounds: the server names no origin, and yet it can be masked.
+    pub(super) bound: bool,
 }
 
 impl Field {
     /// A column that carries no class and comes from no declared column.
     pub(super) fn plain(name: impl Into<String>) -> Self {
-        Self { name: name.into(), classes: Classes::NONE, origin: None }
+        Self { name: name.into(), classes: Classes::NONE, origin: None, bound: false }
     }
 }
 

@@ -13,6 +13,8 @@ use pg_raw_parse::raw::SetOperation;
 
 use crate::protocol::postgres::sql::exposed::Analysis;
 use crate::protocol::postgres::sql::exposed::DEPTH_MAX;
+use crate::protocol::postgres::sql::exposure::Classes;
+use crate::protocol::postgres::sql::expression::is_partition_bound;
 use crate::protocol::postgres::sql::names;
 use crate::protocol::postgres::sql::scope::Cte;
 use crate::protocol::postgres::sql::scope::Ctes;
@@ -321,6 +323,14 @@ impl Analysis<'_> {
             }
             return;
         }
+        if let Node::FuncCall(call) = target.val()
+            && is_partition_bound(call)
+            && call.args().iter().all(|arg| self.is_of_catalog(arg, place))
+        {
+            // psql's `\\d` asks for it of every table; it is shown as any value of the target.
+            row.fields.push(Field { classes: Classes::All, bound: true, ..Field::plain(name()) });
+            return;
+        }
         if let Node::A_Indirection(step) = target.val()
             && step.indirection().iter().any(|part| matches!(part, Node::A_Star(_)))
         {
@@ -328,6 +338,16 @@ impl Analysis<'_> {
         }
         self.expression(target.val(), place);
         row.fields.push(Field::plain(name()));
+    }
+
+    /// Whether a column is none of a declared table or of a sub-select.
+    fn is_of_catalog(&mut self, node: Node<'_>, place: Place<'_>) -> bool {
+        let Node::ColumnRef(column) = node else { return false };
+        match self.meaning(column, place) {
+            Meaning::Unknown => true,
+            Meaning::Column(field) => field.classes.is_empty() && field.origin.is_none(),
+            Meaning::Whole(_) => false,
+        }
     }
 
     /// `*` or `relation.*`.
