@@ -160,7 +160,7 @@ fn a_certificate_that_was_replaced_is_shown_to_the_next_client() {
     // A broken one first: the old one stays.
     let old = fs::read_to_string(gateway.path("gateway.crt")).unwrap();
     gateway.replace("gateway.crt", "no certificate");
-    let said = wait_for("the error", || gateway.log_lines("certificate").pop());
+    let said = wait_for("the error", || gateway.log_lines("the old certificate stays").pop());
     assert_eq!(said["level"], "ERROR");
     assert_eq!(shown(), first);
     let mut openssl = Command::new(parts::program("openssl"));
