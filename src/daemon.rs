@@ -180,7 +180,7 @@ pub async fn start(config_file: &Path) -> Result<Running, StartError> {
     let loaded = config::load(config_file).map_err(BadConfig::from)?;
     let clock: Arc<dyn Clock> = Arc::new(clock::System);
     let version = Arc::new(translate::version(&loaded, Files::Needed)?);
-    let networks = translate::networks(&loaded)?;
+    let (networks_in_force, networks) = watch::channel(translate::networks(&loaded)?);
     let tls = Arc::new(translate::tls(&loaded)?);
     let identity = identity(&loaded, &clock)?;
     let (audit, store) = record(&loaded, &version, &clock).await?;
@@ -233,7 +233,13 @@ pub async fn start(config_file: &Path) -> Result<Running, StartError> {
             .push(address.map_err(|source| StartError::State { path: "listener".into(), source })?);
         tasks.push(tokio::spawn(serve::accept(Arc::clone(&front), listener)));
     }
-    let reload = reload::Reload { path: config_file.to_owned(), version: versions, audit, tls };
+    let reload = reload::Reload {
+        path: config_file.to_owned(),
+        version: versions,
+        networks: networks_in_force,
+        audit,
+        tls,
+    };
     let drain_max = Duration::from_secs(loaded.file.limits.drain_s_max.seconds().as_secs());
     tasks.push(tokio::spawn(reload.run(loaded)));
     for address in &addresses {

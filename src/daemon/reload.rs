@@ -10,6 +10,7 @@ use crate::audit::LedgerEvent;
 use crate::config;
 use crate::config::Loaded;
 use crate::daemon::translate;
+use crate::listen::origin::Networks;
 use crate::model::TargetName;
 use crate::model::fault::Chain;
 use crate::session::Version;
@@ -22,6 +23,8 @@ pub(super) struct Reload {
     pub(super) path: PathBuf,
     /// Where the version in force is told.
     pub(super) version: watch::Sender<Arc<Version>>,
+    /// Where it is told from which network somebody comes from which country.
+    pub(super) networks: watch::Sender<Networks>,
     /// Where a change is recorded.
     pub(super) audit: Arc<Audit>,
     /// Whose certificate may be renewed.
@@ -50,9 +53,11 @@ impl Reload {
     fn once(&self) {
         let read = config::load(&self.path).map_err(translate::BadConfig::from);
         let read = read.and_then(|loaded| {
-            translate::version(&loaded, translate::Files::Needed).map(|v| (loaded, v))
+            let version = translate::version(&loaded, translate::Files::Needed)?;
+            let networks = translate::networks(&loaded)?;
+            Ok((loaded, version, networks))
         });
-        let (loaded, version) = match read {
+        let (loaded, version, networks) = match read {
             Ok(read) => read,
             Err(error) => {
                 tracing::error!(
@@ -75,8 +80,10 @@ impl Reload {
                 return;
             }
         }
+        self.networks.send_replace(networks);
         self.version.send_replace(Arc::new(version));
-        tracing::info!(%from, %to, "reloaded");
+        // Whoever changed something else must not believe that it is in force.
+        tracing::info!(%from, %to, "reloaded: policies, targets, regions, entities, bases, networks and the certificate; other settings count from the next start");
     }
 }
 

@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_rustls::server::TlsStream;
 
@@ -44,7 +45,8 @@ use crate::tls::server::Opening;
 #[derive(Debug)]
 pub(super) struct Front {
     pub(super) tls: Arc<tls::Server>,
-    pub(super) networks: Networks,
+    /// As they are in force now: the next connection is placed by them.
+    pub(super) networks: watch::Receiver<Networks>,
     pub(super) drain: Drain,
     pub(super) postgres: Arc<Postgres>,
     pub(super) http: Arc<http::Front>,
@@ -90,7 +92,7 @@ impl Front {
     }
 
     async fn speak(&self, accepted: Accepted) {
-        let origin = self.networks.origin(accepted.peer.ip());
+        let origin = self.networks.borrow().origin(accepted.peer.ip());
         // Counted among the connections as long as it is served.
         let _slot = accepted.slot;
         match accepted.spoken {

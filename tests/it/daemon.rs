@@ -160,7 +160,7 @@ fn a_certificate_that_was_replaced_is_shown_to_the_next_client() {
     // A broken one first: the old one stays.
     let old = fs::read_to_string(gateway.path("gateway.crt")).unwrap();
     gateway.replace("gateway.crt", "no certificate");
-    let said = wait_for("the error", || gateway.log_lines("certificate").pop());
+    let said = wait_for("the error", || gateway.log_lines("the old certificate stays").pop());
     assert_eq!(said["level"], "ERROR");
     assert_eq!(shown(), first);
     let mut openssl = Command::new(parts::program("openssl"));
@@ -268,4 +268,21 @@ fn in_observe_mode_nothing_is_refused_and_everything_is_said() {
     assert_eq!(of("customers")["observe"], true);
     // It weakens neither identity nor region pinning nor residency at connect on record.
     assert_ne!(gateway.psql_with("alice", "no-token", &["SELECT 1"]).code, 0);
+}
+
+#[test]
+fn a_network_that_changes_its_country_counts_from_the_next_connection() {
+    let gateway = Prepared::new().start();
+    let from = || gateway.weir_json("alice", &["whoami"])["origin"]["country"].clone();
+    assert_eq!(from(), "DE");
+    let config = &gateway.prepared.config;
+    gateway.replace(
+        "weir.toml",
+        &config.replace("\"127.0.0.0/8\" = \"DE\"", "\"127.0.0.0/8\" = \"SG\""),
+    );
+    wait_for("the change", || (from() == "SG").then_some(()));
+    // One that nobody declares is unknown, and unknown is no.
+    gateway.replace("weir.toml", &config.replace("\"127.0.0.0/8\" = \"DE\"\n", ""));
+    wait_for("the change", || from().is_null().then_some(()));
+    assert_ne!(gateway.psql("alice", &["SELECT 1"]).code, 0);
 }

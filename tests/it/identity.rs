@@ -90,7 +90,9 @@ fn refused(gateway: &Gateway, token: &str, log: &str) {
     let ran = gateway.weir_with(token, &["whoami"]);
     assert!(ran.code == 1 && ran.err.contains("the credential was not accepted"), "{log}: {ran:?}");
     assert!(!ran.err.contains(log), "the client is told why: {}", ran.err);
-    let lines = gateway.log_lines("sign-in refused");
+    let lines = wait_for("the log", || {
+        Some(gateway.log_lines("sign-in refused")).filter(|lines| lines.len() > before)
+    });
     let said = lines.get(before..).unwrap_or_default();
     assert!(said.iter().any(|line| line.to_string().contains(log)), "{log}: {said:?}");
 }
@@ -142,7 +144,7 @@ fn a_certified_providers_tokens_are_taken_and_mapped_and_bad_ones_are_not() {
     refused(&gateway, &mixed, "signature");
     for junk in ["", "a.b.c", "....", &"x".repeat(100_000), "weir_abc"] {
         let ran = gateway.weir_with(junk, &["whoami"]);
-        assert!(ran.code == 1 || ran.code == 2, "{ran:?}");
+        assert!(ran.code > 0, "{ran:?}");
     }
     // Somebody without an entity is nobody whom policy could admit.
     let stranger = provider.made(&json!({ "claims": { "entity": null } }));
