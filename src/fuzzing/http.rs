@@ -15,7 +15,7 @@ use crate::protocol::http::json;
 use crate::protocol::http::json::Sight;
 use crate::protocol::http::wire;
 
-const MASK: &str = "[masked]";
+const MASK: &str = "<masked:pii.national_id>";
 
 /// A request line and headers, one a line. What no HTTP library would take is passed over.
 pub(super) fn head(bytes: &[u8]) {
