@@ -199,10 +199,12 @@ pub(super) fn sql(bytes: &[u8]) {
     }
 }
 
+/// Columns and their classes; an empty class is none.
+type Columns = [(&'static str, &'static str)];
+
 /// The demo's customers and orders.
 static DECLARED: LazyLock<Declared> = LazyLock::new(|| {
     let mut all = Declared::new(CLASSES.iter().cloned().collect());
-    type Columns = [(&'static str, &'static str)];
     let tables: [(&str, u32, &Columns); 3] = [
         (
             "customers",
