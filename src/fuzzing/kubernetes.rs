@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::fuzzing::hiding;
 use crate::fuzzing::http::headers;
 use crate::fuzzing::http::split;
+use crate::mask;
 use crate::model::DataClass;
 use crate::model::Declared;
 use crate::model::verdict::Masks;
@@ -102,17 +103,21 @@ fn is_hidden(object: &Value) -> bool {
     let items = object.get("items").and_then(Value::as_array);
     let members = ["data", "stringData"].iter().filter_map(|name| object.get(*name));
     let own = members.filter_map(Value::as_object).flat_map(|members| members.values());
-    let masked = |value: &Value| match value {
-        Value::String(text) => text.starts_with('[') || json_of_mask(text),
-        Value::Null => true,
-        // Counts and flags are blotted out as texts.
-        Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => false,
-    };
-    own.into_iter().all(masked) && items.is_none_or(|items| items.iter().all(is_hidden))
+    own.into_iter().all(is_masked) && items.is_none_or(|items| items.iter().all(is_hidden))
 }
 
-fn json_of_mask(text: &str) -> bool {
-    json::unbase64(text).is_some_and(|bytes| crate::mask::contains_mask(&bytes))
+fn is_masked(value: &Value) -> bool {
+    match value {
+        Value::String(text) => {
+            let decoded = json::unbase64(text).unwrap_or_default();
+            mask::contains_mask(text.as_bytes()) || mask::contains_mask(&decoded)
+        }
+        Value::Null => true,
+        // They are blotted out as texts.
+        Value::Bool(_) | Value::Number(_) => false,
+        Value::Array(elements) => elements.iter().all(is_masked),
+        Value::Object(members) => members.values().all(is_masked),
+    }
 }
 
 /// The lines of a watch, masked one by one.

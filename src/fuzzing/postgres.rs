@@ -129,15 +129,15 @@ pub(super) fn rows(bytes: &[u8]) {
                 let outputs = Outputs::Columns(outputs.collect());
                 shape = Shape::of(&columns, &outputs, &BTreeSet::new()).ok();
             }
-            Piece::Rows { bytes, rows } => masked(bytes, rows, shape.clone()),
+            Piece::Rows { bytes, rows } => masked(&bytes, rows, shape.as_ref()),
             Piece::Part { .. } => {}
         }
     }
 }
 
-fn masked(bytes: Bytes, rows: u64, shape: Option<Shape>) {
+fn masked(bytes: &Bytes, rows: u64, shape: Option<&Shape>) {
     for room in [0, 7, 4096] {
-        let run = Rows { bytes: bytes.clone(), rows, shape: shape.clone() };
+        let run = Rows { bytes: bytes.clone(), rows, shape: shape.cloned() };
         let Ok(masked) = run.masked(&hiding(), room) else { continue };
         assert!(shape.is_some(), "rows of no known shape were shown");
         let (mut answers, mut buffer) = (Answers::default(), BytesMut::from(masked.out));
@@ -199,10 +199,13 @@ pub(super) fn sql(bytes: &[u8]) {
     }
 }
 
+/// Columns and their classes; an empty class is none.
+type Columns = [(&'static str, &'static str)];
+
 /// The demo's customers and orders.
 static DECLARED: LazyLock<Declared> = LazyLock::new(|| {
     let mut all = Declared::new(CLASSES.iter().cloned().collect());
-    let tables: [(&str, u32, &[(&str, &str)]); 3] = [
+    let tables: [(&str, u32, &Columns); 3] = [
         (
             "customers",
             16_401,
