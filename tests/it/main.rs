@@ -13,6 +13,7 @@
 )]
 
 mod architecture;
+mod attacks;
 mod cli;
 mod demo;
 mod forgery;

@@ -574,7 +574,8 @@ const IN_BLOCK: &str = "it needs an approval, and inside a transaction block not
 const ALONE: &str = "it needs an approval, and waits only as the one statement of its string or \
                      pipeline: what stands before it would keep locks; send it alone";
 
-const PREPARED_ANEW: &str = "what its EXECUTE names was prepared anew since it was bound: bind it again";
+const PREPARED_ANEW: &str =
+    "what its EXECUTE names was prepared anew since it was bound: bind it again";
 
 fn renamed(plan: &Plan) -> Option<Change<Prepared>> {
     let (name, value) = plan.renames()?;
