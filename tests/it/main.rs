@@ -16,6 +16,7 @@
 )]
 
 mod architecture;
+mod attacks;
 mod cli;
 mod cluster;
 mod corpus;

@@ -124,6 +124,13 @@ impl Plan {
         self.statements().iter().any(|statement| statement.effects.contains(&Effect::Define))
     }
 
+    /// Whether its statement at `index` changes definitions: one of thousands is asked about when it
+    /// is answered, not all of them each time.
+    pub fn defines_at(&self, index: usize) -> bool {
+        let statement = self.statements().get(index);
+        statement.is_some_and(|statement| statement.effects.contains(&Effect::Define))
+    }
+
     /// What policy is asked, of a principal who has `masks`.
     pub fn command(&self, verb: &str, known: &Known, masks: &Masks) -> Command {
         let mut command = Command::new(verb, self.text.as_ref());

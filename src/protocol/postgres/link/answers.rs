@@ -101,8 +101,8 @@ impl Link<'_> {
         self.release(Plain { bytes: frame.into_bytes(), counts: true }, masks, sign)?;
         match self.flow.head() {
             Some(What::Query { done, shape, status, granted, .. }) => {
+                self.defined |= granted.as_ref().is_some_and(|it| it.plan.defines_at(*done));
                 (*done, *shape) = (done.saturating_add(1), None);
-                self.defined |= granted.as_ref().is_some_and(|granted| granted.plan.defines());
                 *status = Ok(tag);
                 Ok(())
             }
