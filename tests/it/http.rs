@@ -339,8 +339,8 @@ fn a_large_file_streams_whole_in_constant_memory() {
         if n == 0 {
             break;
         }
-        let (then, now) = (bytes >> 25, (bytes + n as u64) >> 25);
-        bytes += n as u64;
+        let (then, now) = (bytes >> 25, (bytes + u64::try_from(n).unwrap()) >> 25);
+        bytes += u64::try_from(n).unwrap();
         if then != now {
             peak = peak.max(resident_kib());
         }
@@ -394,7 +394,7 @@ fn serve(stream: &TcpStream, kept: &Mutex<String>) {
         let mut body = vec![0; length];
         reader.read_exact(&mut body).unwrap();
         let body = String::from_utf8(body).unwrap();
-        kept.lock().unwrap().push_str(&format!("{head}{body}\n"));
+        kept.lock().unwrap().push_str(&[&head, body.as_str(), "\n"].concat());
         let location = format!("Location: http://{}/moved?x=1\r\n", stream.local_addr().unwrap());
         let answer = format!(
             "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n{}Content-Length: {}\r\n\r\n{head}",
