@@ -1,7 +1,9 @@
 //! Refusals as HTTP answers: `application/problem+json` (RFC 9457).
 
+use axum::http::HeaderValue;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
+use axum::http::header::WWW_AUTHENTICATE;
 use axum::response::IntoResponse;
 use axum::response::Response;
 use serde_json::json;
@@ -67,6 +69,13 @@ impl IntoResponse for Fail {
             "rules": refusal.rules,
             "hint": refusal.hint,
         });
-        (status, [(CONTENT_TYPE, "application/problem+json")], body.to_string()).into_response()
+        let headers = [(CONTENT_TYPE, "application/problem+json")];
+        let mut response = (status, headers, body.to_string()).into_response();
+        if status == StatusCode::UNAUTHORIZED {
+            // A client must be told how to sign in (RFC 9110, section 15.5.2).
+            let how = HeaderValue::from_static("Bearer realm=\"weir\"");
+            response.headers_mut().insert(WWW_AUTHENTICATE, how);
+        }
+        response
     }
 }

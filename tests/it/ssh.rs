@@ -196,9 +196,6 @@ fn what_is_not_carried_is_refused_clearly_and_the_session_lives() {
     assert_eq!(count(demo, "copied"), 0);
 
     // A listener on the target, an agent and a display: none of them, and the command runs.
-    let agent = tempfile::tempdir().unwrap();
-    let socket = agent.path().join("agent");
-    let _socket = std::os::unix::net::UnixListener::bind(&socket).unwrap();
     let words = [
         "-A",
         "-X",
@@ -207,9 +204,10 @@ fn what_is_not_carried_is_refused_clearly_and_the_session_lives() {
         "localhost",
         "echo alive agent=$SSH_AUTH_SOCK display=$DISPLAY",
     ];
-    let mut ssh = ssh_to(demo, "alice", LOGIN, &words);
-    let ran = ssh.env("SSH_AUTH_SOCK", &socket).env("DISPLAY", ":77").output().unwrap();
-    let ran = Ran::of(&ran);
+    let plain = ssh_to(demo, "alice", LOGIN, &words);
+    let mut agent = signed_in(demo, "alice", "ssh-agent");
+    agent.arg(plain.get_program()).args(plain.get_args()).env("DISPLAY", ":77");
+    let ran = Ran::of(&agent.output().unwrap());
     assert_eq!((ran.code, ran.out.trim()), (0, "alive agent= display="), "{ran:?}");
     assert!(ran.err.contains("remote port forwarding failed"), "{ran:?}");
     assert!(ran.err.contains("X11 forwarding request failed"), "{ran:?}");

@@ -40,9 +40,13 @@ const HOP_BY_HOP: [&str; 11] = [
     "upgrade",
     "http2-settings",
 ];
-/// What a client says about the way of its request, or by which targets read another method or path
-/// than the one that was decided.
-const MISLEADING: [&str; 14] = [
+/// What a client says about the way of its request or who sends it, or by which targets read another
+/// method or path than the one that was decided.
+const MISLEADING: [&str; 18] = [
+    "remote-user",
+    "x-remote-user",
+    "x-remote-group",
+    "x-authenticated-user",
     "forwarded",
     "via",
     "x-real-ip",
@@ -242,11 +246,7 @@ pub fn from_client(headers: &HeaderMap) -> HeaderMap {
     for name in &[header::HOST, header::AUTHORIZATION, header::CONTENT_LENGTH, header::EXPECT] {
         kept.remove(name);
     }
-    let misleading = |name: &&HeaderName| {
-        let name = name.as_str();
-        MISLEADING.contains(&name) || name.starts_with("x-forwarded-") || name.starts_with("weir-")
-    };
-    for name in kept.keys().filter(misleading).cloned().collect::<Vec<_>>() {
+    for name in kept.keys().filter(|name| misleads(name.as_str())).cloned().collect::<Vec<_>>() {
         kept.remove(name);
     }
     let cookies = kept.get_all(header::COOKIE).iter().filter_map(foreign_cookies);
@@ -256,6 +256,19 @@ pub fn from_client(headers: &HeaderMap) -> HeaderMap {
         kept.append(header::COOKIE, cookie);
     }
     kept
+}
+
+/// Whether a header must not go on, by its name. CGI, and what descends from it, reads `_` as `-`
+/// (RFC 3875, section 4.1.18): `X_Forwarded_User` is `X-Forwarded-User` there.
+fn misleads(name: &str) -> bool {
+    let read = name.replace('_', "-");
+    let own = ["host", "authorization", "content-length", "expect", "cookie"];
+    let otherwise =
+        read != name && (HOP_BY_HOP.contains(&read.as_str()) || own.contains(&read.as_str()));
+    let prefixes = ["x-forwarded-", "x-auth-request-", "x-weir-", "weir-"];
+    otherwise
+        || MISLEADING.contains(&read.as_str())
+        || prefixes.iter().any(|prefix| read.starts_with(prefix))
 }
 
 /// A `Cookie` header without the gateway's own; `None` where nothing is left.
