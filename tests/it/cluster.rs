@@ -8,7 +8,6 @@ use std::process::Child;
 use std::process::Command;
 use std::process::Stdio;
 use std::sync::OnceLock;
-use std::sync::mpsc;
 
 use serde_json::Value;
 
@@ -33,18 +32,7 @@ impl Cluster {
     /// The cluster that tests share: they use names of their own.
     pub(crate) fn shared() -> &'static Self {
         static SHARED: OnceLock<Cluster> = OnceLock::new();
-        SHARED.get_or_init(|| {
-            // The kernel takes the end of the thread that started a program for the end of its
-            // parent, and a test's thread ends with the test.
-            let (tell, told) = mpsc::channel();
-            std::thread::spawn(move || {
-                tell.send(Self::start()).unwrap();
-                loop {
-                    std::thread::park();
-                }
-            });
-            told.recv().unwrap()
-        })
+        SHARED.get_or_init(Self::start)
     }
 
     fn start() -> Self {

@@ -42,12 +42,8 @@ pub fn straight(demo: &Demo, text: &str) -> String {
 
 /// Runs a script in psql, so that it goes on after errors.
 fn script(mut psql: Command, text: &str) -> Ran {
-    let mut child = psql
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child =
+        psql.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
     finish(child)
 }
@@ -99,17 +95,15 @@ fn earlier_commands_under_the_same_sync_are_undone() {
         let text = format!("INSERT INTO notes (body) VALUES ('{body}')");
         [wire::parse("", &text), wire::bind("", "", false), wire::execute("", 0)].concat()
     };
-    let denied = [
-        wire::parse("", "DELETE FROM customers"),
-        wire::bind("", "", false),
-        wire::execute("", 0),
-    ];
+    let denied =
+        [wire::parse("", "DELETE FROM customers"), wire::bind("", "", false), wire::execute("", 0)];
     let pipeline = [insert("one-sync-a"), denied.concat(), insert("one-sync-b"), wire::sync()];
     let answers = wire.ask(&pipeline.concat());
     assert_eq!(wire::tags(&answers), "12CEZ");
     assert_eq!(wire::state_of(&answers), "42501");
     // In an explicit block, pipelined in one write.
-    let block = ["BEGIN", "INSERT INTO notes (body) VALUES ('one-sync-c')", "DELETE FROM customers"];
+    let block =
+        ["BEGIN", "INSERT INTO notes (body) VALUES ('one-sync-c')", "DELETE FROM customers"];
     let block = block.map(wire::query).concat();
     wire.send(&[block, wire::query("COMMIT")].concat());
     let mut answers = Vec::new();
@@ -119,9 +113,8 @@ fn earlier_commands_under_the_same_sync_are_undone() {
     assert_eq!(wire::tags(&answers), "CZCZEZCZ");
     assert_eq!(answers[6].1, b"ROLLBACK\0");
     // A string of a Query is one implicit transaction too.
-    let answers = wire.ask(&wire::query(
-        "INSERT INTO notes (body) VALUES ('one-sync-d'); DELETE FROM customers",
-    ));
+    let answers = wire
+        .ask(&wire::query("INSERT INTO notes (body) VALUES ('one-sync-d'); DELETE FROM customers"));
     assert_eq!(wire::state_of(&answers), "42501");
     assert_eq!(wire::tags(&wire.ask(&wire::query("SELECT 1"))), "TDCZ");
     assert_eq!(straight(demo, "SELECT count(*) FROM notes WHERE body LIKE 'one-sync-%'"), "0");
@@ -259,7 +252,8 @@ fn a_startup_packet_is_taken_or_refused_whole() {
         assert_eq!(wire::tags(&answers), "E", "{pairs:?}");
         wire::field(&answers[0].1, 'M')
     };
-    let with = |name, value| refused(&[("user", "alice"), ("database", "customers"), (name, value)]);
+    let with =
+        |name, value| refused(&[("user", "alice"), ("database", "customers"), (name, value)]);
     assert!(with("options", "-c role=postgres").contains("`role`"));
     assert!(with("options", "--search-path=x").contains("search_path"));
     assert!(with("options", "-B 128").contains("option"));
@@ -400,9 +394,9 @@ fn logged(demo: &Demo, needle: &str) -> HashMap<String, usize> {
     let mut all = HashMap::new();
     let log = read(demo.text("/direct/postgres/log_file"));
     for line in log.lines().filter(|line| line.contains(needle)) {
-        let text = line.split_once("statement: ").or_else(|| {
-            line.split_once("execute ").and_then(|(_, rest)| rest.split_once(": "))
-        });
+        let text = line
+            .split_once("statement: ")
+            .or_else(|| line.split_once("execute ").and_then(|(_, rest)| rest.split_once(": ")));
         if let Some((_, text)) = text {
             *all.entry(text.trim_end().to_owned()).or_default() += 1;
         }
