@@ -130,7 +130,7 @@ impl Cluster {
 /// A folder whose leftovers of earlier runs are gone.
 fn made(dir: PathBuf) -> PathBuf {
     std::fs::create_dir_all(&dir).unwrap();
-    let old = std::time::Duration::from_secs(3600);
+    let old = std::time::Duration::from_hours(1);
     for entry in std::fs::read_dir(&dir).unwrap().flatten() {
         let changed = entry.metadata().and_then(|facts| facts.modified());
         if changed.is_ok_and(|changed| changed.elapsed().is_ok_and(|age| age > old)) {
@@ -150,7 +150,8 @@ fn free_port() -> u16 {
 /// three offsets.
 pub(crate) fn leaks(text: &str) -> Vec<String> {
     let mut forms = vec![PLANTED.to_owned(), PLANTED.chars().rev().collect()];
-    forms.push(PLANTED.bytes().map(|byte| format!("{byte:02x}")).collect());
+    let digits = PLANTED.bytes().flat_map(|byte| [byte >> 4, byte & 15]);
+    forms.push(digits.filter_map(|digit| char::from_digit(digit.into(), 16)).collect());
     for offset in 0..3_usize {
         let padded = [&b"   "[..offset], PLANTED.as_bytes()].concat();
         let encoded = base64(&padded);
@@ -172,7 +173,7 @@ fn base64(bytes: &[u8]) -> String {
         let at = |index: usize| u32::from(chunk.get(index).copied().unwrap_or_default());
         let bits = at(0) << 16 | at(1) << 8 | at(2);
         for shift in [18, 12, 6, 0].iter().take(chunk.len() + 1) {
-            text.push(char::from(SIGNS[(bits >> shift & 0x3f) as usize]));
+            text.push(char::from(SIGNS[usize::try_from(bits >> shift & 0x3f).unwrap()]));
         }
     }
     text
