@@ -8,7 +8,6 @@ use std::process::Child;
 use std::process::Command;
 use std::process::Stdio;
 use std::sync::OnceLock;
-use std::sync::mpsc;
 
 use serde_json::Value;
 
@@ -33,18 +32,7 @@ impl Cluster {
     /// The cluster that tests share: they use names of their own.
     pub(crate) fn shared() -> &'static Self {
         static SHARED: OnceLock<Cluster> = OnceLock::new();
-        SHARED.get_or_init(|| {
-            // The kernel takes the end of the thread that started a program for the end of its
-            // parent, and a test's thread ends with the test.
-            let (tell, told) = mpsc::channel();
-            std::thread::spawn(move || {
-                tell.send(Self::start()).unwrap();
-                loop {
-                    std::thread::park();
-                }
-            });
-            told.recv().unwrap()
-        })
+        SHARED.get_or_init(Self::start)
     }
 
     fn start() -> Self {
@@ -142,7 +130,7 @@ impl Cluster {
 /// A folder whose leftovers of earlier runs are gone.
 fn made(dir: PathBuf) -> PathBuf {
     std::fs::create_dir_all(&dir).unwrap();
-    let old = std::time::Duration::from_secs(3600);
+    let old = std::time::Duration::from_hours(1);
     for entry in std::fs::read_dir(&dir).unwrap().flatten() {
         let changed = entry.metadata().and_then(|facts| facts.modified());
         if changed.is_ok_and(|changed| changed.elapsed().is_ok_and(|age| age > old)) {
@@ -162,7 +150,8 @@ fn free_port() -> u16 {
 /// three offsets.
 pub(crate) fn leaks(text: &str) -> Vec<String> {
     let mut forms = vec![PLANTED.to_owned(), PLANTED.chars().rev().collect()];
-    forms.push(PLANTED.bytes().map(|byte| format!("{byte:02x}")).collect());
+    let digits = PLANTED.bytes().flat_map(|byte| [byte >> 4, byte & 15]);
+    forms.push(digits.filter_map(|digit| char::from_digit(digit.into(), 16)).collect());
     for offset in 0..3_usize {
         let padded = [&b"   "[..offset], PLANTED.as_bytes()].concat();
         let encoded = base64(&padded);
@@ -184,7 +173,7 @@ fn base64(bytes: &[u8]) -> String {
         let at = |index: usize| u32::from(chunk.get(index).copied().unwrap_or_default());
         let bits = at(0) << 16 | at(1) << 8 | at(2);
         for shift in [18, 12, 6, 0].iter().take(chunk.len() + 1) {
-            text.push(char::from(SIGNS[(bits >> shift & 0x3f) as usize]));
+            text.push(char::from(SIGNS[usize::try_from(bits >> shift & 0x3f).unwrap()]));
         }
     }
     text

@@ -167,8 +167,8 @@ fn it_ends_on_ctrl_c_and_on_term_and_leaves_nothing() {
         started.signal(signal);
         let status = started.child.wait().unwrap();
         assert_eq!(status.code(), Some(0), "{signal}");
-        assert!(alive(&below).is_empty(), "{signal}");
-        assert!(folders(started.dir.path()).is_empty(), "{signal}");
+        assert_eq!(alive(&below), [0; 0], "{signal}");
+        assert_eq!(folders(started.dir.path()), Vec::<PathBuf>::new(), "{signal}");
     }
 }
 
@@ -198,7 +198,7 @@ fn it_says_what_it_cannot_have() {
     let mut demo = demo(dir.path());
     let ran = Ran::of(&demo.args(["--kubeconfig", "/nowhere/kubeconfig"]).output().unwrap());
     assert!(ran.code == 2 && ran.err.contains("/nowhere/kubeconfig"), "{ran:?}");
-    assert!(folders(dir.path()).is_empty(), "what was begun is tidied away");
+    assert_eq!(folders(dir.path()), Vec::<PathBuf>::new(), "what was begun is tidied away");
 }
 
 #[test]

@@ -13,6 +13,11 @@ use crate::demo::wait_for;
 /// The planted Secret.
 const SECRET: &str = "/api/v1/namespaces/prod/secrets/db-password";
 
+/// `kubectl get` of it.
+fn one<'a>(more: &[&'a str]) -> Vec<&'a str> {
+    [&["get", "secret", "db-password", "-n", "prod"], more].concat()
+}
+
 fn config_map(name: &str, value: &str) -> String {
     format!(
         "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}, namespace: dev}}\n\
@@ -73,9 +78,6 @@ fn a_secret_leaves_masked_in_every_form_that_a_client_can_ask_for() {
     assert!(!leaks(&cluster.ok("dana", &get)).is_empty(), "dana sees secrets");
     assert!(!leaks(&cluster.curl("dana", SECRET, &[])).is_empty());
 
-    fn one<'a>(more: &[&'a str]) -> Vec<&'a str> {
-        [&["get", "secret", "db-password", "-n", "prod"], more].concat()
-    }
     for args in [
         one(&["-o", "yaml"]),
         one(&["-o", "json"]),
