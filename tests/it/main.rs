@@ -8,10 +8,9 @@
     clippy::string_slice,
     clippy::indexing_slicing,
     clippy::wildcard_enum_match_arm,
-    clippy::as_conversions,
     clippy::disallowed_methods,
-    clippy::format_push_string,
     clippy::pedantic,
+    unreachable_pub,
     reason = "a test that cannot go on says so by panicking, and reads the world as it is"
 )]
 
