@@ -134,9 +134,8 @@ fn kill_9_loses_no_record_of_a_statement_that_reached_the_target() {
     for round in 0..3 {
         let mut clients = (0..4)
             .map(|client| {
-                let texts = (0..400)
-                    .map(|n| format!("SELECT 'burst_{round}_{client}_{n}';\n"))
-                    .collect::<String>();
+                let text = |n| format!("SELECT 'burst_{round}_{client}_{n}';");
+                let texts = (0..400).map(text).collect::<Vec<_>>().join("\n");
                 let file = gateway.path(&format!("burst_{round}_{client}.sql"));
                 fs::write(&file, texts).unwrap();
                 let mut psql = Demo::shared().psql_at(gateway.port(), "alice");
@@ -227,14 +226,14 @@ fn a_kill_ends_a_running_query_and_a_held_command_and_needs_the_right() {
         (ran.out.trim() == "0").then_some(())
     });
     // A held command: it never runs.
-    let mut held = gateway.live("alice");
-    held.say("UPDATE customers SET city = 'Killed' WHERE id = 2;");
+    let mut waiter = gateway.live("alice");
+    waiter.say("UPDATE customers SET city = 'Killed' WHERE id = 2;");
     let waiting = wait_for("the hold", || {
         gateway.weir_json("dana", &["requests"]).as_array().unwrap().first().cloned()
     });
     let id = session_of(&gateway, "alice");
     assert_eq!(gateway.weir("dana", &["sessions", "kill", &id]).code, 0);
-    let ran = held.finish();
+    let ran = waiter.finish();
     assert!(ran.err.contains("ended by dana"), "{ran:?}");
     let hold = waiting["hold"].as_str().unwrap();
     assert_ne!(gateway.weir("dana", &["approve", hold]).code, 0, "it waits no longer");
