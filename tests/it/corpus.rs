@@ -89,10 +89,12 @@ fn what_comes_in_parts_reads_the_same_wherever_it_is_split() {
 /// An input that fails is kept in `target/fuzz-finds`: what is mended goes into the corpus.
 #[test]
 fn no_parser_fails_on_what_chance_makes_of_its_corpus() {
-    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
+    let number = |name: &str| {
+        std::env::var_os(name).map(|text| text.to_str().unwrap().parse::<u64>().unwrap())
+    };
     let rounds = number("WEIR_FUZZ_ROUNDS").unwrap_or(ROUNDS_DEFAULT);
     let seed = number("WEIR_FUZZ_SEED").unwrap_or(1);
-    let only = std::env::var("WEIR_FUZZ_ONLY").ok();
+    let only = std::env::var_os("WEIR_FUZZ_ONLY").map(|only| only.into_string().unwrap());
     let mut failures = Vec::new();
     for (name, reads) in ALL.iter().filter(|(name, _)| only.as_deref().is_none_or(|o| o == *name)) {
         let files = corpus(name).into_iter().map(|(_, bytes)| bytes).collect::<Vec<_>>();
