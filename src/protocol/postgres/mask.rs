@@ -85,7 +85,8 @@ impl Shape {
                         // was declared; one that comes from a table must say so.
                         let agrees = match output.origin {
                             Some(expected) => origin == Some(expected),
-                            None => !declared.contains(&column.table),
+                            // Numbers below 0 are system columns, which hold no declared one's value.
+                            None => !declared.contains(&column.table) || column.number < 0,
                         };
                         if agrees {
                             Ok(field(column, &output.classes))
@@ -389,6 +390,15 @@ mod tests {
         assert!(Shape::of(&[column(9, 1, 25)], &outputs, &declared).is_ok());
         assert!(Shape::of(&[column(9, 1, 25)], &Outputs::Nothing, &declared).is_err());
         assert!(Shape::of(&[column(9, 1, 25)], &Outputs::Stored, &declared).is_err());
+    }
+
+    #[test]
+    fn a_system_column_of_a_declared_table_is_no_surprise_but_its_row_is() {
+        let outputs = Outputs::Columns(vec![output(&[], None)]);
+        let declared = BTreeSet::from([9]);
+        assert!(Shape::of(&[column(9, -2, 28)], &outputs, &declared).is_ok());
+        assert!(Shape::of(&[column(9, 0, 25)], &outputs, &declared).is_err());
+        assert!(Shape::of(&[column(9, 1, 25)], &outputs, &declared).is_err());
     }
 
     #[test]
