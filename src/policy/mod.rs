@@ -34,6 +34,7 @@ pub mod transfer;
 
 mod engine;
 mod law;
+mod nesting;
 mod rules;
 mod seat;
 mod words;

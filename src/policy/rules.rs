@@ -13,6 +13,7 @@ use cedar_policy::ffi::DetailedError;
 use serde_json::Value;
 
 use crate::model::RuleId;
+use crate::policy::nesting;
 
 /// Largest policy file, in bytes.
 pub(super) const POLICY_BYTES_MAX: usize = 1024 * 1024;
@@ -123,6 +124,12 @@ impl File<'_> {
     ) -> Result<(), BadPolicy> {
         if self.text.len() > POLICY_BYTES_MAX {
             return Err(self.bad(0, format!("the file is larger than {POLICY_BYTES_MAX} bytes")));
+        }
+        if let Some(byte) = nesting::too_deep(self.text) {
+            let (deep, many) = (nesting::NESTING_MAX, nesting::OPERATORS_MAX);
+            let problem = format!("a policy nests deeper than {deep} or has over {many} operators");
+            let expected = Some("split it into several policies".to_owned());
+            return Err(BadPolicy { expected, ..self.bad(byte, problem) });
         }
         let set = PolicySet::from_str(self.text)
             .map_err(|errors| self.flaw(&DetailedError::from(&errors), 0))?;

@@ -8,7 +8,6 @@
     clippy::string_slice,
     clippy::indexing_slicing,
     clippy::wildcard_enum_match_arm,
-    clippy::disallowed_methods,
     clippy::pedantic,
     unreachable_pub,
     reason = "a test that cannot go on says so by panicking, and reads the world as it is"
