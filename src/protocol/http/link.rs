@@ -4,7 +4,7 @@
 //! addressed → bind → begin body → read → ask ⟲ hold → send → mask or stream
 //! ```
 //!
-//! Every step says no by returning it; [`answer`] words it once, at the end.
+//! Every step says no by returning it; [`answer()`] words it once, at the end.
 
 use std::sync::Arc;
 use std::time::Duration;
