@@ -21,6 +21,7 @@ use axum::extract::State;
 use axum::http::Request;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
+use axum::response::IntoResponse;
 use axum::response::Response;
 use axum::routing::get;
 use axum::routing::post;
@@ -106,7 +107,13 @@ impl Api {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let mut request = request.map(Body::new);
+        // Read first: over HTTP/2 an answer before the end of the body reads as a broken stream.
+        let (head, body) = request.into_parts();
+        let body = match body::whole(Body::new(body)).await {
+            Ok(body) => body,
+            Err(fail) => return fail.into_response(),
+        };
+        let mut request = Request::from_parts(head, Body::from(body));
         request.extensions_mut().insert(origin);
         match self.router.clone().oneshot(request).await {
             Ok(response) => response,
