@@ -16,6 +16,7 @@
 //! - [`fault`]: whose fault an error is, and how a chain of causes is printed
 //! - [`clock`]: time, as an input
 //! - [`digest`]: SHA-256 values as they stand in records
+//! - [`login`]: what somebody has after signing in
 
 pub mod address;
 pub mod class;
@@ -23,6 +24,7 @@ pub mod clock;
 pub mod command;
 pub mod digest;
 pub mod fault;
+pub mod login;
 pub mod name;
 pub mod place;
 pub mod principal;
@@ -39,6 +41,8 @@ pub use command::Command;
 pub use command::Effect;
 pub use command::Object;
 pub use fault::Fault;
+pub use login::CredentialId;
+pub use login::LoginId;
 pub use name::CommandId;
 pub use name::EntityId;
 pub use name::HoldId;

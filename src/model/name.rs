@@ -25,6 +25,13 @@ pub struct BadName {
     expected: &'static str,
 }
 
+impl BadName {
+    /// `text` is no `kind`; `expected` says what one looks like.
+    pub(super) fn new(kind: &'static str, text: String, expected: &'static str) -> Self {
+        Self { kind, text, expected }
+    }
+}
+
 macro_rules! name {
     ($(#[$doc:meta])* $name:ident, $kind:literal, $expected:literal, $valid:expr) => {
         $(#[$doc])*

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::model::RuleId;
+use crate::model::login::StepUp;
 
 /// Which kind of no it is; each protocol has its own code for each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -23,6 +24,9 @@ pub enum RefusalCode {
     Canceled,
     /// Who asks could not be verified (SQLSTATE 28000, HTTP 401).
     Unauthenticated,
+    /// Who asks must prove it again, more freshly or more strongly (SQLSTATE 28000, HTTP 401 as RFC
+    /// 9470 says it).
+    StepUp,
     /// No such target, or not for this principal: one answer for both (SQLSTATE 3D000, HTTP 404).
     NoTarget,
     /// Weir does not carry this (SQLSTATE 42501, HTTP 501).
@@ -55,12 +59,15 @@ pub struct Refusal {
     pub rules: Vec<RuleId>,
     /// What to do next: the one line that asks for access, or what to change.
     pub hint: Option<String>,
+    /// What a fresh login must be like, where one would turn the no into a yes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step_up: Option<Box<StepUp>>,
 }
 
 impl Refusal {
     /// A refusal for `reason`, without rules or a hint.
     pub fn new(code: RefusalCode, reason: impl Into<String>) -> Self {
-        Self { code, reason: reason.into(), rules: Vec::new(), hint: None }
+        Self { code, reason: reason.into(), rules: Vec::new(), hint: None, step_up: None }
     }
 
     /// The same, with the rules that decided.

@@ -67,6 +67,7 @@ impl IntoRefusal for EndReason {
                 reason: format!("policy_changed: {}", refusal.reason),
                 rules: refusal.rules.clone(),
                 hint: refusal.hint.clone(),
+                step_up: refusal.step_up.clone(),
             },
             Self::Expired => ended("the credential of this session has expired")
                 .hint("sign in again, then connect again"),

@@ -63,7 +63,7 @@ pub fn status(code: RefusalCode) -> StatusCode {
         | RefusalCode::SessionEnded => StatusCode::FORBIDDEN,
         RefusalCode::TimedOut => StatusCode::REQUEST_TIMEOUT,
         RefusalCode::Canceled => StatusCode::CONFLICT,
-        RefusalCode::Unauthenticated => StatusCode::UNAUTHORIZED,
+        RefusalCode::Unauthenticated | RefusalCode::StepUp => StatusCode::UNAUTHORIZED,
         RefusalCode::NoTarget => StatusCode::NOT_FOUND,
         RefusalCode::Unsupported => StatusCode::NOT_IMPLEMENTED,
         RefusalCode::Malformed => StatusCode::BAD_REQUEST,

@@ -41,7 +41,7 @@ fn reason(code: RefusalCode) -> &'static str {
         | RefusalCode::Withheld
         | RefusalCode::Unsupported => "Forbidden",
         RefusalCode::TimedOut | RefusalCode::Canceled => "Timeout",
-        RefusalCode::Unauthenticated => "Unauthorized",
+        RefusalCode::Unauthenticated | RefusalCode::StepUp => "Unauthorized",
         RefusalCode::NoTarget => "NotFound",
         RefusalCode::Malformed => "BadRequest",
         RefusalCode::TooLarge => "RequestEntityTooLarge",

@@ -130,7 +130,7 @@ pub fn sqlstate(code: RefusalCode) -> &'static str {
         | RefusalCode::Unsupported
         | RefusalCode::Withheld => "42501",
         RefusalCode::TimedOut | RefusalCode::Canceled => "57014",
-        RefusalCode::Unauthenticated => "28000",
+        RefusalCode::Unauthenticated | RefusalCode::StepUp => "28000",
         RefusalCode::NoTarget => "3D000",
         RefusalCode::Malformed => "08P01",
         RefusalCode::TooLarge => "54000",

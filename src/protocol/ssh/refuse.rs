@@ -47,6 +47,7 @@ fn status(code: RefusalCode) -> u32 {
         | RefusalCode::TimedOut
         | RefusalCode::Canceled
         | RefusalCode::Unauthenticated
+        | RefusalCode::StepUp
         | RefusalCode::NoTarget
         | RefusalCode::Unsupported
         | RefusalCode::Malformed
