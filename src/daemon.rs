@@ -142,6 +142,7 @@ pub fn check(config_file: &Path) -> Result<Report, BadConfig> {
     let loaded = config::load(config_file)?;
     translate::identity(&loaded, Files::MayBeMissing)?;
     translate::networks(&loaded)?;
+    translate::check_state(&loaded)?;
     translate::version(&loaded, Files::MayBeMissing)?;
     let tls = &loaded.file.tls;
     if [&tls.certificate_file, &tls.key_file].iter().all(|file| file.get_ref().exists()) {
@@ -351,7 +352,7 @@ async fn record(
         snapshot: version.snapshot.version(),
         observed: reload::observed(version),
     })?;
-    let store = Store::open(&dir.join("state.db")).await?;
+    let store = Store::open(&translate::state(loaded)?, Arc::clone(clock)).await?;
     let left = store.close_left_open(clock.now()).await?;
     if left > 0 {
         tracing::warn!(sessions = left, "an earlier run did not end in order");
