@@ -97,7 +97,8 @@ impl FromStr for Database {
         };
         let (authority, name) = before.split_once('/').ok_or(bad)?;
         // A second `@` may belong to the password: whoever guesses sends it to a wrong host.
-        let (user, host) = authority.split_once('@').filter(|(_, h)| !h.contains('@')).ok_or(bad)?;
+        let (user, host) =
+            authority.split_once('@').filter(|(_, h)| !h.contains('@')).ok_or(bad)?;
         let (login, password) = match user.split_once(':') {
             Some((login, password)) => (decoded(login)?, Some(decoded(password)?)),
             None => (decoded(user)?, None),
@@ -181,7 +182,9 @@ impl Query {
         let has_files = files.iter().any(|file| file.is_some());
         let near = match door {
             Door::Tcp(address) => address.host.is_loopback(),
-            Door::Socket(_) if has_files || self.sslmode.as_ref().is_some_and(|m| m != "disable") => {
+            Door::Socket(_)
+                if has_files || self.sslmode.as_ref().is_some_and(|m| m != "disable") =>
+            {
                 return Err(BadDatabase(SOCKET));
             }
             Door::Socket(_) => true,
@@ -218,7 +221,8 @@ impl Query {
 
 /// Reads `%40` and the like (RFC 3986 §2.1).
 fn decoded(text: &str) -> Result<Zeroizing<String>, BadDatabase> {
-    let bad = BadDatabase("the URL has a % that no two hexadecimal signs follow, or what is not UTF-8");
+    let bad =
+        BadDatabase("the URL has a % that no two hexadecimal signs follow, or what is not UTF-8");
     let mut bytes = Zeroizing::new(Vec::with_capacity(text.len()));
     let mut rest = text.bytes();
     while let Some(byte) = rest.next() {

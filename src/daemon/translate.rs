@@ -199,10 +199,10 @@ pub(super) fn state(loaded: &Loaded) -> Result<store::Options, BadConfig> {
 
 /// Checks the URL of the state database, if it is on this machine.
 pub(super) fn check_state(loaded: &Loaded) -> Result<(), BadConfig> {
-    for reference in &loaded.file.state.database {
-        if let Ok(url) = reference.get_ref().read() {
-            database(loaded, reference, &url)?;
-        }
+    if let Some(reference) = &loaded.file.state.database
+        && let Ok(url) = reference.get_ref().read()
+    {
+        database(loaded, reference, &url)?;
     }
     Ok(())
 }

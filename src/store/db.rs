@@ -89,15 +89,13 @@ impl Db {
     pub(super) async fn rows(&self, statement: Statement) -> Result<Vec<Row>, StoreError> {
         match self {
             Self::Sqlite(pool) => {
-                let rows = answered(pool, async |connection| {
-                    connection.fetch_all(query(statement)).await
-                });
+                let rows =
+                    answered(pool, async |connection| connection.fetch_all(query(statement)).await);
                 Ok(rows.await?.into_iter().map(Row::Sqlite).collect())
             }
             Self::Postgres(pool) => {
-                let rows = answered(pool, async |connection| {
-                    connection.fetch_all(query(statement)).await
-                });
+                let rows =
+                    answered(pool, async |connection| connection.fetch_all(query(statement)).await);
                 Ok(rows.await?.into_iter().map(Row::Postgres).collect())
             }
         }

@@ -15,6 +15,7 @@
 
 mod db;
 mod journal;
+mod logins;
 mod migrations;
 mod open;
 mod sessions;

@@ -51,8 +51,7 @@ impl Store {
     /// Opens the database, makes what is missing, and brings its tables up to date. Ends within a
     /// bounded time, whatever the server does.
     pub async fn open(options: &Options, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
-        let failed =
-            |source| StoreError::Open { place: options.place.to_string(), source };
+        let failed = |source| StoreError::Open { place: options.place.to_string(), source };
         let db = match &options.place {
             Place::Sqlite(path) => Db::Sqlite(sqlite(path).await.map_err(failed)?),
             Place::Postgres(server) => {
