@@ -243,7 +243,7 @@ impl Store {
         let from = at.saturating_sub(CHANGES_OVERLAP).map_err(StoreError::encode)?;
         let mut changes = Vec::new();
         for row in self.db.rows(Statement::new(logins).with(from)).await? {
-            changes.push(Change::Login(login_of(&row)?));
+            changes.push(Change::Login(Box::new(login_of(&row)?)));
         }
         for row in self.db.rows(Statement::new(credentials).with(from)).await? {
             if let Some(ended) = ended_of(&row, "ended_at", "ended_why")? {
