@@ -339,14 +339,11 @@ impl Vault for Store {
         answer(self.logins_that_fit(issuer, subject, sid))
     }
 
-    fn changed_since<'a>(
-        &'a self,
-        at: Timestamp,
-    ) -> BoxFuture<'a, Result<Vec<Change>, VaultError>> {
+    fn changed_since(&self, at: Timestamp) -> BoxFuture<'_, Result<Vec<Change>, VaultError>> {
         answer(self.changes(at))
     }
 
-    fn sweep<'a>(&'a self, before: Timestamp) -> BoxFuture<'a, Result<u64, VaultError>> {
+    fn sweep(&self, before: Timestamp) -> BoxFuture<'_, Result<u64, VaultError>> {
         answer(self.sweep_before(before))
     }
 }

@@ -40,7 +40,7 @@ const SQLITE_BUSY_MAX: Duration = Duration::from_secs(4);
 /// How long getting a connection may take; shorter than an answer, so that the error says it.
 const CONNECT_MAX: Duration = Duration::from_secs(4);
 /// How long bringing the tables up to date may take, another gateway's turn included.
-const MIGRATE_MAX: Duration = Duration::from_secs(60);
+const MIGRATE_MAX: Duration = Duration::from_mins(1);
 /// The port in the name of a unix socket.
 const DEFAULT_PORT: u16 = 5432;
 /// After how long the server ends a transaction of a gateway that fell silent, in milliseconds:

@@ -61,6 +61,7 @@ fn opened(session: SessionId, subject: &str) -> Note {
         suppressed: false,
         observed: None,
         observe: true,
+        proof: None,
     };
     Note::Opened { at: seconds(0), opened: Box::new(opened) }
 }
@@ -118,9 +119,10 @@ async fn gateways_that_share_a_database_close_only_their_own_rows(case: Case) {
     let one = &case.store;
     let (two, _) = case.other("weir-2").await;
     let (of_one, of_two) = (SessionId::fresh(), SessionId::fresh());
-    let ((hold_one, held_one), (hold_two, held_two)) = (held(of_one, "a"), held(of_two, "b"));
-    write(one, [opened(of_one, "alice"), held_one]).await;
-    write(&two, [opened(of_two, "bob"), held_two]).await;
+    let ((waits_at_one, of_first), (waits_at_two, of_second)) =
+        (held(of_one, "a"), held(of_two, "b"));
+    write(one, [opened(of_one, "alice"), of_first]).await;
+    write(&two, [opened(of_two, "bob"), of_second]).await;
     assert_eq!(one.sessions(None, 10).await.unwrap().len(), 2, "each sees the other's");
     // The first comes back after an end without order.
     let again = open(&case.place, "weir-1", &case.clock).await;
@@ -129,8 +131,8 @@ async fn gateways_that_share_a_database_close_only_their_own_rows(case: Case) {
     assert_eq!((row.closed_at, row.reason.as_deref()), (Some(seconds(9)), Some("unclean")));
     assert_eq!(two.session(of_two).await.unwrap().unwrap().closed_at, None);
     for row in two.holds(10).await.unwrap() {
-        let ending = (row.hold == hold_one).then_some("withdrawn");
-        assert!(row.hold == hold_one || row.hold == hold_two);
+        let ending = (row.hold == waits_at_one).then_some("withdrawn");
+        assert!(row.hold == waits_at_one || row.hold == waits_at_two);
         assert_eq!(row.ending.as_deref(), ending);
     }
     assert_eq!(again.close_left_open(seconds(10)).await.unwrap(), 0);

@@ -74,8 +74,7 @@ async fn pass(
     use tokio::io::AsyncReadExt;
     use tokio::io::AsyncWriteExt;
     let mut bytes = [0; 4_096];
-    loop {
-        let Ok(count @ 1..) = from.read(&mut bytes).await else { break };
+    while let Ok(count @ 1..) = from.read(&mut bytes).await {
         if open.wait_for(|open| *open).await.is_err()
             || to.write_all(&bytes[..count]).await.is_err()
         {

@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::path::PathBuf;
-use std::process::ChildStdin;
+use std::process::Child;
 use std::process::Command;
 use std::process::Stdio;
 use std::sync::OnceLock;
@@ -52,7 +52,8 @@ wait $server
 /// The server: its folder, and what keeps it alive.
 struct Running {
     folder: PathBuf,
-    _alive: ChildStdin,
+    /// Its input stays open as long as this process.
+    _alive: Child,
 }
 
 /// The folder of its socket.
@@ -81,11 +82,12 @@ fn start() -> Running {
     let mut told = Vec::new();
     for line in said {
         if line == "ready" {
-            return Running { folder, _alive: child.stdin.take().unwrap() };
+            return Running { folder, _alive: child };
         }
         told.push(line);
     }
-    panic!("PostgreSQL did not start: {}", told.join("\n"));
+    let ended = child.wait();
+    panic!("PostgreSQL did not start ({ended:?}): {}", told.join("\n"));
 }
 
 /// passwd(5): name, password, uid, gid, and more.
