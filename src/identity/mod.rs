@@ -20,6 +20,7 @@ mod keys;
 mod oidc;
 mod options;
 mod provider;
+pub mod ssh_certificate;
 mod token;
 mod verified;
 
