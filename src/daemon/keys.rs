@@ -61,19 +61,28 @@ pub(super) fn seal_key(state_dir: &Path) -> Result<[u8; SEAL_KEY_BYTES], StartEr
         aws_lc_rs::rand::fill(key.as_mut_slice()).map_err(|_| bad("no random numbers"))?;
         Ok(Zeroizing::new(key.iter().map(|byte| format!("{byte:02x}")).collect()))
     })?;
-    let mut key = [0; SEAL_KEY_BYTES];
-    let digits = text.trim();
-    if digits.len() != SEAL_KEY_BYTES.saturating_mul(2) || !digits.is_ascii() {
-        return Err(bad("expected 64 hexadecimal digits"));
-    }
-    for (at, byte) in key.iter_mut().enumerate() {
-        let at = at.saturating_mul(2);
-        let pair = digits.get(at..at.saturating_add(2));
-        *byte = pair
-            .and_then(|pair| u8::from_str_radix(pair, 16).ok())
-            .ok_or_else(|| bad("expected 64 hexadecimal digits"))?;
-    }
-    Ok(key)
+    let key = bytes_of(&text).ok_or_else(|| bad("expected 64 hexadecimal digits"))?;
+    key.as_slice().try_into().map_err(|_| bad("expected 64 hexadecimal digits"))
+}
+
+/// The SSH half of the `access` authority, kept in the state folder.
+pub(super) fn ssh_access(dir: &Path) -> Result<SshAuthority, StartError> {
+    let text = kept(&dir.join("access_ssh_ca.key"), || {
+        let key = SshAuthority::generate().map_err(StartError::SshAccess)?;
+        Ok(Zeroizing::new(key.iter().map(|byte| format!("{byte:02x}")).collect()))
+    })?;
+    let key = bytes_of(&text).ok_or(SshAuthorityError::Unreadable);
+    key.and_then(|key| SshAuthority::from_pkcs8(&key)).map_err(StartError::SshAccess)
+}
+
+/// The bytes of a text of hexadecimal digits.
+fn bytes_of(text: &str) -> Option<Zeroizing<Vec<u8>>> {
+    let pairs = text.trim().as_bytes().chunks(2);
+    let byte = |pair: &[u8]| {
+        let pair = std::str::from_utf8(pair).ok().filter(|pair| pair.len() == 2)?;
+        u8::from_str_radix(pair, 16).ok()
+    };
+    pairs.map(byte).collect::<Option<Vec<_>>>().map(Zeroizing::new)
 }
 
 /// The `access` authority: as configured, or from the state folder.

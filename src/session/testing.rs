@@ -45,6 +45,7 @@ use crate::identity::Response;
 use crate::identity::RolesMapping;
 use crate::identity::SignedCertificate;
 use crate::identity::Wanted;
+use crate::identity::ssh_certificate::SshAuthority;
 use crate::model::Clock;
 use crate::model::Origin;
 use crate::model::Principal;
@@ -156,6 +157,9 @@ impl World {
             url: "https://weir.test".to_owned(),
             logins: Arc::new(logins),
             certifier: Arc::new(NoCertifier),
+            ssh_authority: Arc::new(
+                SshAuthority::from_pkcs8(&SshAuthority::generate().unwrap()).unwrap(),
+            ),
             invitations: Invitations::new(),
             parts,
         });
