@@ -236,8 +236,12 @@ pub async fn start(config_file: &Path) -> Result<Running, StartError> {
         http: Arc::clone(&plain),
         kubernetes: Arc::clone(&kubernetes),
     };
-    let api =
-        Api::new(api::Resources { gateway: Arc::clone(&gateway), store, reader: Arc::new(reader) });
+    let api = Api::new(api::Resources {
+        gateway: Arc::clone(&gateway),
+        store,
+        reader: Arc::new(reader),
+        signing: api::Signing::default(),
+    });
     let own = Arc::new(serve::Own(api));
     let front = Arc::new(serve::Front {
         tls: Arc::clone(&tls),

@@ -3,6 +3,7 @@
 //! - `login.key` seals providers' refresh tokens
 //! - `access_ca.crt`, `access_ca.key`: the `access` authority, which signs people's certificates;
 //!   unless the configuration names others. No target trusts it
+//! - `access_ssh_ca.key`: its SSH half
 
 use std::fs;
 use std::io;
@@ -19,6 +20,8 @@ use crate::identity::Certifier;
 use crate::identity::CertifyError;
 use crate::identity::SEAL_KEY_BYTES;
 use crate::identity::SignedCertificate;
+use crate::identity::ssh_certificate::SshAuthority;
+use crate::identity::ssh_certificate::SshAuthorityError;
 use crate::tls::Authority;
 use crate::tls::ClientAsk;
 
