@@ -26,7 +26,7 @@ kube_version=v1.36.3
 build_packages=(gcc libc6-dev libclang-dev)
 demo_packages=(postgresql openssh-server openssh-client nginx bubblewrap curl jq)
 idp2_packages=(glewlwyd openssl python3)
-browser_packages=(chromium)
+browser_packages=(chromium libnss3-tools)
 keyring_packages=(gnome-keyring libsecret-tools dbus-daemon)
 # One call of apt for all of them: that is what takes the time.
 test_packages=("${demo_packages[@]}" openssl python3 python3-venv

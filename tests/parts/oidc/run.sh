@@ -2,7 +2,8 @@
 # Runs the OpenID provider of server.mjs, or gets a token from it. See there for people, claims and test hooks.
 #
 #   run.sh PORT [--until-eof] [--setup FILE]
-#                                 prints "ready", runs until SIGTERM (or until standard input ends)
+#                                 prints "ready", or "ready PORT" if PORT is 0;
+#                                 runs until SIGTERM (or until standard input ends)
 #   run.sh token PORT USER        logs USER in by the code flow and prints the id_token
 set -euo pipefail
 

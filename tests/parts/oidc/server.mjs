@@ -2,8 +2,8 @@
 //
 //   node server.mjs PORT [--until-eof] [--setup FILE]
 //
-// Prints "ready", runs until SIGTERM (or until stdin ends). Issuer: http://127.0.0.1:PORT. Client `weir`: public, PKCE,
-// redirect to any port of http://127.0.0.1/callback. Its id_tokens are what Weir takes: ES256, `aud` "weir", `sub`,
+// Prints "ready" ("ready PORT" of its own choice, if PORT is 0), runs until SIGTERM (or until stdin ends). Issuer:
+// http://127.0.0.1:PORT. Client `weir`: public, PKCE, redirect to any port of http://127.0.0.1/callback. Its id_tokens are what Weir takes: ES256, `aud` "weir", `sub`,
 // `email`, `groups`, `entity`, … and `acr`, `amr`, `auth_time`; one hour. Refresh tokens are used once.
 //
 // FILE is JSON, and read anew whenever it is needed, so that it may be replaced at any time; all members are optional:
@@ -23,6 +23,7 @@
 //     key      current (default), retired (the one before the last rotation), foreign (never published)
 //   answers {"token": "…"}
 import { createHash, createHmac, generateKeyPairSync, randomBytes, sign } from 'node:crypto';
+import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { createServer, request as requestHttp } from 'node:http';
 import { request as requestHttps } from 'node:https';
@@ -42,7 +43,10 @@ const { values: options, positionals } = parseArgs({
   allowPositionals: true,
   options: { 'until-eof': { type: 'boolean' }, setup: { type: 'string' } },
 });
-const port = Number(positionals[0]);
+const wanted = Number(positionals[0]);
+const server = createServer((request, response) => answer(request, response).catch((error) => failed(error, response)));
+await once(server.listen(wanted, '127.0.0.1'), 'listening');
+const { port } = server.address();
 const issuer = `http://127.0.0.1:${port}`;
 const tokenSeconds = 3600;
 const bodyBytesMax = 65536;
@@ -273,7 +277,6 @@ function failed(error, response) {
 }
 
 provider = makeProvider();
-createServer((request, response) => answer(request, response).catch((error) => failed(error, response)))
-  .listen(port, '127.0.0.1', () => process.stdout.write('ready\n'));
+process.stdout.write(wanted ? 'ready\n' : `ready ${port}\n`);
 process.on('SIGTERM', () => process.exit(0));
 if (options['until-eof']) process.stdin.on('end', () => process.exit(0)).resume();
