@@ -53,7 +53,9 @@ impl LoggingIn {
             let begin = said.len();
             assert_ne!(rest.read_line(&mut said).unwrap(), 0, "psql showed no code: {said}");
             let line = &said[begin..];
-            let shown = line.strip_prefix("Visit ").and_then(|line| line.split_once(" and enter the code: "));
+            let shown = line
+                .strip_prefix("Visit ")
+                .and_then(|line| line.split_once(" and enter the code: "));
             if let Some((url, code)) = shown {
                 let (url, code) = (url.to_owned(), code.trim().to_owned());
                 return Self { child, url, code, rest, said };
