@@ -202,6 +202,18 @@ fn the_certified_provider_tells_of_logouts_rotates_keys_hangs_and_goes() {
     assert!(Client(&idp).refreshed(&tokens)["id_token"].is_string());
     assert_eq!(idp.end_session("alice")["sessions"], 0);
 
+    // Over TLS too, if it trusts who is called: the demo's gateway answers, though not gladly.
+    let demo = Demo::shared();
+    idp.register(Idp::CLIENT, &[CALLBACK], Some(&format!("{}/nowhere", demo.text("/api"))));
+    let failed_by = |reason: &str| {
+        Client(&idp).signed_in(&Visitor::new(&[]), "alice", OPENID);
+        let ended = idp.end_session("alice");
+        assert!(ended["failed"][0].as_str().unwrap().contains(reason), "{ended} {}", idp.log());
+    };
+    failed_by("certificate");
+    idp.trust(demo.ca_file());
+    failed_by("expected 200 OK");
+
     let keys = || Visitor::new(&[]).visit(&Client(&idp).endpoint("jwks")).body;
     let old = keys();
     idp.rotate();
@@ -266,7 +278,7 @@ fn the_provider_of_another_make_signs_in_and_refreshes() {
 }
 
 #[test]
-fn psql_18_shows_a_code_of_the_provider() {
+fn psql_18_shows_a_code_and_brings_a_token_when_it_was_entered() {
     let ran = Ran::of(&psql18().arg("--version").output().unwrap());
     assert!(ran.out.contains("(PostgreSQL) 18."), "{ran:?}");
     let idp = Idp::start(&[CALLBACK]);
@@ -279,23 +291,31 @@ fn psql_18_shows_a_code_of_the_provider() {
     );
     let psql = LoggingIn::start(&conninfo, None, "SELECT 1");
     assert_eq!(psql.url, format!("{issuer}/device"));
-    let page = Visitor::new(&[]).visit(&format!("{}?user_code={}", psql.url, psql.code));
-    assert!(page.status == 200 && page.body.contains(&psql.code), "{page:?}");
+    // Whoever enters the code, confirms it and signs in, gives psql a token.
+    let visitor = Visitor::new(&[]);
+    let mut page = visitor.submit(&visitor.visit(&psql.url), &[("user_code", &psql.code)]);
+    assert!(page.body.contains(&psql.code), "{page:?}");
+    while page.hidden("prompt").is_some() || page.hidden("confirm").is_some() {
+        let filled = [("login", "alice"), ("password", "any")];
+        page = visitor.follow(visitor.submit(&page, &filled), "never:").unwrap_err();
+    }
+    assert!(visitor.cookies().contains("_session") && page.status == 200, "{page:?}");
+    let ran = psql.finish();
+    assert!(ran.code == 2 && ran.err.contains("a token was brought"), "{ran:?}");
 }
 
 #[test]
 fn the_browser_signs_in_and_trusts_whom_it_was_told_to() {
     let demo = Demo::shared();
-    let (_told, port) = listen(|stream, _| {
-        let request = http_request(stream);
+    let (told, port) = listen(|stream, told| {
+        let _test_is_over = told.send(http_request(stream));
         let page = "<title>t</title><h1>Arrived</h1><script>console.error('said')</script>";
         let answer = format!(
             "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nSet-Cookie: c=1; HttpOnly\r\n\
              Content-Length: {}\r\nConnection: close\r\n\r\n{page}",
             page.len()
         );
-        stream.write_all(answer.as_bytes()).unwrap();
-        assert!(!request.is_empty());
+        let _was_opened_for_nothing = stream.write_all(answer.as_bytes());
     });
     let callback = format!("http://wiki.localhost:{port}/callback");
     let idp = Idp::start(&[&callback]);
@@ -319,11 +339,12 @@ fn the_browser_signs_in_and_trusts_whom_it_was_told_to() {
     browser.new_context(&Value::Null);
     assert_eq!(browser.cookies(), Vec::<Value>::new());
     assert_eq!(browser.goto("http://wiki.weir.example/"), 200);
-    // The gateway's certificate is that CA's, and is checked.
+    browser.headers(&json!({ "X-Extra": "along" }));
+    assert_eq!(browser.eval("fetch('/').then((answer) => answer.status)"), 200);
+    assert_eq!(browser.url(), "http://wiki.weir.example/");
+    assert!(told.try_iter().last().unwrap().to_lowercase().contains("x-extra: along"));
+    // The gateway's certificate is that CA's.
     browser.goto(demo.text("/api"));
-    let other_name = format!("https://other.example.localhost:{}/", demo.port());
-    let refused = browser.try_step(&json!({ "do": "goto", "url": other_name })).unwrap_err();
-    assert!(refused["error"].as_str().unwrap().contains("ERR_CERT"), "{refused}");
     let nobody = browser.try_step(&json!({ "do": "goto", "url": "http://example.com/" }));
     assert!(nobody.unwrap_err().to_string().contains("ERR_NAME_NOT_RESOLVED"));
     let stranger = Browser::start(&[], &[]);
@@ -383,24 +404,33 @@ fn http_request(stream: &TcpStream) -> String {
     text + &String::from_utf8(body).unwrap()
 }
 
-/// A Postgres server that takes nothing but OAuth and no token: it says where to get one.
+/// A Postgres server that takes nothing but OAuth: it says where to get a token, and goes no
+/// further when it is given one.
 fn offer_oauth(stream: &mut TcpStream, issuer: &str) {
-    let message = |stream: &mut TcpStream, kind: u8, code: u32, body: &[u8]| {
-        let length = u32::try_from(body.len() + 8).unwrap();
-        let head = [&[kind][..], &length.to_be_bytes(), &code.to_be_bytes()].concat();
-        stream.write_all(&[&head, body].concat()).unwrap();
+    let message = |stream: &mut TcpStream, kind: u8, body: &[u8]| {
+        let length = u32::try_from(body.len() + 4).unwrap();
+        stream.write_all(&[&[kind][..], &length.to_be_bytes(), body].concat()).unwrap();
     };
-    let mut length = [0; 4];
-    stream.read_exact(&mut length).unwrap();
-    let mut startup = vec![0; usize::try_from(u32::from_be_bytes(length)).unwrap() - 4];
-    stream.read_exact(&mut startup).unwrap();
-    // AuthenticationSASL, then AuthenticationSASLContinue with RFC 7628's answer to no token.
-    message(stream, b'R', 10, b"OAUTHBEARER\0\0");
-    let mut answer = [0; 512];
-    let _initial_response = stream.read(&mut answer).unwrap();
+    let receive = |stream: &mut TcpStream| {
+        let mut length = [0; 4];
+        stream.read_exact(&mut length).unwrap();
+        let mut body = vec![0; usize::try_from(u32::from_be_bytes(length)).unwrap() - 4];
+        stream.read_exact(&mut body).unwrap();
+        String::from_utf8_lossy(&body).into_owned()
+    };
+    let _startup = receive(stream);
+    // AuthenticationSASL; and to no token, RFC 7628's answer in AuthenticationSASLContinue.
+    message(stream, b'R', b"\0\0\0\x0aOAUTHBEARER\0\0");
+    let mut kind = [0];
+    stream.read_exact(&mut kind).unwrap();
+    if receive(stream).contains("auth=Bearer ") {
+        return message(stream, b'E', b"SFATAL\0C28000\0Ma token was brought\0\0");
+    }
     let known = format!("{issuer}/.well-known/openid-configuration");
-    let refusal =
+    let told =
         json!({ "status": "invalid_token", "openid-configuration": known, "scope": "openid" });
-    message(stream, b'R', 11, refusal.to_string().as_bytes());
-    let _end_of_exchange = stream.read(&mut answer).unwrap();
+    message(stream, b'R', &[b"\0\0\0\x0b", told.to_string().as_bytes()].concat());
+    stream.read_exact(&mut kind).unwrap();
+    let _end_of_exchange = receive(stream);
+    message(stream, b'E', b"SFATAL\0C28000\0Mno token\0\0");
 }
