@@ -9,6 +9,8 @@ use std::process::ChildStderr;
 use std::process::Command;
 use std::process::Stdio;
 use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use crate::demo::PATIENCE_S;
 use crate::demo::Ran;
@@ -16,7 +18,7 @@ use crate::parts;
 
 /// psql 18, without a conninfo yet.
 pub fn psql18() -> Command {
-    let mut psql = Command::new(parts::part("WEIR_PSQL18"));
+    let mut psql = parts::ending_with_us("KILL", &parts::part("WEIR_PSQL18"));
     psql.arg("-X").stdin(Stdio::null());
     // Only then does libpq take another CA than the system's, or an issuer without TLS. It also
     // makes it print what it sends.
@@ -46,7 +48,7 @@ impl LoggingIn {
             psql.env("PGOAUTHCAFILE", ca_file);
         }
         psql.stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = psql.spawn().unwrap();
+        let mut child = parts::spawn(psql);
         let mut rest = BufReader::new(child.stderr.take().unwrap());
         let mut said = String::new();
         loop {
@@ -68,14 +70,14 @@ impl LoggingIn {
         // Both streams at once, lest it wait for us to read the other.
         let (sender, out) = mpsc::channel();
         let mut stdout = self.child.stdout.take().unwrap();
-        std::thread::spawn(move || {
+        thread::spawn(move || {
             let mut text = String::new();
             let _ended = stdout.read_to_string(&mut text);
             let _nobody_waits = sender.send(text);
         });
         let mut err = self.said.clone();
         self.rest.read_to_string(&mut err).unwrap();
-        let patience = std::time::Duration::from_secs(PATIENCE_S);
+        let patience = Duration::from_secs(PATIENCE_S);
         let out = out.recv_timeout(patience).unwrap();
         Ran { out, err, code: self.child.wait().unwrap().code().unwrap_or(-1) }
     }
