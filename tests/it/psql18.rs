@@ -33,7 +33,7 @@ pub struct LoggingIn {
     pub url: String,
     /// What to enter there.
     pub code: String,
-    rest: BufReader<ChildStderr>,
+    rest: Option<BufReader<ChildStderr>>,
     /// What it has written to its standard error until it showed the code.
     pub said: String,
 }
@@ -49,38 +49,48 @@ impl LoggingIn {
         }
         psql.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = parts::spawn(psql);
-        let mut rest = BufReader::new(child.stderr.take().unwrap());
-        let mut said = String::new();
-        loop {
-            let begin = said.len();
-            assert_ne!(rest.read_line(&mut said).unwrap(), 0, "psql showed no code: {said}");
-            let line = &said[begin..];
-            let shown = line
-                .strip_prefix("Visit ")
-                .and_then(|line| line.split_once(" and enter the code: "));
+        let mut stderr = BufReader::new(child.stderr.take().unwrap());
+        let mut psql = Self {
+            child,
+            url: String::new(),
+            code: String::new(),
+            rest: None,
+            said: String::new(),
+        };
+        while psql.code.is_empty() {
+            let begin = psql.said.len();
+            let count = stderr.read_line(&mut psql.said).unwrap();
+            assert_ne!(count, 0, "psql showed no code: {}", psql.said);
+            let line = psql.said[begin..].strip_prefix("Visit ");
+            let shown = line.and_then(|line| line.split_once(" and enter the code: "));
             if let Some((url, code)) = shown {
-                let (url, code) = (url.to_owned(), code.trim().to_owned());
-                return Self { child, url, code, rest, said };
+                (psql.url, psql.code) = (url.to_owned(), code.trim().to_owned());
             }
         }
+        psql.rest = Some(stderr);
+        psql
     }
 
     /// Waits until it ends.
     pub fn finish(mut self) -> Ran {
         // Both streams at once, lest it wait for us to read the other.
-        let (sender, out) = mpsc::channel();
-        let mut stdout = self.child.stdout.take().unwrap();
-        thread::spawn(move || {
-            let mut text = String::new();
-            let _ended = stdout.read_to_string(&mut text);
-            let _nobody_waits = sender.send(text);
-        });
-        let mut err = self.said.clone();
-        self.rest.read_to_string(&mut err).unwrap();
+        let out = reading(self.child.stdout.take().unwrap());
+        let err = reading(self.rest.take().unwrap());
         let patience = Duration::from_secs(PATIENCE_S);
-        let out = out.recv_timeout(patience).unwrap();
+        let out = out.recv_timeout(patience).expect("psql goes on and on");
+        let err = self.said.clone() + &err.recv_timeout(patience).unwrap();
         Ran { out, err, code: self.child.wait().unwrap().code().unwrap_or(-1) }
     }
+}
+
+fn reading(mut stream: impl Read + Send + 'static) -> mpsc::Receiver<String> {
+    let (sender, text) = mpsc::channel();
+    thread::spawn(move || {
+        let mut text = String::new();
+        let _ended = stream.read_to_string(&mut text);
+        let _nobody_waits = sender.send(text);
+    });
+    text
 }
 
 impl Drop for LoggingIn {
