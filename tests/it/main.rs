@@ -41,5 +41,6 @@ mod psql18;
 mod record;
 mod residency;
 mod ssh;
+mod state;
 mod visitor;
 mod wire;
