@@ -6,16 +6,19 @@
 //! handed.
 
 mod body;
+mod browser;
 mod certificates;
 mod credentials;
 mod explain;
 mod fail;
 mod note;
 mod oauth;
+mod pages;
 mod rates;
 mod requests;
 mod sessions;
 mod signing;
+mod table;
 
 use std::sync::Arc;
 
@@ -97,7 +100,14 @@ impl Api {
     /// The API of a gateway.
     pub fn new(resources: Resources) -> Self {
         let router = Router::new()
+            .route("/oauth/authorize", get(oauth::authorize::authorize))
+            .route("/oauth/signin", get(oauth::signin::signin))
+            .route("/oauth/callback", get(oauth::signin::callback))
+            .route("/oauth/confirm", get(oauth::confirm::show).post(oauth::confirm::answer))
             .route("/oauth/token", post(oauth::token::token))
+            .route("/oauth/device_authorization", post(oauth::device::authorization))
+            .route("/device", get(oauth::device::show).post(oauth::device::typed))
+            .route("/signin", get(oauth::signin::browser))
             .route("/api/v1/whoami", get(credentials::whoami))
             .route("/api/v1/certificates", post(certificates::issue))
             .route("/api/v1/ssh-certificates", post(certificates::issue_ssh))
