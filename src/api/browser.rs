@@ -103,11 +103,6 @@ impl Browser {
         self.own_page && same(self.csrf(about).as_deref(), csrf)
     }
 
-    /// Whether a POST comes from a page of ours.
-    pub(super) fn is_own_page(&self) -> bool {
-        self.own_page
-    }
-
     /// As whom the browser is signed in here.
     pub(super) async fn who(&self, resources: &Resources) -> Option<Verified> {
         let claim = Claim::Cookie {

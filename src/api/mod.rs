@@ -84,6 +84,8 @@ pub struct Resources {
     pub store: Store,
     /// Who reads commands.
     pub reader: Arc<dyn Reader>,
+    /// The gateway's SSH host key, as a line of OpenSSH's `known_hosts` has it.
+    pub ssh_host_key: String,
     /// Who is in the midst of signing in.
     pub signing: Signing,
 }
@@ -107,7 +109,13 @@ impl Api {
             .route("/oauth/token", post(oauth::token::token))
             .route("/oauth/device_authorization", post(oauth::device::authorization))
             .route("/device", get(oauth::device::show).post(oauth::device::typed))
+            .route("/oauth/revoke", post(oauth::logout::revoke))
+            .route("/oauth/backchannel_logout", post(oauth::logout::by_provider))
             .route("/signin", get(oauth::signin::browser))
+            .route("/logout", get(oauth::logout::show).post(oauth::logout::logout))
+            .route("/.well-known/openid-configuration", get(oauth::discovery::metadata))
+            .route("/.well-known/oauth-authorization-server", get(oauth::discovery::metadata))
+            .route("/.well-known/weir", get(oauth::discovery::about))
             .route("/api/v1/whoami", get(credentials::whoami))
             .route("/api/v1/certificates", post(certificates::issue))
             .route("/api/v1/ssh-certificates", post(certificates::issue_ssh))

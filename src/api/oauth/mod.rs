@@ -12,7 +12,9 @@
 pub(super) mod authorize;
 pub(super) mod confirm;
 pub(super) mod device;
+pub(super) mod discovery;
 pub(super) mod fail;
+pub(super) mod logout;
 pub(super) mod params;
 pub(super) mod signin;
 pub(super) mod token;
