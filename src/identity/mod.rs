@@ -12,6 +12,7 @@
 //! This module knows tokens and providers. It must not know sockets (whoever builds [`Identity`]
 //! brings a [`Fetch`]), protocols, policies or what a principal may do.
 
+mod assertion;
 mod certifier;
 mod claim;
 mod claims;
@@ -20,7 +21,6 @@ mod fetch;
 mod issuer;
 mod keys;
 mod logins;
-mod memory;
 mod no_client;
 mod oidc;
 mod options;
@@ -33,8 +33,12 @@ mod vault;
 mod verified;
 
 #[cfg(test)]
+mod memory;
+#[cfg(test)]
 mod tests;
 
+pub use assertion::AssertionError;
+pub use assertion::Assertions;
 pub use certifier::CertificateAsk;
 pub use certifier::Certifier;
 pub use certifier::CertifyError;
@@ -60,6 +64,7 @@ pub use logins::Logins;
 pub use logins::Renewed;
 pub use logins::SSH_CERTIFICATE_S_MAX;
 pub use logins::Wanted;
+#[cfg(test)]
 pub(crate) use memory::Memory;
 pub use no_client::LogoutOrder;
 pub use no_client::Pending;
