@@ -8,6 +8,7 @@
 //! ```
 
 mod fetch;
+mod providers;
 mod reader;
 mod reload;
 mod serve;
@@ -140,7 +141,7 @@ pub fn serve(config_file: &Path) -> Result<(), StartError> {
 pub fn check(config_file: &Path) -> Result<Report, BadConfig> {
     tls::install();
     let loaded = config::load(config_file)?;
-    translate::identity(&loaded, Files::MayBeMissing)?;
+    providers::identity(&loaded, Files::MayBeMissing)?;
     translate::networks(&loaded)?;
     translate::version(&loaded, Files::MayBeMissing)?;
     let tls = &loaded.file.tls;
@@ -321,7 +322,7 @@ async fn note_heads(audit: Arc<Audit>) {
 }
 
 fn identity(loaded: &Loaded, clock: &Arc<dyn Clock>) -> Result<Arc<Identity>, StartError> {
-    let (options, fetchers) = translate::identity(loaded, Files::Needed)?;
+    let (options, fetchers) = providers::identity(loaded, Files::Needed)?;
     let fetch: Arc<dyn identity::Fetch> = Arc::new(fetch::Providers(fetchers));
     let identity = Identity::new(options, &fetch, clock).map_err(StartError::Identity)?;
     let identity = Arc::new(identity);

@@ -9,6 +9,7 @@ use serde::Serialize;
 use toml::Spanned;
 
 use crate::config::file::File;
+use crate::config::preset::Preset;
 use crate::config::problem::Problem;
 use crate::config::problem::Source;
 use crate::config::secret::SecretRef;
@@ -56,12 +57,11 @@ fn dials(file: &File) -> Vec<Dial> {
     });
     let providers = file.providers.iter().flat_map(|provider| {
         let issuer = provider.issuer.get_ref();
-        [Some(issuer), provider.jwks_uri.as_ref().map(Spanned::get_ref)].into_iter().flatten().map(
-            move |url| Dial {
-                purpose: format!("provider {}", issuer.as_str()),
-                address: url.address().to_string(),
-            },
-        )
+        let others = provider.jwks_uri.iter().chain(&provider.endpoints).map(Spanned::get_ref);
+        std::iter::once(issuer).chain(others).map(move |url| Dial {
+            purpose: format!("provider {}", issuer.as_str()),
+            address: url.address().to_string(),
+        })
     });
     let mut dials: Vec<Dial> = targets.chain(providers).collect();
     dials.dedup();
@@ -116,6 +116,12 @@ impl Warnings<'_> {
                             data; set `claims.entity` and `entities`";
                 self.warn(&provider.issuer, what);
             }
+            if provider.preset.is_some_and(Preset::is_public) && provider.require.is_empty() {
+                let what = "anybody in the world can have a token of this provider made out to \
+                            any audience: say whose count, by [providers.require]";
+                self.warn(&provider.issuer, what);
+            }
+            provider.client_secret.iter().for_each(|secret| self.secret(secret));
             provider.ca_file.iter().for_each(|path| self.file(path, path.get_ref(), false));
         }
         self.folder(&gateway.policies_dir);

@@ -13,10 +13,16 @@
 //! brings a [`Fetch`]), protocols, policies or what a principal may do.
 
 mod claims;
+mod client;
+mod delegation;
+mod encode;
 mod error;
+mod explain;
+mod expression;
 mod fetch;
 mod issuer;
 mod keys;
+mod logout;
 mod oidc;
 mod options;
 mod provider;
@@ -26,17 +32,32 @@ mod verified;
 #[cfg(test)]
 mod tests;
 
+pub use client::ClientOptions;
+pub use client::ClientSecret;
+pub use client::PENDING_S_MAX;
+pub use client::Pending;
+pub use client::SCOPES_DEFAULT;
+pub use client::SignedIn;
 pub use error::IdentityError;
 pub use error::ProviderError;
+pub use explain::Explanation;
+pub use explain::Finding;
+pub use explain::Outcome;
+pub use expression::EXPRESSION_BYTES_MAX;
+pub use expression::Expression;
+pub use expression::ExpressionError;
+pub use expression::Pattern;
 pub use fetch::BODY_BYTES_MAX;
 pub use fetch::Fetch;
 pub use fetch::FetchError;
+pub use fetch::Request;
 pub use fetch::Response;
 pub use issuer::DISCOVERY_PATH;
 pub use issuer::IssuerError;
 pub use issuer::JWKS_PATH;
 pub use issuer::LOCAL_TOKEN_BYTES_MAX;
 pub use issuer::LocalIssuer;
+pub use logout::LogoutOrder;
 pub use options::AGE_S_DEFAULT;
 pub use options::Algorithm;
 pub use options::ClaimPath;
@@ -57,6 +78,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::identity::provider::Provider;
+use crate::identity::token::CREDENTIALS;
 use crate::identity::token::Token;
 use crate::model::Clock;
 
@@ -70,7 +92,8 @@ pub fn read_and_forget(bytes: &[u8]) {
         drop(keys);
     }
     let Ok(text) = std::str::from_utf8(bytes) else { return };
-    drop(Token::read(text).map(|token| token.text().len()));
+    drop(text.parse::<Expression>());
+    drop(Token::read(text, CREDENTIALS).map(|token| token.text().len()));
     if let Ok(claims) = serde_json::from_str::<token::Claims>(text) {
         drop(claims::principal(ISSUER, &mapping, &claims));
     }
@@ -104,14 +127,18 @@ impl Identity {
     ///
     /// May wait for the provider's keys when the token names one that is not known yet. Cancel
     /// safe: a fetch that was begun goes on for those who come after.
-    pub async fn verify(&self, token: &str) -> Result<Verified, IdentityError> {
-        let token = Token::read(token)?;
-        let provider = self
-            .providers
-            .iter()
-            .find(|provider| provider.issuer() == token.issuer())
-            .ok_or_else(|| IdentityError::UnknownIssuer(token.issuer().to_owned()))?;
-        provider.verify(&token).await
+    pub async fn verify(&self, token: &str) -> Result<SignedIn, IdentityError> {
+        let token = Token::read(token, CREDENTIALS)?;
+        self.provider(token.issuer())?.verify(&token).await
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Arc<Provider>> {
+        self.providers.iter()
+    }
+
+    fn provider(&self, issuer: &str) -> Result<&Arc<Provider>, IdentityError> {
+        let provider = self.all().find(|provider| provider.issuer() == issuer);
+        provider.ok_or_else(|| IdentityError::UnknownIssuer(issuer.to_owned()))
     }
 
     /// Fetches the keys of all providers, so that the first to sign in need not wait, and known
@@ -124,7 +151,7 @@ impl Identity {
 
     /// The origins (scheme, host, port) that providers are contacted at: there are no others.
     pub fn origins(&self) -> BTreeSet<String> {
-        self.providers.iter().map(|provider| provider.origin()).collect()
+        self.providers.iter().flat_map(|provider| provider.origins()).collect()
     }
 }
 

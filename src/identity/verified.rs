@@ -8,6 +8,7 @@ use jiff::Timestamp;
 
 use crate::model::EntityId;
 use crate::model::Principal;
+use crate::model::login::Authentication;
 use crate::model::principal::Kind;
 
 /// A principal whose credential was verified.
@@ -19,12 +20,18 @@ use crate::model::principal::Kind;
 pub struct Verified {
     principal: Arc<Principal>,
     expires_at: Option<Timestamp>,
+    authentication: Option<Authentication>,
 }
 
 impl Verified {
     /// The proof for a principal out of a token; only for `provider.rs`.
-    pub(super) fn by_token(principal: Principal, expires_at: Timestamp) -> Self {
-        Self { principal: Arc::new(principal), expires_at: Some(expires_at) }
+    pub(super) fn by_token(
+        principal: Principal,
+        expires_at: Timestamp,
+        authentication: Authentication,
+    ) -> Self {
+        let authentication = Some(authentication);
+        Self { principal: Arc::new(principal), expires_at: Some(expires_at), authentication }
     }
 
     /// The gateway itself, which works for `entity`: for its own reads of catalogues.
@@ -41,14 +48,15 @@ impl Verified {
             residence: None,
             person: "gateway".to_owned(),
             attributes: BTreeMap::new(),
+            actors: Vec::new(),
         };
-        Self { principal: Arc::new(principal), expires_at: None }
+        Self { principal: Arc::new(principal), expires_at: None, authentication: None }
     }
 
     /// A proof out of nothing, for unit tests of other modules; no product code has it.
     #[cfg(test)]
     pub(crate) fn for_test(principal: Principal, expires_at: Option<Timestamp>) -> Self {
-        Self { principal: Arc::new(principal), expires_at }
+        Self { principal: Arc::new(principal), expires_at, authentication: None }
     }
 
     /// Who it is.
@@ -60,6 +68,11 @@ impl Verified {
     /// the gateway itself is.
     pub fn expires_at(&self) -> Option<Timestamp> {
         self.expires_at
+    }
+
+    /// How and when the principal last proved who it is. `None`: the gateway itself.
+    pub fn authentication(&self) -> Option<&Authentication> {
+        self.authentication.as_ref()
     }
 
     /// Whether the credential is no longer good at `now`.

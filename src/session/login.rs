@@ -70,6 +70,7 @@ impl Gateway {
             tracing::info!(fault = %error.fault(), from = %origin.address, "sign-in refused: {cause}");
             error.refusal()
         })?;
+        let verified = verified.verified;
         let principal = Arc::clone(verified.principal());
         self.parts.journal.note(Note::Seen { at: self.parts.clock.now(), principal });
         Ok(verified)

@@ -34,6 +34,7 @@ use crate::identity::JWKS_PATH;
 use crate::identity::LocalIssuer;
 use crate::identity::Options;
 use crate::identity::ProviderOptions;
+use crate::identity::Request;
 use crate::identity::Response;
 use crate::identity::RolesMapping;
 use crate::model::Clock;
@@ -78,6 +79,10 @@ impl Fetch for Web {
         let body = self.0.get(url).map(ToString::to_string).unwrap_or_default();
         let status = if body.is_empty() { 404 } else { 200 };
         async move { Ok(Response { status, body: body.into() }) }.boxed()
+    }
+
+    fn send<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Result<Response, FetchError>> {
+        self.get(&request.url)
     }
 }
 
@@ -155,6 +160,7 @@ impl World {
             residence: None,
             person: format!("u-{name}"),
             attributes: BTreeMap::new(),
+            actors: Vec::new(),
         })
     }
 
@@ -183,7 +189,7 @@ impl World {
 
 fn roles() -> RolesMapping {
     let claim = "roles".to_owned().try_into().unwrap();
-    RolesMapping { claim, prefix: None, rename: BTreeMap::new() }
+    RolesMapping { claim, prefix: None, rename: BTreeMap::new(), only_named: false }
 }
 
 fn entity() -> EntityMapping {
