@@ -310,9 +310,9 @@ impl Provider {
         self: &Arc<Self>,
         refresh: &SecretString,
     ) -> Result<SignedIn, IdentityError> {
-        let refused = |error| {
-            let issuer = self.issuer().to_owned();
-            IdentityError::RefreshRefused { issuer, error }
+        let refused = |error: String| {
+            tracing::info!(issuer = self.issuer(), error, "a login is not renewed");
+            IdentityError::RefreshRefused
         };
         let form = [("grant_type", "refresh_token"), ("refresh_token", refresh.expose_secret())];
         let (answer, metadata) = self.exchange(&form, &refused).await?;

@@ -6,8 +6,10 @@ use jiff::Timestamp;
 
 use crate::identity::FetchError;
 use crate::identity::TOKEN_BYTES_MAX;
+use crate::identity::VaultError;
 use crate::model::Fault;
 use crate::model::Refusal;
+use crate::model::login::LoginEnd;
 use crate::model::refusal::IntoRefusal;
 use crate::model::refusal::RefusalCode;
 
@@ -80,14 +82,6 @@ pub enum IdentityError {
         /// Its word for it (RFC 6749 §5.2).
         error: String,
     },
-    /// The provider does not renew a login.
-    #[error("{issuer} does not renew the login: {error}")]
-    RefreshRefused {
-        /// The provider's issuer.
-        issuer: String,
-        /// Its word for it (RFC 6749 §5.2).
-        error: String,
-    },
     /// The provider does not take this gateway for its client.
     #[error("{issuer} does not accept this gateway as its client: {error}")]
     ClientRefused {
@@ -117,6 +111,24 @@ pub enum IdentityError {
         #[source]
         source: Arc<ProviderError>,
     },
+    /// A provider's token was shown where only the gateway's own credentials count.
+    #[error("a provider's token is not taken here")]
+    TokenNotTaken,
+    /// The provider would not give new tokens for a refresh token (RFC 6749 §5.2, `invalid_grant`).
+    #[error("the provider did not renew the login")]
+    RefreshRefused,
+    /// A certificate that the `access` authority did not sign, or not for this, or not for now.
+    #[error("the certificate is none of this gateway's, or its time is over")]
+    ForeignCertificate,
+    /// A credential of ours is not good here.
+    #[error("the credential {0}")]
+    Credential(&'static str),
+    /// A credential of ours ended before its time.
+    #[error("the credential has ended: {0}")]
+    CredentialEnded(LoginEnd),
+    /// The state database did not answer, so no credential can be looked up.
+    #[error(transparent)]
+    Vault(VaultError),
     /// The task that fetches keys was stopped: the gateway is shutting down, or has a bug.
     #[error("the fetching of keys was stopped")]
     Stopped,
@@ -140,12 +152,17 @@ impl IdentityError {
             | Self::Answer(_)
             | Self::StepUp(_)
             | Self::CodeRefused { .. }
-            | Self::RefreshRefused { .. }
+            | Self::TokenNotTaken
+            | Self::RefreshRefused
+            | Self::ForeignCertificate
+            | Self::Credential(_)
+            | Self::CredentialEnded(_)
             | Self::Replayed => Fault::Client,
             Self::Provider { .. } | Self::Overflow(_) => Fault::Provider,
-            Self::Stopped | Self::ClientRefused { .. } | Self::ClientSecret { .. } => {
-                Fault::Gateway
-            }
+            Self::Stopped
+            | Self::ClientRefused { .. }
+            | Self::ClientSecret { .. }
+            | Self::Vault(_) => Fault::Gateway,
         }
     }
 
@@ -161,7 +178,7 @@ impl IdentityError {
                  asked for here",
                 "sign in again, with the strongest method that you have",
             ),
-            Self::RefreshRefused { .. } => (
+            Self::RefreshRefused => (
                 "your login has ended: the identity provider does not renew it",
                 "sign in again: weir login",
             ),
@@ -182,6 +199,11 @@ impl IdentityError {
             | Self::ClientRefused { .. }
             | Self::ClientSecret { .. }
             | Self::Replayed
+            | Self::TokenNotTaken
+            | Self::ForeignCertificate
+            | Self::Credential(_)
+            | Self::CredentialEnded(_)
+            | Self::Vault(_)
             | Self::Provider { .. }
             | Self::Stopped => return None,
         };
@@ -201,12 +223,14 @@ impl IntoRefusal for IdentityError {
             return refusal;
         }
         match self.fault() {
-            Fault::Client | Fault::Target => {
-                Refusal::new(RefusalCode::Unauthenticated, "the credential was not accepted").hint(
-                    "sign in again with your identity provider and use the fresh token; \
-                     the gateway's log says what was wrong with this one",
-                )
-            }
+            Fault::Client | Fault::Target => Refusal::new(
+                RefusalCode::Unauthenticated,
+                "the credential was not accepted",
+            )
+            .hint(
+                "sign in with `weir login` and use what it gives you; the gateway's log says what \
+                     was wrong with this",
+            ),
             Fault::Provider => Refusal::new(
                 RefusalCode::Unauthenticated,
                 "the identity provider cannot be reached, so the credential cannot be verified",

@@ -92,9 +92,7 @@ impl Identity {
             accepted: verified.is_some(),
             findings: trace.0,
             principal: verified.as_ref().map(|verified| (**verified.principal()).clone()),
-            authentication: verified
-                .as_ref()
-                .and_then(|verified| verified.authentication().cloned()),
+            authentication: verified.as_ref().and_then(|verified| verified.authentication()),
             expires_at: verified.and_then(|verified| verified.expires_at()),
         }
     }

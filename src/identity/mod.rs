@@ -12,6 +12,8 @@
 //! This module knows tokens and providers. It must not know sockets (whoever builds [`Identity`]
 //! brings a [`Fetch`]), protocols, policies or what a principal may do.
 
+mod certifier;
+mod claim;
 mod claims;
 mod client;
 mod delegation;
@@ -23,15 +25,26 @@ mod fetch;
 mod issuer;
 mod keys;
 mod logout;
+mod logins;
+mod memory;
 mod oidc;
 mod options;
 mod provider;
+mod seal;
+mod secret;
 mod token;
+mod vault;
 mod verified;
 
 #[cfg(test)]
 mod tests;
 
+pub use certifier::CertificateAsk;
+pub use certifier::Certifier;
+pub use certifier::CertifyError;
+pub use certifier::SignedCertificate;
+pub use claim::Claim;
+pub use claim::Purpose;
 pub use client::ClientOptions;
 pub use client::ClientSecret;
 pub use client::PENDING_S_MAX;
@@ -52,12 +65,23 @@ pub use fetch::Fetch;
 pub use fetch::FetchError;
 pub use fetch::Request;
 pub use fetch::Response;
+pub use issuer::AUTHORIZATION_PATH;
 pub use issuer::DISCOVERY_PATH;
 pub use issuer::IssuerError;
 pub use issuer::JWKS_PATH;
 pub use issuer::LOCAL_TOKEN_BYTES_MAX;
 pub use issuer::LocalIssuer;
+pub use issuer::TOKEN_PATH;
+pub use logins::CREDENTIAL_S_MAX;
+pub use logins::Issued;
+pub use logins::LoginError;
+pub use logins::LoginOptions;
+pub use logins::Logins;
+pub use logins::Renewed;
+pub use logins::SSH_CERTIFICATE_S_MAX;
+pub use logins::Wanted;
 pub use logout::LogoutOrder;
+pub(crate) use memory::Memory;
 pub use options::AGE_S_DEFAULT;
 pub use options::Algorithm;
 pub use options::ClaimPath;
@@ -70,7 +94,14 @@ pub use options::ProviderOptions;
 pub use options::RolesMapping;
 pub use options::SKEW_S_DEFAULT;
 pub use options::SKEW_S_MAX;
+pub use seal::SEAL_KEY_BYTES;
+pub use seal::SealError;
+pub use secret::fresh as fresh_secret;
 pub use token::TOKEN_BYTES_MAX;
+pub use vault::Change;
+pub use vault::Vault;
+pub use vault::VaultError;
+pub use verified::Standing;
 pub use verified::Verified;
 
 use std::collections::BTreeSet;
