@@ -18,6 +18,9 @@ use serde_json::Map;
 use serde_json::Value;
 use serde_json::json;
 
+use crate::identity::encode;
+use crate::model::digest::Digest;
+
 /// Where, below the issuer's URL, its discovery document belongs.
 pub const DISCOVERY_PATH: &str = "/.well-known/openid-configuration";
 /// Where, below the issuer's URL, its keys belong.
@@ -90,6 +93,11 @@ impl LocalIssuer {
             "scopes_supported": ["openid", "profile", "offline_access"],
             "id_token_signing_alg_values_supported": ["ES256"],
         })
+    }
+
+    /// The challenge that belongs to a verifier: `S256` (RFC 7636 §4.2).
+    pub fn challenge(verifier: &str) -> String {
+        encode::base64url(Digest::of(verifier.as_bytes()).as_bytes())
     }
 
     /// Its public key, as a key set (RFC 7517 §5).
