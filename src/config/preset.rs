@@ -86,7 +86,7 @@ impl Preset {
         }
     }
 
-    /// Whether anybody in the world can have a token of such a provider made out to any audience.
+    /// Whether whoever has a repository there can have a token made out to any audience.
     pub fn is_public(self) -> bool {
         match self {
             Self::GithubActions | Self::GitlabCi => true,

@@ -117,8 +117,8 @@ impl Warnings<'_> {
                 self.warn(&provider.issuer, what);
             }
             if provider.preset.is_some_and(Preset::is_public) && provider.require.is_empty() {
-                let what = "anybody in the world can have a token of this provider made out to \
-                            any audience: say whose count, by [providers.require]";
+                let what = "whoever has a repository there can have a token made out to any \
+                            audience: say whose count, by `require`";
                 self.warn(&provider.issuer, what);
             }
             provider.client_secret.iter().for_each(|secret| self.secret(secret));

@@ -224,6 +224,24 @@ mod tests {
     }
 
     #[test]
+    fn the_workloads_of_the_documentation_are_understood_and_worth_no_warning() {
+        let page = include_str!("../../docs/configuration.md");
+        let shown = page.split("### Workloads").nth(1).unwrap();
+        let shown = shown.split("```toml").nth(1).unwrap().split("```").next().unwrap();
+        let text = EXAMPLE.replacen("[[providers]]", &format!("{shown}\n[[providers]]"), 1);
+        let loaded = config::parse(Path::new("weir.toml"), text.clone()).unwrap();
+        let (options, _) = identity(&loaded, Files::MayBeMissing).unwrap();
+        assert_eq!(options.providers.len(), 4);
+        assert!(options.providers[..3].iter().all(|provider| !provider.require.is_empty()));
+        let warned = |text: String| {
+            let report = config::parse(Path::new("weir.toml"), text).unwrap().report();
+            report.warnings.iter().any(|warning| warning.what().contains("made out to any"))
+        };
+        assert!(!warned(text.clone()));
+        assert!(warned(text.replacen("\nrequire = ", "\n# require = ", 1)));
+    }
+
+    #[test]
     fn a_mistake_in_an_expression_is_told_with_its_place() {
         let told = options("", "name = \"first(email, nope(x))\"").unwrap_err();
         let line = told.lines().next().unwrap();

@@ -65,7 +65,11 @@ impl Identity {
 
 impl Provider {
     fn order(&self, claims: &Claims) -> Result<LogoutOrder, IdentityError> {
-        self.audience(claims)?;
+        // The client's id, which need not be an audience of credentials.
+        let client = self.options().client.as_ref().map(|client| client.id.as_str());
+        if !client.is_some_and(|id| claims.audience().is_ok_and(|named| named.contains(&id))) {
+            self.audience(claims)?;
+        }
         let now = self.now();
         let issued = date(claims, "iat")?.ok_or(IdentityError::claim("iat", "is missing"))?;
         self.not_early("iat", Some(issued), now)?;

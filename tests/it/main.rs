@@ -36,5 +36,6 @@ mod parts;
 mod postgres;
 mod record;
 mod residency;
+mod sign_in;
 mod ssh;
 mod wire;

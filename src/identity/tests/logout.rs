@@ -37,6 +37,11 @@ async fn a_logout_token_orders_whose_session_ends_and_counts_once() {
     let whole = world.ordered(json!({"jti": "j-2", "sid": null})).await.unwrap();
     assert_eq!((whole.subject.as_deref(), whole.sid), (Some("u-1"), None));
     world.ordered(json!({"jti": "j-3", "sub": null})).await.unwrap();
+    let other = World::with(|options| {
+        options.client = Some(crate::identity::ClientOptions::public("weir-login"));
+    });
+    other.ordered(json!({"aud": ["weir-login"]})).await.unwrap();
+    other.ordered(json!({"aud": "third", "jti": "j-2"})).await.unwrap_err();
     // A provider that does not say the type.
     let plain = sign(&world.issuer, &json!({}), &logout_with(&json!({"jti": "j-4"})));
     world.identity.logout_order(&plain).await.unwrap();
