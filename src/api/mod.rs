@@ -8,6 +8,7 @@
 mod body;
 mod browser;
 mod certificates;
+mod check;
 mod credentials;
 mod explain;
 mod fail;
@@ -111,6 +112,7 @@ impl Api {
             .route("/device", get(oauth::device::show).post(oauth::device::typed))
             .route("/oauth/revoke", post(oauth::logout::revoke))
             .route("/oauth/backchannel_logout", post(oauth::logout::by_provider))
+            .route("/login", get(oauth::login::login))
             .route("/signin", get(oauth::signin::browser))
             .route("/logout", get(oauth::logout::show).post(oauth::logout::logout))
             .route("/.well-known/openid-configuration", get(oauth::discovery::metadata))
@@ -122,6 +124,7 @@ impl Api {
             .route("/api/v1/credentials", get(credentials::list))
             .route("/api/v1/credentials/{id}/revoke", post(credentials::revoke))
             .route("/api/v1/logout", post(credentials::logout))
+            .route("/api/v1/check-token", post(check::check))
             .route("/api/v1/targets", get(targets))
             .route("/api/v1/sessions", get(sessions::list))
             .route("/api/v1/sessions/{id}", get(sessions::show))

@@ -36,6 +36,7 @@ mod parts;
 mod postgres;
 mod record;
 mod residency;
+mod sign_in;
 mod ssh;
 mod state;
 mod wire;

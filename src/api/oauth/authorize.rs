@@ -96,7 +96,7 @@ fn program(
 }
 
 /// What the sign-in must be like (OpenID Connect Core 1.0 §3.1.2.1, RFC 9470 §4).
-fn step_up(params: &Params) -> Result<Option<StepUp>, No> {
+pub(in crate::api) fn step_up(params: &Params) -> Result<Option<StepUp>, No> {
     let fresh = match params.get("prompt") {
         None => false,
         Some("login") => true,

@@ -14,6 +14,7 @@ pub(super) mod confirm;
 pub(super) mod device;
 pub(super) mod discovery;
 pub(super) mod fail;
+pub(super) mod login;
 pub(super) mod logout;
 pub(super) mod params;
 pub(super) mod signin;

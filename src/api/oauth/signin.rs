@@ -21,6 +21,7 @@ use crate::api::browser;
 use crate::api::browser::Browser;
 use crate::api::oauth::authorize;
 use crate::api::oauth::fail::No;
+use crate::api::oauth::login;
 use crate::api::oauth::params::InUrl;
 use crate::api::oauth::params::tame;
 use crate::api::oauth::token;
@@ -180,6 +181,16 @@ pub(in crate::api) async fn browser(
 
 /// Begins a login for the browser, gives it its cookie and sends it on.
 async fn enter(resources: &Resources, browser: &Browser, who: &SignedIn, path: &str) -> Response {
+    if let Some(id) = login::of_same_person(resources, browser, who).await {
+        let login = resources.gateway.logins.login(&id).await;
+        let noted = login
+            .map_err(No::from)
+            .and_then(|login| token::note(resources, &browser.origin, &login, "step-up"));
+        return match noted {
+            Ok(()) => redirect(path),
+            Err(no) => failed(&no).into_response(),
+        };
+    }
     let device = Device { address: browser.origin.address, label: "browser".to_owned() };
     let login = match token::start(resources, &browser.origin, who, device).await {
         Ok(login) => login,
