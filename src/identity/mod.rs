@@ -12,6 +12,7 @@
 //! This module knows tokens and providers. It must not know sockets (whoever builds [`Identity`]
 //! brings a [`Fetch`]), protocols, policies or what a principal may do.
 
+mod assertion;
 mod certifier;
 mod claim;
 mod claims;
@@ -25,6 +26,7 @@ mod options;
 mod provider;
 mod seal;
 mod secret;
+pub mod ssh_certificate;
 mod token;
 mod vault;
 mod verified;
@@ -34,6 +36,8 @@ mod memory;
 #[cfg(test)]
 mod tests;
 
+pub use assertion::AssertionError;
+pub use assertion::Assertions;
 pub use certifier::CertificateAsk;
 pub use certifier::Certifier;
 pub use certifier::CertifyError;
@@ -75,6 +79,7 @@ pub use options::SKEW_S_DEFAULT;
 pub use options::SKEW_S_MAX;
 pub use seal::SEAL_KEY_BYTES;
 pub use seal::SealError;
+pub use secret::base64url;
 pub use secret::fresh as fresh_secret;
 pub use token::TOKEN_BYTES_MAX;
 pub use vault::Change;
