@@ -8,6 +8,7 @@ use jiff::Timestamp;
 
 use crate::model::EntityId;
 use crate::model::Principal;
+use crate::model::login::Authentication;
 use crate::model::principal::Kind;
 
 /// A principal whose credential was verified.
@@ -60,6 +61,11 @@ impl Verified {
     /// the gateway itself is.
     pub fn expires_at(&self) -> Option<Timestamp> {
         self.expires_at
+    }
+
+    /// How and when they last proved who they are. `None`: it is not known, or the gateway itself.
+    pub fn authentication(&self) -> Option<Authentication> {
+        None
     }
 
     /// Whether the credential is no longer good at `now`.
