@@ -141,7 +141,7 @@ pub fn check(config_file: &Path) -> Result<Report, BadConfig> {
     tls::install();
     let loaded = config::load(config_file)?;
     translate::identity(&loaded, Files::MayBeMissing)?;
-    translate::networks(&loaded)?;
+    translate::networks(&loaded, Files::MayBeMissing)?;
     translate::version(&loaded, Files::MayBeMissing)?;
     let tls = &loaded.file.tls;
     if [&tls.certificate_file, &tls.key_file].iter().all(|file| file.get_ref().exists()) {
@@ -180,7 +180,8 @@ pub async fn start(config_file: &Path) -> Result<Running, StartError> {
     let loaded = config::load(config_file).map_err(BadConfig::from)?;
     let clock: Arc<dyn Clock> = Arc::new(clock::System);
     let version = Arc::new(translate::version(&loaded, Files::Needed)?);
-    let (networks_in_force, networks) = watch::channel(translate::networks(&loaded)?);
+    let (networks_in_force, networks) =
+        watch::channel(translate::networks(&loaded, Files::Needed)?);
     let tls = Arc::new(translate::tls(&loaded)?);
     let identity = identity(&loaded, &clock)?;
     let (audit, store) = record(&loaded, &version, &clock).await?;

@@ -118,6 +118,8 @@ impl Warnings<'_> {
             }
             provider.ca_file.iter().for_each(|path| self.file(path, path.get_ref(), false));
         }
+        let databases = file.places.databases.iter();
+        databases.for_each(|path| self.file(path, path.get_ref(), false));
         self.folder(&gateway.policies_dir);
         self.file(&file.tls.certificate_file, file.tls.certificate_file.get_ref(), false);
         self.file(&file.tls.key_file, file.tls.key_file.get_ref(), true);
