@@ -90,6 +90,7 @@ impl fmt::Debug for Database {
 
 /// What all `databases` say of an address: a country where those that know it agree, and how.
 pub(super) fn agreed(databases: &[Database], address: IpAddr) -> (Option<Country>, PlaceMethod) {
+    let address = address.to_canonical();
     if databases.is_empty() || !is_of_the_internet(address) {
         return (None, PlaceMethod::Unknown);
     }
@@ -130,7 +131,7 @@ fn is_for_users(word: &str) -> bool {
 /// link, of carriers' translation, of many receivers, or with another address inside) are in no
 /// database for good reason, and what one says of them is wrong.
 fn is_of_the_internet(address: IpAddr) -> bool {
-    match address.to_canonical() {
+    match address {
         IpAddr::V4(v4) => is_of_the_internet_v4(v4),
         IpAddr::V6(v6) => is_of_the_internet_v6(v6),
     }

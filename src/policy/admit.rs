@@ -47,7 +47,7 @@ pub struct Asked<'a> {
 #[derive(Debug)]
 pub struct Permit {
     session: SessionId,
-    verified: Verified,
+    identity: Verified,
     /// How fresh and strong the login was at admission.
     admitted_by: Proven,
     rules: Vec<RuleId>,
@@ -80,15 +80,15 @@ impl Permit {
         &self.admitted.origin
     }
 
-    /// The proof of identity that it stands on, as it is now.
-    pub fn verified(&self) -> &Verified {
-        &self.verified
-    }
-
     /// When the principal's proof of identity ends, as it is now: from then on everything is
     /// refused. `None`: never, which only the gateway's own does.
     pub fn expires_at(&self) -> Option<Timestamp> {
-        self.verified.expires_at()
+        self.identity.expires_at()
+    }
+
+    /// The proof that the session stands on.
+    pub fn identity(&self) -> &Verified {
+        &self.identity
     }
 
     /// When the session must be asked again ([`readmit`]): the first moment at which its identity or
@@ -135,17 +135,17 @@ impl Permit {
     /// How and when the principal last proved who they are: read anew for every question, for a
     /// login may be repeated while the session lives.
     pub(super) fn proven(&self, now: Timestamp) -> Proven {
-        proven(&self.verified, now)
+        proven(&self.identity, now)
     }
 
     /// Whether the proof of identity holds no longer.
     pub(super) fn has_ended(&self, now: Timestamp) -> bool {
-        alive(&self.verified, now).is_err()
+        alive(&self.identity, now).is_err()
     }
 
     /// The seat under `snapshot` at `now`; refused if the identity has ended or the target is gone.
     pub(super) fn seat(&self, snapshot: &Snapshot, now: Timestamp) -> Result<Arc<Seat>, Refusal> {
-        alive(&self.verified, now)?;
+        alive(&self.identity, now)?;
         let held = self.seat_held();
         if held.fits(snapshot, now) {
             return Ok(held);
@@ -198,7 +198,7 @@ pub fn admit(
     };
     Ok(Permit {
         session: asked.session,
-        verified: verified.clone(),
+        identity: verified.clone(),
         admitted_by: proven,
         rules,
         observed,
@@ -291,13 +291,15 @@ fn proven(verified: &Verified, now: Timestamp) -> Proven {
 }
 
 /// Whether a proof of identity still holds.
-fn alive(verified: &Verified, now: Timestamp) -> Result<(), Refusal> {
-    match verified.expires_at() {
-        Some(at) if at <= now => Err(Refusal::new(
-            RefusalCode::Unauthenticated,
-            format!("the proof of who you are ended at {at}"),
-        )
-        .hint("sign in again")),
+fn alive(identity: &Verified, now: Timestamp) -> Result<(), Refusal> {
+    let ended = |what: String| {
+        Refusal::new(RefusalCode::Unauthenticated, what).hint("sign in again: `weir login`")
+    };
+    if let Some(why) = identity.ended() {
+        return Err(ended(format!("the login that this rests on has ended: {why}")));
+    }
+    match identity.expires_at() {
+        Some(at) if at <= now => Err(ended(format!("the proof of who you are ended at {at}"))),
         Some(_) | None => Ok(()),
     }
 }

@@ -105,7 +105,7 @@ pub fn standpoint(permit: &Permit, snapshot: &Snapshot, now: Timestamp) -> Stand
         version: snapshot.version(),
         day: law::day(now),
         ended: permit.has_ended(now),
-        authentication: permit.verified().authentication(),
+        authentication: permit.identity().authentication(),
         proven: snapshot.engine().shows_by_age().then(|| permit.proven(now)),
     }
 }
