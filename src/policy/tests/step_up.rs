@@ -1,6 +1,10 @@
 //! When another login would help, and what it must be like.
 
+use jiff::SignedDuration;
+use tokio::sync::watch;
+
 use super::*;
+use crate::identity::Standing;
 use crate::model::login::Authentication;
 use crate::model::login::StepUp;
 use crate::model::refusal::RefusalCode;
@@ -8,10 +12,13 @@ use crate::policy::Ask;
 use crate::policy::explain::Connect;
 use crate::policy::judge;
 use crate::policy::may;
+use crate::policy::readmit;
+use crate::policy::reveal;
+use crate::policy::standpoint;
 
 fn login(age_s: i64, acr: Option<&str>, amr: &[&str]) -> Authentication {
     Authentication {
-        at: now().checked_sub(jiff::SignedDuration::from_secs(age_s)).unwrap(),
+        at: now().checked_sub(SignedDuration::from_secs(age_s)).unwrap(),
         acr: acr.map(str::to_owned),
         amr: amr.iter().map(|method| (*method).to_owned()).collect(),
     }
@@ -215,4 +222,89 @@ fn whoever_may_choose_between_a_login_and_an_approval_signs_in() {
     let mut job = dana();
     job.kind = Kind::Workload;
     assert_eq!(verdict_of(&snapshot, &job, None, &select()).word(), "hold");
+}
+
+/// A live session of dana's, and the login that it rests on.
+fn live(snapshot: &Arc<Snapshot>, login: Authentication) -> (Permit, watch::Sender<Standing>) {
+    let standing = Standing {
+        principal: Arc::new(dana()),
+        authentication: login,
+        good_until: later(),
+        ended: None,
+        revoked: BTreeMap::new(),
+    };
+    let (tell, standing) = watch::channel(standing);
+    let verified = Verified::for_test_by_login(standing);
+    let (target, origin) = (name("customers"), from("DE"));
+    let (session, protocol) = (SessionId::fresh(), Protocol::Postgres);
+    let asked = Asked { session, target: &target, protocol, origin: &origin };
+    (admit(&verified, asked, snapshot, now()).unwrap(), tell)
+}
+
+fn after(seconds: i64) -> Timestamp {
+    now().checked_add(SignedDuration::from_secs(seconds)).unwrap()
+}
+
+#[test]
+fn a_login_in_the_middle_of_a_session_counts_at_once_and_gets_old_again() {
+    let snapshot = forbidding("@step_up(\"max_age=900\")", "unless { context.auth_age_s <= 900 }");
+    let (permit, standing) = live(&snapshot, login(0, None, &[]));
+    let word = |at| decide(&permit, &snapshot, &select(), None, at);
+    assert_eq!(word(now()).word(), "allow");
+    assert_eq!(word(after(900)).word(), "allow");
+    assert_eq!(denied(word(after(901))).code, RefusalCode::StepUp);
+    standing.send_modify(|standing| standing.authentication.at = after(901));
+    assert_eq!(word(after(901)).word(), "allow");
+    assert_eq!(denied(word(after(1802))).code, RefusalCode::StepUp);
+}
+
+#[test]
+fn what_is_shown_follows_the_login() {
+    let reveal_if = |condition: &str| {
+        demo_and(&format!(
+            "forbid (principal, action == Weir::Action::\"reveal\", resource)\n\
+             unless {{ {condition} }};"
+        ))
+        .unwrap()
+    };
+    let all = select().reads;
+    let by_age = reveal_if("context.auth_age_s <= 60");
+    let (permit, standing) = live(&by_age, login(0, None, &[]));
+    let shown =
+        |snapshot: &Snapshot, permit: &Permit, at| reveal(permit, snapshot, &all, at).shown().len();
+    assert_eq!((shown(&by_age, &permit, now()), shown(&by_age, &permit, after(61))), (3, 0));
+    // Whoever keeps an answer learns that it may be another one: with every second here, and with
+    // another login everywhere.
+    let kept = standpoint(&permit, &by_age, now());
+    assert_eq!(standpoint(&permit, &by_age, now()), kept);
+    assert_ne!(standpoint(&permit, &by_age, after(1)), kept);
+    standing.send_modify(|standing| standing.authentication.at = after(61));
+    assert_eq!(shown(&by_age, &permit, after(61)), 3);
+
+    let by_key = reveal_if("context.amr.contains(\"hwk\")");
+    let (permit, standing) = live(&by_key, login(0, None, &[]));
+    let kept = standpoint(&permit, &by_key, now());
+    assert_eq!(standpoint(&permit, &by_key, after(1)), kept);
+    assert_eq!(shown(&by_key, &permit, now()), 0);
+    standing.send_modify(|standing| standing.authentication = login(0, None, &["hwk"]));
+    assert_ne!(standpoint(&permit, &by_key, now()), kept);
+    assert_eq!(shown(&by_key, &permit, now()), 3);
+}
+
+#[test]
+fn a_login_need_be_fresh_to_begin_a_session_and_as_strong_as_ever_to_go_on() {
+    let snapshot = demo_and(
+        "@id(\"begin\") @step_up(\"max_age=60; amr=hwk\")\n\
+         forbid (principal, action == Weir::Action::\"connect\", resource)\n\
+         unless { context.auth_age_s <= 60 && context.amr.contains(\"hwk\") };",
+    )
+    .unwrap();
+    let refusal =
+        ask(&snapshot, &dana(), &from("DE"), "customers", Protocol::Postgres).unwrap_err();
+    assert_eq!(refusal.code, RefusalCode::StepUp);
+    let (permit, standing) = live(&snapshot, login(60, None, &["hwk"]));
+    readmit(&permit, &snapshot, after(3600)).unwrap();
+    standing.send_modify(|standing| standing.authentication.amr = BTreeSet::new());
+    let refusal = readmit(&permit, &snapshot, now()).unwrap_err();
+    assert_eq!(refusal.code, RefusalCode::StepUp);
 }
