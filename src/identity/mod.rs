@@ -21,16 +21,18 @@ mod fetch;
 mod issuer;
 mod keys;
 mod logins;
-mod memory;
 mod oidc;
 mod options;
 mod provider;
 mod seal;
 mod secret;
+pub mod ssh_certificate;
 mod token;
 mod vault;
 mod verified;
 
+#[cfg(test)]
+mod memory;
 #[cfg(test)]
 mod tests;
 
@@ -61,6 +63,7 @@ pub use logins::Logins;
 pub use logins::Renewed;
 pub use logins::SSH_CERTIFICATE_S_MAX;
 pub use logins::Wanted;
+#[cfg(test)]
 pub(crate) use memory::Memory;
 pub use options::AGE_S_DEFAULT;
 pub use options::Algorithm;
@@ -76,6 +79,7 @@ pub use options::SKEW_S_DEFAULT;
 pub use options::SKEW_S_MAX;
 pub use seal::SEAL_KEY_BYTES;
 pub use seal::SealError;
+pub use secret::base64url;
 pub use secret::fresh as fresh_secret;
 pub use token::TOKEN_BYTES_MAX;
 pub use vault::Change;

@@ -46,6 +46,7 @@ use crate::identity::Response;
 use crate::identity::RolesMapping;
 use crate::identity::SignedCertificate;
 use crate::identity::Wanted;
+use crate::identity::ssh_certificate::SshAuthority;
 use crate::model::Clock;
 use crate::model::Origin;
 use crate::model::Principal;
@@ -69,6 +70,7 @@ use crate::session::Version;
 use crate::session::guard;
 use crate::session::handoff::Handoffs;
 use crate::session::hold;
+use crate::store;
 use crate::store::Journal;
 use crate::store::Store;
 use crate::target;
@@ -131,7 +133,9 @@ impl World {
             spool_bytes_max: u64::MAX,
         };
         let audit = Arc::new(Audit::open(&options, Arc::clone(&clock)).unwrap());
-        let store = Store::open(&dir.path().join("weir.db")).await.unwrap();
+        let place = store::Place::Sqlite(dir.path().join("weir.db"));
+        let options = store::Options { gateway: "weir-test".to_owned(), place };
+        let store = Store::open(&options, Arc::clone(&clock)).await.unwrap();
         let (journal, _) = Journal::start(store);
         let (versions, version) = watch::channel(compile(policies, targets.clone()));
         let parts = guard::Parts {
@@ -162,6 +166,9 @@ impl World {
             certifier: Arc::new(NoCertifier),
             assertions: Arc::new(assertions),
             handoffs: Handoffs::default(),
+            ssh_authority: Arc::new(
+                SshAuthority::from_pkcs8(&SshAuthority::generate().unwrap()).unwrap(),
+            ),
             invitations: Invitations::new(),
             parts,
         });
