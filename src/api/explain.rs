@@ -131,15 +131,12 @@ fn authentication(
     }
     let age = question.auth_age_s.map(|age| SignedDuration::from_secs(age.into()));
     let at = age.and_then(|age| now.checked_sub(age).ok());
-    let (known_at, known_acr, known_amr) = match known {
-        Some(Authentication { at, acr, amr }) => (at, acr, amr),
-        // Long ago.
-        None => (Timestamp::UNIX_EPOCH, None, BTreeSet::new()),
-    };
+    let long_ago = Authentication { at: Timestamp::UNIX_EPOCH, acr: None, amr: BTreeSet::new() };
+    let known = known.unwrap_or(long_ago);
     Some(Authentication {
-        at: at.unwrap_or(known_at),
-        acr: question.acr.clone().or(known_acr),
-        amr: question.amr.clone().unwrap_or(known_amr),
+        at: at.unwrap_or(known.at),
+        acr: question.acr.clone().or(known.acr),
+        amr: question.amr.clone().unwrap_or(known.amr),
     })
 }
 

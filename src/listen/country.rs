@@ -1,6 +1,6 @@
 //! The country of an address, by databases that somebody else made.
 //!
-//! A database is a MaxMind DB file of countries, of whatever maker. What it says is hearsay: it
+//! A database is a `MaxMind` DB file of countries, of whatever maker. What it says is hearsay: it
 //! counts only where no network is configured, only for addresses of the internet, and only if all
 //! databases that know the address say the same.
 
@@ -20,7 +20,7 @@ use crate::model::place::Said;
 /// Largest database, in bytes.
 pub const DATABASE_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
-/// Where the country stands in an entry: nested as GeoIP2 has it, or flat.
+/// Where the country stands in an entry: nested as `GeoIP2` has it, or flat.
 const NESTED: [PathElement<'static>; 2] =
     [PathElement::Key("country"), PathElement::Key("iso_code")];
 const FLAT: [PathElement<'static>; 1] = [PathElement::Key("country_code")];

@@ -77,17 +77,13 @@ impl Networks {
             let network = IpNet::new(address, length).ok()?.trunc();
             self.countries.get(&network).map(|country| (network, country.clone()))
         });
-        match found {
-            Some((network, country)) => Origin {
-                address,
-                country: Some(country),
-                method: PlaceMethod::ConfiguredNetwork(network.to_string()),
-            },
-            None => {
-                let (country, method) = country::agreed(&self.databases, address);
-                Origin { address, country, method }
+        let (country, method) = match found {
+            Some((network, country)) => {
+                (Some(country), PlaceMethod::ConfiguredNetwork(network.to_string()))
             }
-        }
+            None => country::agreed(&self.databases, address),
+        };
+        Origin { address, country, method }
     }
 }
 
