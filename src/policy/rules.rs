@@ -62,6 +62,10 @@ impl std::fmt::Display for BadPolicy {
 
 /// What is known of a policy beside its meaning.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "four findings about a text that have nothing to do with each other"
+)]
 pub(super) struct Rule {
     pub(super) id: RuleId,
     /// Its place among all, so that answers list rules in a steady order.
