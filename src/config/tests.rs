@@ -154,6 +154,12 @@ const SENSE: &[Mistake] = &[
         "\"10.1.9.0/24\"",
         &["another country"],
     ),
+    (
+        "[places]",
+        "[places]\ndatabases = [\"a.mmdb\", \"b/a.mmdb\"]",
+        "\"b/a.mmdb\"",
+        &["two country databases are called `a.mmdb`"],
+    ),
     ("audience = [\"weir\"]", "audience = []", "[] ", &["the list is empty", "expected"]),
     ("# algorithms = [\"ES256\", \"RS256\"]", "algorithms = []", "[] ", &["the list is empty"]),
     (
