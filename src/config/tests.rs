@@ -336,6 +336,12 @@ fn a_secret_that_was_written_into_the_file_is_not_repeated() {
         let told = load_with("login = \"weir\"", &line).unwrap_err();
         assert!(!format!("{told} {told:?}").contains("planted"), "{line}: {told}");
     }
+    for url in
+        ["\"postgres://u:planted@h/d\"", "\"postgres://u:planted@h/d", "postgres://u:planted@h/d"]
+    {
+        let told = load_with("# database = {", &format!("database = {url} # {{")).unwrap_err();
+        assert!(!format!("{told} {told:?}").contains("planted"), "{url}: {told}");
+    }
     let user = "\"https://alice:planted@login.example\"";
     let told = load_with("\"https://login.example/realms/acme\"", user).unwrap_err();
     assert!(!format!("{told} {told:?}").contains("planted"), "{told}");
