@@ -180,8 +180,7 @@ async fn fill(
          CREATE DATABASE {ARCHIVE} OWNER {LOGIN};\n"
     );
     let as_owner = |script: &str| format!("SET ROLE {LOGIN};\n{script}");
-    let scripts =
-        [(SUPERUSER, make), (DATABASE, as_owner(SAMPLE)), (ARCHIVE, as_owner(OLD_NOTES))];
+    let scripts = [(SUPERUSER, make), (DATABASE, as_owner(SAMPLE)), (ARCHIVE, as_owner(OLD_NOTES))];
     for (database, script) in scripts {
         let mut psql = server::command(psql, None, state.path())?;
         psql.args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", "-"]);

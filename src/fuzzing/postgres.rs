@@ -171,10 +171,11 @@ pub(super) fn startup(bytes: &[u8]) {
 }
 
 pub(super) fn startup_in_parts(first: &[u8], rest: &[u8]) -> String {
-    let stream = tokio::io::join(first.chain(rest), tokio::io::sink());
+    let bytes = |part: &[u8]| std::io::Cursor::new(part.to_vec());
+    let stream = tokio::io::join(bytes(first).chain(bytes(rest)), tokio::io::sink());
     let read = async {
         match hello::encrypted(Secured::without_certificate(stream, None)).await {
-            Ok(Hello::Cancel { process, key }) => format!("cancel {process} {key:?}"),
+            Ok(Hello::Cancel { process, key, .. }) => format!("cancel {process} {key:?}"),
             Ok(Hello::Session(mut asked)) => {
                 let shown = match asked.prove(PostgresAuth::Password).await {
                     Ok(Shown::Nothing) => {

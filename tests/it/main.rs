@@ -34,6 +34,7 @@ mod listening;
 mod masking;
 mod parts;
 mod postgres;
+mod postgres_login;
 mod record;
 mod residency;
 mod ssh;

@@ -28,6 +28,8 @@ pub mod flow;
 pub mod hello;
 pub mod link;
 pub mod login;
+#[cfg(test)]
+mod login_tests;
 pub mod mask;
 mod queue;
 pub mod refuse;
@@ -103,8 +105,8 @@ impl Postgres {
     /// the connection ended.
     pub async fn serve_plain<S, E>(&self, stream: S, encrypt: E, origin: Origin)
     where
-        S: AsyncRead + AsyncWrite + Unpin + Send,
-        E: Encrypt<S>,
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        E: Encrypt<S, Stream: 'static>,
     {
         self.serve(hello::plain(stream, encrypt), &origin).await;
     }
@@ -113,7 +115,7 @@ impl Postgres {
     /// how the connection ended.
     pub async fn serve_tls<S>(&self, secured: Secured<S>, origin: Origin)
     where
-        S: AsyncRead + AsyncWrite + Unpin + Send,
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         self.serve(hello::encrypted(secured), &origin).await;
     }
@@ -134,7 +136,10 @@ impl Postgres {
             Ok(Err(error)) => {
                 tracing::info!(fault = %Fault::Client, from = %origin.address, "{}", Chain(&error));
             }
-            Ok(Ok(Hello::Cancel { process, key })) => self.cancels.cancel(process, &key).await,
+            Ok(Ok(Hello::Cancel { process, key, open })) => {
+                self.cancels.cancel(process, &key).await;
+                open.close().await;
+            }
             Ok(Ok(Hello::Session(mut asked))) => match self.begin(&mut asked, origin).await {
                 Ok(session) => self.relay(session, asked).await,
                 Err(No::Refused(refusal)) => self.refuse(&mut asked, origin, &refusal).await,

@@ -184,7 +184,10 @@ mod tests {
     #[test]
     fn a_token_is_taken_out_of_its_framing() {
         for (message, token) in [
-            ("n,,\x01auth=Bearer vF9dft4qmTc2Nvb3RlckBhbHRhdmlzdGEuY29tCg==\x01\x01", "vF9dft4qmTc2Nvb3RlckBhbHRhdmlzdGEuY29tCg=="),
+            (
+                "n,,\x01auth=Bearer vF9dft4qmTc2Nvb3RlckBhbHRhdmlzdGEuY29tCg==\x01\x01",
+                "vF9dft4qmTc2Nvb3RlckBhbHRhdmlzdGEuY29tCg==",
+            ),
             ("y,,\x01auth=bearer   weir_s_a-b\x01\x01", "weir_s_a-b"),
             ("n,a=alice,\x01host=db.example\x01port=5432\x01auth=Bearer x\x01\x01", "x"),
             ("n,,\x01auth=Bearer x\x01later=what=ever\x01\x01", "x"),
@@ -245,7 +248,9 @@ mod tests {
         };
         assert_eq!(read(3, b"n,,"), Ok(Some(b"n,,".to_vec())));
         assert_eq!(read(-1, b""), Ok(None));
-        for (length, data) in [(2, &b"n,,"[..]), (4, b"n,,"), (-1, b"n"), (-2, b""), (i32::MAX, b"")] {
+        for (length, data) in
+            [(2, &b"n,,"[..]), (4, b"n,,"), (-1, b"n"), (-2, b""), (i32::MAX, b"")]
+        {
             assert!(read(length, data).is_err(), "{length}");
         }
         assert!(Initial::of(b"OAUTHBEARER").is_err());
