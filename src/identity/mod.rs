@@ -12,6 +12,7 @@
 //! This module knows tokens and providers. It must not know sockets (whoever builds [`Identity`]
 //! brings a [`Fetch`]), protocols, policies or what a principal may do.
 
+mod assertion;
 mod certifier;
 mod claim;
 mod claims;
@@ -20,7 +21,6 @@ mod fetch;
 mod issuer;
 mod keys;
 mod logins;
-mod memory;
 mod oidc;
 mod options;
 mod provider;
@@ -31,8 +31,12 @@ mod vault;
 mod verified;
 
 #[cfg(test)]
+mod memory;
+#[cfg(test)]
 mod tests;
 
+pub use assertion::AssertionError;
+pub use assertion::Assertions;
 pub use certifier::CertificateAsk;
 pub use certifier::Certifier;
 pub use certifier::CertifyError;
@@ -58,6 +62,7 @@ pub use logins::Logins;
 pub use logins::Renewed;
 pub use logins::SSH_CERTIFICATE_S_MAX;
 pub use logins::Wanted;
+#[cfg(test)]
 pub(crate) use memory::Memory;
 pub use options::AGE_S_DEFAULT;
 pub use options::Algorithm;

@@ -38,4 +38,5 @@ mod postgres_login;
 mod record;
 mod residency;
 mod ssh;
+mod state;
 mod wire;
