@@ -88,7 +88,9 @@ fn a_provider_s_token_is_no_password_where_the_target_does_not_say_so() {
     prepared.change("provider_tokens = true\n", "");
     let gateway = prepared.start();
     let port = gateway.port();
-    is_refused(&psql(demo, port, "alice", demo.token("alice"), "SELECT 'in'"));
+    let ran = psql(demo, port, "alice", demo.token("alice"), "SELECT 'in'");
+    assert!(ran.code == 2 && ran.err.contains("provider's token"), "{ran:?}");
+    assert!(ran.err.contains("`weir login`"), "{ran:?}");
     let one = credential(demo, port, "alice", &["scope=postgres"]);
     assert_eq!(psql(demo, port, "alice", secret(&one), "SELECT 'in'").out, "in\n");
     // A credential of another gateway's state is nothing here.
