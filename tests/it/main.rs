@@ -41,6 +41,7 @@ mod postgres_login;
 mod psql18;
 mod record;
 mod residency;
+mod sign_in;
 mod ssh;
 mod state;
 mod visitor;
