@@ -125,15 +125,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Asked<S> {
             Err(invalid) => return Err(self.broken(&invalid.to_string()).await),
         };
         let asked_for;
-        let message = match initial.data {
-            Some(message) => message,
-            None => {
-                // A client without a first message is asked for it (RFC 4422 §5.1).
-                let empty = Build::new(b'R').int32(11).done();
-                send(&mut self.stream, empty.bytes()).await?;
-                asked_for = self.proof(PASSWORD_BYTES_MAX).await?;
-                &asked_for
-            }
+        let message = if let Some(message) = initial.data {
+            message
+        } else {
+            // A client without a first message is asked for it (RFC 4422 §5.1).
+            let empty = Build::new(b'R').int32(11).done();
+            send(&mut self.stream, empty.bytes()).await?;
+            asked_for = self.proof(PASSWORD_BYTES_MAX).await?;
+            &asked_for
         };
         match sasl::shown(message, &self.startup.user) {
             Ok(sasl::Shown::Token(token)) => Ok(Shown::Bearer(token)),

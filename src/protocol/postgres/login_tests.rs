@@ -259,7 +259,7 @@ async fn a_newer_protocol_is_negotiated_before_anything_else() {
     world.certify(&login, b"alice's").await;
     let certificate = Some(Presented { der: b"alice's".to_vec(), ours: true });
     for certificate in [None, certificate] {
-        let mut client = Client::of_version(&world, 3 << 16 | 9999, certificate, &ALICE);
+        let mut client = Client::of_version(&world, 3 << 16 | 0x270f, certificate, &ALICE);
         assert_eq!(client.read().await, ('v', vec![0, 3, 0, 2, 0, 0, 0, 0]));
     }
 }
