@@ -96,12 +96,12 @@ pub enum StartError {
     /// The `access` authority cannot be made or read.
     #[error("the access authority (access_ca.crt, access_ca.key)")]
     Access(#[source] tls::TlsError),
-    /// The SSH half of the `access` authority cannot be made or read.
-    #[error("the state folder's access_ssh_ca.key")]
-    SshAccess(#[source] identity::ssh_certificate::SshAuthorityError),
     /// The key that signs who asks cannot be used.
     #[error("the state folder's identity.key")]
     Assertions(#[source] identity::AssertionError),
+    /// The SSH half of the `access` authority cannot be made or read.
+    #[error("the state folder's access_ssh_ca.key")]
+    SshAccess(#[source] identity::ssh_certificate::SshAuthorityError),
     /// The key that seals refresh tokens cannot be used.
     #[error("the state folder's login.key")]
     Seal(#[source] identity::SealError),
@@ -227,9 +227,9 @@ pub async fn start(config_file: &Path) -> Result<Running, StartError> {
         url: translate::url(&loaded.file),
         logins: Arc::clone(&logins),
         certifier: access,
-        ssh_authority: Arc::new(keys::ssh_access(&loaded.file.gateway.state_dir)?),
         assertions: Arc::new(keys::assertions(&loaded, &translate::url(&loaded.file))?),
         handoffs: Handoffs::default(),
+        ssh_authority: Arc::new(keys::ssh_access(&loaded.file.gateway.state_dir)?),
         invitations: Invitations::new(),
         parts,
     });
