@@ -262,7 +262,7 @@ async fn a_connection_that_waits_goes_on_as_whoever_confirmed() {
 #[tokio::test]
 async fn codes_are_typed_on_our_page_and_cannot_be_guessed() {
     let site = Site::new().await;
-    let form = site.get("/device?code=\"><script>", COOKIE).await;
+    let form = site.get("/device?code=%22%3E%3Cscript%3E", COOKIE).await;
     assert!(form.text.contains("&quot;&gt;&lt;script&gt;"), "{}", form.text);
     let csrf = form.field("csrf");
     let asked = device(&site, "psql").await;
