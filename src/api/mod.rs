@@ -31,6 +31,7 @@ use serde::Serialize;
 use tower::ServiceExt;
 
 use crate::audit::LedgerEvent;
+use crate::identity::Claim;
 use crate::identity::Verified;
 use crate::model::Command;
 use crate::model::Origin;
@@ -40,6 +41,7 @@ use crate::model::RuleId;
 use crate::model::TargetFacts;
 use crate::model::TargetName;
 use crate::model::fault::Chain;
+use crate::model::login::Use;
 use crate::model::refusal::IntoRefusal;
 use crate::model::refusal::RefusalCode;
 use crate::model::verdict::Masks;
@@ -179,7 +181,9 @@ impl FromRequestParts<Arc<Resources>> for Caller {
             .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
             .map(|(_, token)| token.trim())
             .ok_or_else(no_credential)?;
-        let verified = state.gateway.verify(token, &origin).await.map_err(Fail)?;
+        let claim = Claim::Secret(token);
+        let verified = state.gateway.verify(&claim, Use::Control, None, &origin);
+        let verified = verified.await.map_err(Fail)?;
         Ok(Self { verified, origin })
     }
 }

@@ -160,9 +160,10 @@ pub(super) fn networks(loaded: &Loaded) -> Result<Networks, BadConfig> {
 }
 
 /// The side that clients see. A certificate that cannot be used is a problem of the configuration.
-pub(super) fn tls(loaded: &Loaded) -> Result<tls::Server, BadConfig> {
+pub(super) fn tls(loaded: &Loaded, access_pem: Option<&str>) -> Result<tls::Server, BadConfig> {
     let certificates = vec![certificate(&loaded.file)];
-    let options = tls::ServerOptions { certificates, tls12: false };
+    let options =
+        tls::ServerOptions { certificates, tls12: false, access: access_pem.map(tls::Pem::bytes) };
     tls::Server::new(&options).map_err(|error| {
         let place = &loaded.file.tls.certificate_file;
         let what = crate::model::fault::Chain(&error).to_string();
@@ -176,6 +177,25 @@ pub(super) fn certificate(file: &config::File) -> tls::KeyPair {
         chain: tls::Pem::File(file.tls.certificate_file.get_ref().clone()),
         key: tls::Pem::File(file.tls.key_file.get_ref().clone()),
     }
+}
+
+/// How long logins and credentials last.
+pub(super) fn logins(file: &config::File) -> identity::LoginOptions {
+    let seconds = |seconds: usize| u32::try_from(seconds).unwrap_or(u32::MAX);
+    identity::LoginOptions {
+        region: file.gateway.region.get_ref().clone(),
+        credential_s: seconds(file.login.credential_s.count()),
+        ssh_certificate_s: seconds(file.login.ssh_certificate_s.count()),
+        login_s_max: seconds(file.login.login_s_max.count()),
+    }
+}
+
+/// Where people reach the gateway with a browser.
+pub(super) fn url(file: &config::File) -> String {
+    let listener = file.listeners.first().map(|listener| listener.address.get_ref().port());
+    let port = file.gateway.public_port.or(listener).unwrap_or(443);
+    let name = &file.gateway.name;
+    if port == 443 { format!("https://{name}") } else { format!("https://{name}:{port}") }
 }
 
 /// Bounds of holding.
@@ -402,6 +422,7 @@ fn catalogue(loaded: &Loaded, files: Files) -> Result<Catalogue, Problem> {
             classes: written.classes.clone(),
             without_basis: written.without_basis,
             observe: written.observe,
+            provider_tokens: written.provider_tokens,
             reach: super::targets::reach(loaded, files, name, written)?,
         });
     }

@@ -10,7 +10,10 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use crate::audit::LedgerEvent;
-use crate::identity::Identity;
+use crate::identity::Certifier;
+use crate::identity::Claim;
+use crate::identity::Logins;
+use crate::identity::Purpose;
 use crate::identity::Verified;
 use crate::model::Fault;
 use crate::model::Origin;
@@ -19,6 +22,7 @@ use crate::model::Refusal;
 use crate::model::SessionId;
 use crate::model::TargetName;
 use crate::model::fault::Chain;
+use crate::model::login::Use;
 use crate::model::place::PlaceMethod;
 use crate::model::refusal::IntoRefusal;
 use crate::model::refusal::RefusalCode;
@@ -26,6 +30,9 @@ use crate::policy;
 use crate::policy::Snapshot;
 use crate::session::guard::Guard;
 use crate::session::guard::Parts;
+use crate::session::invitation::Asks;
+use crate::session::invitation::Invitation;
+use crate::session::invitation::Invitations;
 use crate::store::Note;
 use crate::target::Catalogue;
 use crate::target::Target;
@@ -45,8 +52,15 @@ pub struct Version {
 pub struct Gateway {
     /// The gateway's own DNS name; targets are `<target>.<name>`.
     pub name: String,
-    /// Who verifies claims.
-    pub identity: Arc<Identity>,
+    /// Where people reach it with a browser: `https://weir.example`, with the port where it is not
+    /// 443, without a slash at the end.
+    pub url: String,
+    /// Logins, credentials, and who verifies claims.
+    pub logins: Arc<Logins>,
+    /// Who signs people's certificates.
+    pub certifier: Arc<dyn Certifier>,
+    /// Who is asked to sign in from inside a connection.
+    pub invitations: Arc<Invitations>,
     /// What a guard needs.
     pub parts: Parts,
 }
@@ -61,18 +75,45 @@ pub struct Admitted {
 }
 
 impl Gateway {
-    /// Verifies a claim: the token that a client presented as password, answer or bearer.
+    /// Verifies what a client shows, for a use: the API, or a target.
     ///
-    /// The refusal says nothing about why a token was nearly valid; the log does.
-    pub async fn verify(&self, claim: &str, origin: &Origin) -> Result<Verified, Refusal> {
-        let verified = self.identity.verify(claim).await.map_err(|error| {
-            let cause = Chain(&error).to_string();
-            tracing::info!(fault = %error.fault(), from = %origin.address, "sign-in refused: {cause}");
+    /// The one way of a claim, whatever the protocol. A provider's own token counts at the API, and
+    /// at targets that say so. The refusal says nothing about why something was nearly valid; the
+    /// log does.
+    pub async fn verify(
+        &self,
+        claim: &Claim<'_>,
+        usage: Use,
+        target: Option<&str>,
+        origin: &Origin,
+    ) -> Result<Verified, Refusal> {
+        let tokens = match usage {
+            Use::Control => true,
+            Use::Target(_) => target.is_some_and(|target| self.takes_tokens(target)),
+        };
+        let purpose = Purpose { usage, target, tokens };
+        let verified = self.logins.verify(claim, &purpose).await.map_err(|error| {
+            let (cause, what) = (Chain(&error).to_string(), claim.word());
+            let from = origin.address;
+            tracing::info!(fault = %error.fault(), %from, what, "sign-in refused: {cause}");
             error.refusal()
         })?;
         let principal = Arc::clone(verified.principal());
         self.parts.journal.note(Note::Seen { at: self.parts.clock.now(), principal });
         Ok(verified)
+    }
+
+    /// Asks whoever is at the other end of a connection to sign in with a browser, by a link and a
+    /// code, and waits for them there.
+    pub fn invite(&self, asks: Asks) -> Result<Invitation, Refusal> {
+        self.invitations.invite(&self.url, asks, self.parts.clock.now())
+    }
+
+    fn takes_tokens(&self, target: &str) -> bool {
+        let version = self.version();
+        let name = target.parse::<TargetName>().ok();
+        let target = name.and_then(|name| version.catalogue.target(&name).cloned());
+        target.is_some_and(|target| target.provider_tokens())
     }
 
     /// Finds the target, asks policy, records the admission and opens the session.

@@ -12,11 +12,13 @@
 
 pub mod guard;
 pub mod hold;
+pub mod invitation;
 pub mod login;
 pub mod registry;
 #[cfg(test)]
 pub(crate) mod testing;
 
+pub use crate::identity::Claim;
 pub use guard::Asked;
 pub use guard::Cleared;
 pub use guard::Guard;
@@ -26,6 +28,9 @@ pub use guard::Running;
 pub use guard::Settled;
 pub use hold::Decision;
 pub use hold::Desk;
+pub use invitation::Asks;
+pub use invitation::Invitation;
+pub use invitation::Invitations;
 pub use login::Admitted;
 pub use login::Gateway;
 pub use login::Version;

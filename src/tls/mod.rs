@@ -7,7 +7,7 @@
 //! - [`server`]: the side that clients of the gateway see
 //! - [`certificates`]: which certificate is shown for which name, and reloading them
 //! - [`mod@client`]: the side that targets, providers and stores see
-//! - [`authority`]: throw-away certificate authorities, for the demo and for tests
+//! - [`authority`]: certificate authorities: the gateway's own `access` one, and throw-away ones
 
 use std::fmt;
 use std::fs::File;
@@ -27,10 +27,13 @@ use zeroize::Zeroizing;
 pub mod authority;
 pub mod certificates;
 pub mod client;
+mod presented;
 pub mod server;
 
 pub use authority::Authority;
+pub use authority::ClientAsk;
 pub use authority::Leaf;
+pub use authority::Signed;
 pub use certificates::KeyPair;
 pub use client::Roots;
 pub use client::client;

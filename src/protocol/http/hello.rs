@@ -18,14 +18,18 @@ use crate::model::Principal;
 use crate::model::Protocol;
 use crate::model::Refusal;
 use crate::model::TargetName;
+use crate::model::login::Presented;
+use crate::model::login::Use;
 use crate::model::refusal::IntoRefusal;
 use crate::model::refusal::RefusalCode;
 use crate::protocol::http::Front;
+use crate::protocol::http::Greeting;
 use crate::protocol::http::ahead::Ahead;
 use crate::protocol::http::dialect::Dialect;
 use crate::protocol::http::refuse::No;
 use crate::protocol::http::upstream::Pool;
 use crate::protocol::http::wire;
+use crate::session::Claim;
 use crate::session::EndReason;
 use crate::session::Guard;
 use crate::target::Target;
@@ -39,6 +43,8 @@ pub struct Connection {
     pub front: Arc<Front>,
     /// The host that its TLS handshake named.
     pub sni: Option<String>,
+    /// The certificate that its client showed.
+    pub certificate: Option<Presented>,
     /// Where it comes from.
     pub origin: Origin,
     /// What its client sends ahead while a command waits.
@@ -80,19 +86,23 @@ impl Slot {
 
 impl Connection {
     /// A connection that nobody asked anything on yet.
-    pub fn new(front: Arc<Front>, sni: Option<String>, origin: Origin, ahead: Ahead) -> Self {
+    pub fn new(front: Arc<Front>, greeting: Greeting, origin: Origin, ahead: Ahead) -> Self {
         let (sessions, changed) = (Mutex::default(), Notify::new());
-        Self { front, sni, origin, ahead, sessions, changed }
+        let Greeting { sni, certificate, .. } = greeting;
+        Self { front, sni, certificate, origin, ahead, sessions, changed }
     }
 
     /// The session of a request: verified by its own credential, and admitted with the first
     /// request of this principal to this target.
     pub async fn bind(&self, label: &str, headers: &HeaderMap) -> Result<Arc<Bound>, No> {
         let token = wire::bearer(headers)?;
-        let verified = self.front.gateway.verify(token, &self.origin).await?;
+        let name = label.parse::<TargetName>().ok();
+        let usage = Use::Target(self.protocol(name.as_ref()));
+        let gateway = &self.front.gateway;
+        let claim = Claim::Secret(token);
+        let verified = gateway.verify(&claim, usage, Some(label), &self.origin).await?;
         let principal = Arc::clone(verified.principal());
         let mut sessions = self.sessions();
-        let name = label.parse::<TargetName>().ok();
         if let Some(slots) = name.as_ref().and_then(|name| sessions.get(name))
             && let Some(slot) = slots.iter().find(|slot| **slot.principal() == *principal)
         {

@@ -360,7 +360,7 @@ async fn too_late(limits: &Limits, mut invited: watch::Receiver<bool>) {
     let soon = Duration::from_secs(limits.login_s_max.into());
     let asked = invited.wait_for(|invited| *invited);
     // The sender outlives this.
-    if let Ok(Ok(_)) = tokio::time::timeout(soon, asked).await {
+    if tokio::time::timeout(soon, asked).await.is_ok_and(|asked| asked.is_ok()) {
         let later = soon.saturating_add(Duration::from_secs(OPEN_S_MAX));
         tokio::time::sleep_until(begun + later).await;
     }
