@@ -19,6 +19,7 @@ pub mod registry;
 pub(crate) mod testing;
 
 pub use crate::identity::Claim;
+pub use crate::identity::Verified;
 pub use guard::Asked;
 pub use guard::Cleared;
 pub use guard::Guard;

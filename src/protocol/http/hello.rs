@@ -13,6 +13,7 @@ use futures_util::stream::FuturesUnordered;
 use http::HeaderMap;
 use tokio::sync::Notify;
 
+use crate::model::LoginId;
 use crate::model::Origin;
 use crate::model::Principal;
 use crate::model::Protocol;
@@ -32,6 +33,7 @@ use crate::protocol::http::wire;
 use crate::session::Claim;
 use crate::session::EndReason;
 use crate::session::Guard;
+use crate::session::Verified;
 use crate::target::Target;
 
 /// Most sessions of one connection.
@@ -72,15 +74,21 @@ enum Slot {
     /// The session lives.
     Live(Arc<Bound>),
     /// Somebody ended it: this connection gets no other.
-    Killed(Arc<Principal>, Refusal),
+    Killed(Arc<Principal>, Option<LoginId>, Refusal),
 }
 
 impl Slot {
-    fn principal(&self) -> &Arc<Principal> {
-        match self {
-            Self::Live(bound) => bound.guard.permit().principal(),
-            Self::Killed(principal, _) => principal,
-        }
+    /// Whether it is the place of the same principal by the same login: another login of theirs may
+    /// be less fresh, and ends by itself.
+    fn is_of(&self, verified: &Verified) -> bool {
+        let (principal, login) = match self {
+            Self::Live(bound) => {
+                let permit = bound.guard.permit();
+                (permit.principal(), permit.identity().login())
+            }
+            Self::Killed(principal, login, _) => (principal, login.as_ref()),
+        };
+        principal == verified.principal() && login == verified.login()
     }
 }
 
@@ -101,15 +109,14 @@ impl Connection {
         let gateway = &self.front.gateway;
         let claim = Claim::Secret(token);
         let verified = gateway.verify(&claim, usage, Some(label), &self.origin).await?;
-        let principal = Arc::clone(verified.principal());
         let mut sessions = self.sessions();
         if let Some(slots) = name.as_ref().and_then(|name| sessions.get(name))
-            && let Some(slot) = slots.iter().find(|slot| **slot.principal() == *principal)
+            && let Some(slot) = slots.iter().find(|slot| slot.is_of(&verified))
         {
             match slot {
                 // One that has just ended is about to be taken away: it refuses by itself.
                 Slot::Live(bound) => return Ok(Arc::clone(bound)),
-                Slot::Killed(_, refusal) => return Err(refusal.clone().into()),
+                Slot::Killed(_, _, refusal) => return Err(refusal.clone().into()),
             }
         }
         if sessions.values().map(Vec::len).sum::<usize>() >= SESSIONS_MAX {
@@ -172,8 +179,9 @@ impl Connection {
         slots.retain(|slot| !matches!(slot, Slot::Live(live) if Arc::ptr_eq(live, bound)));
         // Whatever else ended it is asked about again with the next request's own credential.
         if let EndReason::Killed { .. } = reason {
-            let principal = Arc::clone(bound.guard.permit().principal());
-            slots.push(Slot::Killed(principal, reason.refusal()));
+            let permit = bound.guard.permit();
+            let (principal, login) = (permit.principal(), permit.identity().login());
+            slots.push(Slot::Killed(Arc::clone(principal), login.cloned(), reason.refusal()));
         }
     }
 
