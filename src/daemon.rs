@@ -12,6 +12,7 @@ mod keys;
 mod reader;
 mod reload;
 mod serve;
+mod ssh_host;
 mod targets;
 mod translate;
 
@@ -41,6 +42,8 @@ use crate::identity;
 use crate::identity::Certifier;
 use crate::identity::Identity;
 use crate::identity::Logins;
+use crate::identity::ssh_certificate::SshAskError;
+use crate::identity::ssh_certificate::SshAuthorityError;
 use crate::listen;
 use crate::listen::Listener;
 use crate::model::Clock;
@@ -103,6 +106,12 @@ pub enum StartError {
     /// SSH cannot be set up.
     #[error("the state folder's ssh_host_key")]
     Ssh(#[source] ssh::HostKeyError),
+    /// People's SSH certificates cannot be signed.
+    #[error("the state folder's access_ssh_ca.key")]
+    SshAccess(#[source] SshAuthorityError),
+    /// The gateway's own SSH host certificate cannot be signed.
+    #[error("the SSH host certificate")]
+    SshHost(#[source] SshAskError),
     /// A file of the state folder cannot be read or written.
     #[error("{path}")]
     State {
@@ -197,6 +206,7 @@ pub async fn start(config_file: &Path) -> Result<Running, StartError> {
     let access = Arc::new(keys::access(&loaded)?);
     let tls = Arc::new(translate::tls(&loaded, Some(access.ca_pem()))?);
     let logins = logins(&loaded, &store, &identity, &clock)?;
+    let ssh_authority = Arc::new(keys::ssh_access(&loaded.file.gateway.state_dir)?);
     let ssh = ssh(&loaded)?;
     let ssh_host_key = ssh.public_keys().first().cloned().unwrap_or_default();
 
@@ -218,9 +228,12 @@ pub async fn start(config_file: &Path) -> Result<Running, StartError> {
         url: translate::url(&loaded.file),
         logins: Arc::clone(&logins),
         certifier: access,
+        ssh_authority,
         invitations: Invitations::new(),
         parts,
     });
+
+    ssh_host::certify(&ssh, &gateway)?;
 
     let drain = listen::Drain::new();
     let postgres = Arc::new(Postgres::new(Arc::clone(&gateway)));
@@ -245,8 +258,11 @@ pub async fn start(config_file: &Path) -> Result<Running, StartError> {
         gateway: Arc::clone(&gateway),
     });
     let mut addresses = Vec::new();
-    let mut tasks =
-        vec![tokio::spawn(note_heads(Arc::clone(&audit))), tokio::spawn(logins.watch())];
+    let mut tasks = vec![
+        tokio::spawn(note_heads(Arc::clone(&audit))),
+        tokio::spawn(logins.watch()),
+        tokio::spawn(ssh_host::certify_again(Arc::clone(&front))),
+    ];
     for options in translate::listeners(&loaded.file) {
         let listener = Listener::bind(options)?;
         let address = listener.local_addr();

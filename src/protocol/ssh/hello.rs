@@ -29,6 +29,7 @@ use russh::server;
 use russh::server::Auth;
 use russh::server::PublicKeyOffer;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use zeroize::Zeroizing;
 
@@ -49,6 +50,7 @@ use crate::session::Asks;
 use crate::session::Claim;
 use crate::session::Gateway;
 use crate::session::Invitation;
+use crate::session::invitation::OPEN_S_MAX;
 use crate::target::Reach;
 
 /// Longest user name that is looked at, in bytes.
@@ -57,6 +59,11 @@ const USER_BYTES_MAX: usize = 128;
 const REJECTION_MS: u64 = 1_000;
 /// How long one round of waiting for a person takes, in milliseconds.
 const ROUND_MS: u64 = 1_000;
+/// How long a client may take to answer a question without prompts, in seconds: it does that by
+/// itself. russh's client role never does once its user asked for another method.
+const SILENT_S_MAX: u64 = 20;
+/// How long an answer may take to be looked at; rejecting it and asking a provider included.
+const ANSWER_MAX: Duration = Duration::from_secs(60);
 /// Most plain keys that are refused before keys are not asked for any more: certificates come first
 /// in OpenSSH's order, unless they are in an agent.
 const KEYS_MAX: u32 = 3;
@@ -68,8 +75,8 @@ const OFFERS_MAX: u32 = 32;
 pub(super) struct Shared {
     /// What came of signing in; `None` before.
     pub(super) entry: watch::Sender<Option<Entry>>,
-    /// Whether somebody was asked to sign in with a browser, which takes longer.
-    pub(super) invited: watch::Sender<bool>,
+    /// When a client that has not signed in is sent away.
+    pub(super) patience: watch::Sender<Instant>,
     pub(super) activity: Arc<Activity>,
     pub(super) tasks: TaskTracker,
 }
@@ -91,6 +98,8 @@ pub(super) struct Hello {
     pub(super) shared: Arc<Shared>,
     /// What the client says that it is.
     pub(super) program: Overheard,
+    /// When the latest sign-in ends that waits for nobody.
+    pub(super) soon: Instant,
     pub(super) tried: Tried,
 }
 
@@ -168,7 +177,7 @@ impl Hello {
         let Some((_, target)) = asked(user) else {
             self.tried.waiting = None;
             lines.push(format!("{}: {}", WHICH.0, self.usage()));
-            return question(&lines, Some("Session credential: "));
+            return self.question(&lines, Some("Session credential: "));
         };
         let now = self.gateway.parts.clock.now();
         let kept = self.tried.waiting.take();
@@ -191,15 +200,16 @@ impl Hello {
                     lines.push("This connection goes on by itself then.".to_owned());
                 }
                 self.tried.waiting = Some((user.to_owned(), invitation));
-                self.shared.invited.send_replace(true);
             }
             Err(refusal) => lines.push(told(&refusal)),
         }
-        question(&lines, prompt)
+        self.question(&lines, prompt)
     }
 
     /// An answer to the question: what was typed, or nothing, and then one more round is waited.
     pub(super) async fn answer(&mut self, user: &str, mut answers: server::Response<'_>) -> Auth {
+        // The round's own time, and what a verification may take.
+        self.wait_until(Instant::now().checked_add(ANSWER_MAX).unwrap_or(self.soon));
         let (typed, more) = (answers.next(), answers.next());
         let typed = Zeroizing::new(typed.map(|typed| typed.to_vec()).unwrap_or_default());
         let Ok(typed) = std::str::from_utf8(&typed) else { return rejected(None) };
@@ -225,13 +235,13 @@ impl Hello {
                 return Auth::Accept;
             }
             Ok(Err(refusal)) => refusal,
-            Err(_) if self.gateway.parts.clock.now() < until => return question(&[], None),
+            Err(_) if self.gateway.parts.clock.now() < until => return self.question(&[], None),
             Err(_) => Refusal::new(RefusalCode::Unauthenticated, "nobody signed in in time")
                 .hint("connect again, and open the link that is shown"),
         };
         // The next answer finds nobody waiting, and ends it.
         self.tried.waiting = None;
-        question(&[told(&refusal)], None)
+        self.question(&[told(&refusal)], None)
     }
 
     /// Verifies a claim and enters the session that `user` names. `false`: it is not verified.
@@ -282,6 +292,27 @@ impl Hello {
         Ok(Session { guard, target, ssh, login, opening })
     }
 
+    /// A question. Without a prompt clients show its lines and answer at once.
+    fn question(&self, lines: &[String], prompt: Option<&'static str>) -> Auth {
+        // Whoever signs in with a browser gets the time for that, at a prompt or round by round.
+        let whole = Duration::from_secs(OPEN_S_MAX);
+        let silent = Duration::from_secs(SILENT_S_MAX);
+        let longest = self.soon.checked_add(whole).unwrap_or(self.soon);
+        let round = Instant::now().checked_add(silent).unwrap_or(longest);
+        self.wait_until(if prompt.is_some() { longest } else { round.min(longest) });
+        let prompts = prompt.map(|prompt| (Cow::Borrowed(prompt), false)).into_iter().collect();
+        Auth::Partial {
+            name: Cow::Borrowed(""),
+            instructions: Cow::Owned(lines.join("\n")),
+            prompts: Cow::Owned(prompts),
+        }
+    }
+
+    /// The client is sent away at `at`, unless it has signed in or another time was said.
+    fn wait_until(&self, at: Instant) {
+        self.shared.patience.send_replace(at);
+    }
+
     /// Whether any target takes a provider's token. Not whether this one does: that would tell
     /// strangers which targets there are.
     fn takes_tokens(&self) -> bool {
@@ -298,16 +329,6 @@ const WHICH: (&str, &str) = (
     "The user name has to say which login at which target",
     "the user name must say which login at which target",
 );
-
-/// A question of keyboard-interactive. Without prompts clients show its lines and answer at once.
-fn question(lines: &[String], prompt: Option<&'static str>) -> Auth {
-    let prompts = prompt.map(|prompt| (Cow::Borrowed(prompt), false)).into_iter().collect();
-    Auth::Partial {
-        name: Cow::Borrowed(""),
-        instructions: Cow::Owned(lines.join("\n")),
-        prompts: Cow::Owned(prompts),
-    }
-}
 
 /// A refusal as a line of a question.
 fn told(refusal: &Refusal) -> String {

@@ -78,7 +78,6 @@ use crate::protocol::ssh::hello::Tried;
 use crate::protocol::ssh::link::End;
 use crate::protocol::ssh::overheard::Overhearing;
 use crate::session::Gateway;
-use crate::session::invitation::OPEN_S_MAX;
 
 /// Window for a client's data on a channel, in bytes.
 const WINDOW_BYTES: usize = 8 * 1024 * 1024;
@@ -95,7 +94,7 @@ const COMMANDS_END_S_MAX: u64 = 5;
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// Longest from the first byte to a verified claim, in seconds. Whoever is asked to sign in with
-    /// a browser has [`OPEN_S_MAX`] more, once.
+    /// a browser has the time that an invitation is open besides.
     pub login_s_max: u32,
     /// Most rejected sign-ins of a connection, the client's first probe and plain keys included.
     pub login_tries_max: usize,
@@ -256,9 +255,12 @@ impl Server {
     {
         let knife = CancellationToken::new();
         let _cut = knife.clone().drop_guard();
+        let login = Duration::from_secs(self.limits.login_s_max.into());
+        let begun = tokio::time::Instant::now();
+        let soon = begun.checked_add(login).unwrap_or(begun);
         let shared = Arc::new(Shared {
             entry: watch::Sender::new(None),
-            invited: watch::Sender::new(false),
+            patience: watch::Sender::new(soon),
             activity: Arc::new(Activity::new()),
             tasks: TaskTracker::new(),
         });
@@ -269,6 +271,7 @@ impl Server {
             dials: Arc::clone(&self.dials),
             shared: Arc::clone(&shared),
             program,
+            soon,
             tried: Tried::default(),
         };
         let connection = Connection {
@@ -308,7 +311,7 @@ impl Server {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let login = too_late(&self.limits, shared.invited.subscribe());
+        let login = too_late(shared.patience.subscribe());
         tokio::pin!(login);
         let begun = tokio::select! {
             begun = server::run_stream(self.config.load_full(), stream, connection) => begun,
@@ -353,16 +356,15 @@ impl Server {
     }
 }
 
-/// Waits until a sign-in has taken too long. Whoever is asked to sign in with a browser gets the time
-/// for that, once.
-async fn too_late(limits: &Limits, mut invited: watch::Receiver<bool>) {
-    let begun = tokio::time::Instant::now();
-    let soon = Duration::from_secs(limits.login_s_max.into());
-    let asked = invited.wait_for(|invited| *invited);
-    // The sender outlives this.
-    if tokio::time::timeout(soon, asked).await.is_ok_and(|asked| asked.is_ok()) {
-        let later = soon.saturating_add(Duration::from_secs(OPEN_S_MAX));
-        tokio::time::sleep_until(begun + later).await;
+/// Waits until a sign-in has taken too long.
+async fn too_late(mut patience: watch::Receiver<tokio::time::Instant>) {
+    loop {
+        let at = *patience.borrow_and_update();
+        tokio::select! {
+            () = tokio::time::sleep_until(at) => return,
+            // The sender outlives this.
+            Ok(()) = patience.changed() => {}
+        }
     }
 }
 
