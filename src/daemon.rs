@@ -43,7 +43,6 @@ use crate::identity::Certifier;
 use crate::identity::Identity;
 use crate::identity::Logins;
 use crate::identity::ssh_certificate::SshAskError;
-use crate::identity::ssh_certificate::SshAuthorityError;
 use crate::listen;
 use crate::listen::Listener;
 use crate::model::Clock;
@@ -106,9 +105,6 @@ pub enum StartError {
     /// SSH cannot be set up.
     #[error("the state folder's ssh_host_key")]
     Ssh(#[source] ssh::HostKeyError),
-    /// People's SSH certificates cannot be signed.
-    #[error("the state folder's access_ssh_ca.key")]
-    SshAccess(#[source] SshAuthorityError),
     /// The gateway's own SSH host certificate cannot be signed.
     #[error("the SSH host certificate")]
     SshHost(#[source] SshAskError),
@@ -206,7 +202,6 @@ pub async fn start(config_file: &Path) -> Result<Running, StartError> {
     let access = Arc::new(keys::access(&loaded)?);
     let tls = Arc::new(translate::tls(&loaded, Some(access.ca_pem()))?);
     let logins = logins(&loaded, &store, &identity, &clock)?;
-    let ssh_authority = Arc::new(keys::ssh_access(&loaded.file.gateway.state_dir)?);
     let ssh = ssh(&loaded)?;
     let ssh_host_key = ssh.public_keys().first().cloned().unwrap_or_default();
 
@@ -228,7 +223,6 @@ pub async fn start(config_file: &Path) -> Result<Running, StartError> {
         url: translate::url(&loaded.file),
         logins: Arc::clone(&logins),
         certifier: access,
-        ssh_authority,
         invitations: Invitations::new(),
         parts,
     });

@@ -3,7 +3,6 @@
 //! - `login.key` seals providers' refresh tokens
 //! - `access_ca.crt`, `access_ca.key`: the `access` authority, which signs people's certificates;
 //!   unless the configuration names others. No target trusts it
-//! - `access_ssh_ca.key`: the same for SSH
 
 use std::fs;
 use std::io;
@@ -20,7 +19,6 @@ use crate::identity::Certifier;
 use crate::identity::CertifyError;
 use crate::identity::SEAL_KEY_BYTES;
 use crate::identity::SignedCertificate;
-use crate::identity::ssh_certificate::SshAuthority;
 use crate::tls::Authority;
 use crate::tls::ClientAsk;
 
@@ -106,13 +104,6 @@ pub(super) fn access(loaded: &Loaded) -> Result<Access, StartError> {
     let failed = |source| StartError::State { path: key.clone(), source };
     let key_pem = Zeroizing::new(fs::read_to_string(&key).map_err(failed)?);
     Authority::from_pem(&cert_pem, &key_pem).map(Access).map_err(StartError::Access)
-}
-
-/// The SSH half of the `access` authority.
-pub(super) fn ssh_access(state_dir: &Path) -> Result<SshAuthority, StartError> {
-    let made = || SshAuthority::generate_pem().map_err(StartError::SshAccess);
-    let pem = kept(&state_dir.join("access_ssh_ca.key"), made)?;
-    SshAuthority::from_pem(&pem).map_err(StartError::SshAccess)
 }
 
 impl Certifier for Access {

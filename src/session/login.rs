@@ -16,7 +16,6 @@ use crate::identity::Logins;
 use crate::identity::Purpose;
 use crate::identity::Verified;
 use crate::identity::ssh_certificate;
-use crate::identity::ssh_certificate::SshAuthority;
 use crate::identity::ssh_certificate::SshExpected;
 use crate::model::Fault;
 use crate::model::Origin;
@@ -62,8 +61,6 @@ pub struct Gateway {
     pub logins: Arc<Logins>,
     /// Who signs people's certificates.
     pub certifier: Arc<dyn Certifier>,
-    /// Who signs people's SSH certificates, and the gateway's own as a host.
-    pub ssh_authority: Arc<SshAuthority>,
     /// Who is asked to sign in from inside a connection.
     pub invitations: Arc<Invitations>,
     /// What a guard needs.

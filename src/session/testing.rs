@@ -45,7 +45,6 @@ use crate::identity::Response;
 use crate::identity::RolesMapping;
 use crate::identity::SignedCertificate;
 use crate::identity::Wanted;
-use crate::identity::ssh_certificate::SshAuthority;
 use crate::model::Clock;
 use crate::model::Origin;
 use crate::model::Principal;
@@ -157,7 +156,6 @@ impl World {
             url: "https://weir.test".to_owned(),
             logins: Arc::new(logins),
             certifier: Arc::new(NoCertifier),
-            ssh_authority: Arc::new(ssh_authority()),
             invitations: Invitations::new(),
             parts,
         });
@@ -234,11 +232,6 @@ impl World {
     pub(crate) fn open_trails(&self) -> usize {
         fs::read_dir(self.dir.path().join("state").join("trails").join("open")).unwrap().count()
     }
-}
-
-/// An authority that nobody else has.
-pub(crate) fn ssh_authority() -> SshAuthority {
-    SshAuthority::from_pkcs8(&SshAuthority::generate().unwrap()).unwrap()
 }
 
 fn roles() -> RolesMapping {

@@ -30,7 +30,6 @@ use crate::identity::ssh_certificate::wire::SshKeyKind;
 use crate::identity::ssh_certificate::wire::base64;
 use crate::identity::ssh_certificate::wire::is_text;
 use crate::identity::ssh_certificate::wire::put;
-use crate::identity::ssh_certificate::wire::unbase64;
 use crate::model::Refusal;
 use crate::model::digest::Digest;
 use crate::model::refusal::IntoRefusal;
@@ -42,9 +41,6 @@ const COMMENT: &str = "weir-access";
 const NONCE_BYTES: usize = 32;
 /// An ed25519 signature, in bytes (RFC 8032 §5.1.6).
 const SIGNATURE_BYTES: usize = 64;
-/// How a private key in PEM begins and ends.
-const PEM_BEGIN: &str = "-----BEGIN PRIVATE KEY-----";
-const PEM_END: &str = "-----END PRIVATE KEY-----";
 /// Longest time that a host's certificate is good, in seconds.
 const HOST_LIFE_S_MAX: i64 = 30 * 24 * 60 * 60;
 
@@ -151,21 +147,6 @@ impl SshAuthority {
         let made = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new());
         let made = made.map_err(|_| SshAuthorityError::Generate)?;
         Ok(Zeroizing::new(made.as_ref().to_vec()))
-    }
-
-    /// A fresh key, PKCS #8 in PEM (RFC 7468 §10).
-    pub fn generate_pem() -> Result<Zeroizing<String>, SshAuthorityError> {
-        let text = Zeroizing::new(base64(&Self::generate()?));
-        Ok(Zeroizing::new(format!("{PEM_BEGIN}\n{}\n{PEM_END}\n", text.as_str())))
-    }
-
-    /// The authority with a key that [`SshAuthority::generate_pem`] made.
-    pub fn from_pem(pem: &str) -> Result<Self, SshAuthorityError> {
-        let inner = pem.trim().strip_prefix(PEM_BEGIN).and_then(|rest| rest.strip_suffix(PEM_END));
-        let signs = inner.map(|inner| inner.split_ascii_whitespace().collect::<String>());
-        let signs = Zeroizing::new(signs.ok_or(SshAuthorityError::Unreadable)?);
-        let pkcs8 = Zeroizing::new(unbase64(&signs).ok_or(SshAuthorityError::Unreadable)?);
-        Self::from_pkcs8(&pkcs8)
     }
 
     /// The authority with a key that [`SshAuthority::generate`] made.

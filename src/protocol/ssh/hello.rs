@@ -62,8 +62,6 @@ const ROUND_MS: u64 = 1_000;
 /// How long a client may take to answer a question without prompts, in seconds: it does that by
 /// itself. russh's client role never does once its user asked for another method.
 const SILENT_S_MAX: u64 = 20;
-/// How long an answer may take to be looked at; rejecting it and asking a provider included.
-const ANSWER_MAX: Duration = Duration::from_secs(60);
 /// Most plain keys that are refused before keys are not asked for any more: certificates come first
 /// in OpenSSH's order, unless they are in an agent.
 const KEYS_MAX: u32 = 3;
@@ -208,8 +206,7 @@ impl Hello {
 
     /// An answer to the question: what was typed, or nothing, and then one more round is waited.
     pub(super) async fn answer(&mut self, user: &str, mut answers: server::Response<'_>) -> Auth {
-        // The round's own time, and what a verification may take.
-        self.wait_until(Instant::now().checked_add(ANSWER_MAX).unwrap_or(self.soon));
+        self.wait_until(self.latest());
         let (typed, more) = (answers.next(), answers.next());
         let typed = Zeroizing::new(typed.map(|typed| typed.to_vec()).unwrap_or_default());
         let Ok(typed) = std::str::from_utf8(&typed) else { return rejected(None) };
@@ -294,18 +291,21 @@ impl Hello {
 
     /// A question. Without a prompt clients show its lines and answer at once.
     fn question(&self, lines: &[String], prompt: Option<&'static str>) -> Auth {
-        // Whoever signs in with a browser gets the time for that, at a prompt or round by round.
-        let whole = Duration::from_secs(OPEN_S_MAX);
-        let silent = Duration::from_secs(SILENT_S_MAX);
-        let longest = self.soon.checked_add(whole).unwrap_or(self.soon);
-        let round = Instant::now().checked_add(silent).unwrap_or(longest);
-        self.wait_until(if prompt.is_some() { longest } else { round.min(longest) });
+        let latest = self.latest();
+        let round = Instant::now().checked_add(Duration::from_secs(SILENT_S_MAX));
+        let round = round.unwrap_or(latest).min(latest);
+        self.wait_until(if prompt.is_some() { latest } else { round });
         let prompts = prompt.map(|prompt| (Cow::Borrowed(prompt), false)).into_iter().collect();
         Auth::Partial {
             name: Cow::Borrowed(""),
             instructions: Cow::Owned(lines.join("\n")),
             prompts: Cow::Owned(prompts),
         }
+    }
+
+    /// When the latest sign-in ends: whoever signs in with a browser gets the time for that.
+    fn latest(&self) -> Instant {
+        self.soon.checked_add(Duration::from_secs(OPEN_S_MAX)).unwrap_or(self.soon)
     }
 
     /// The client is sent away at `at`, unless it has signed in or another time was said.
