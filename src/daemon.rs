@@ -58,6 +58,7 @@ use crate::session::Gateway;
 use crate::session::Invitations;
 use crate::session::Registry;
 use crate::session::guard;
+use crate::session::handoff::Handoffs;
 use crate::store;
 use crate::store::Journal;
 use crate::store::Store;
@@ -96,6 +97,9 @@ pub enum StartError {
     /// The `access` authority cannot be made or read.
     #[error("the access authority (access_ca.crt, access_ca.key)")]
     Access(#[source] tls::TlsError),
+    /// The key that signs who asks cannot be used.
+    #[error("the state folder's identity.key")]
+    Assertions(#[source] identity::AssertionError),
     /// The key that seals refresh tokens cannot be used.
     #[error("the state folder's login.key")]
     Seal(#[source] identity::SealError),
@@ -223,6 +227,8 @@ pub async fn start(config_file: &Path) -> Result<Running, StartError> {
         url: translate::url(&loaded.file),
         logins: Arc::clone(&logins),
         certifier: access,
+        assertions: Arc::new(keys::assertions(&loaded, &translate::url(&loaded.file))?),
+        handoffs: Handoffs::default(),
         invitations: Invitations::new(),
         parts,
     });

@@ -12,6 +12,7 @@
 //! This module knows tokens and providers. It must not know sockets (whoever builds [`Identity`]
 //! brings a [`Fetch`]), protocols, policies or what a principal may do.
 
+mod assertion;
 mod certifier;
 mod claim;
 mod claims;
@@ -34,6 +35,8 @@ mod verified;
 #[cfg(test)]
 mod tests;
 
+pub use assertion::AssertionError;
+pub use assertion::Assertions;
 pub use certifier::CertificateAsk;
 pub use certifier::Certifier;
 pub use certifier::CertifyError;

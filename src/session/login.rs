@@ -10,6 +10,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use crate::audit::LedgerEvent;
+use crate::identity::Assertions;
 use crate::identity::Certifier;
 use crate::identity::Claim;
 use crate::identity::Logins;
@@ -32,6 +33,7 @@ use crate::policy;
 use crate::policy::Snapshot;
 use crate::session::guard::Guard;
 use crate::session::guard::Parts;
+use crate::session::handoff::Handoffs;
 use crate::session::invitation::Asks;
 use crate::session::invitation::Invitation;
 use crate::session::invitation::Invitations;
@@ -61,6 +63,10 @@ pub struct Gateway {
     pub logins: Arc<Logins>,
     /// Who signs people's certificates.
     pub certifier: Arc<dyn Certifier>,
+    /// Who says to targets, signed, who asks.
+    pub assertions: Arc<Assertions>,
+    /// Browsers on their way to a target's host.
+    pub handoffs: Handoffs,
     /// Who is asked to sign in from inside a connection.
     pub invitations: Arc<Invitations>,
     /// What a guard needs.
@@ -126,6 +132,13 @@ impl Gateway {
     /// code, and waits for them there.
     pub fn invite(&self, asks: Asks) -> Result<Invitation, Refusal> {
         self.invitations.invite(&self.url, asks, self.parts.clock.now())
+    }
+
+    /// Where people reach a target with a browser: `https://wiki.weir.example`, with the port where
+    /// the gateway's own has one. What browsers call the origin of its pages.
+    pub fn url_of(&self, label: &str) -> String {
+        let host = self.url.strip_prefix("https://").unwrap_or(&self.url);
+        format!("https://{label}.{host}")
     }
 
     fn takes_tokens(&self, target: &str) -> bool {

@@ -26,6 +26,7 @@ use tokio::sync::watch;
 
 use crate::audit;
 use crate::audit::Audit;
+use crate::identity::Assertions;
 use crate::identity::CertificateAsk;
 use crate::identity::Certifier;
 use crate::identity::CertifyError;
@@ -66,6 +67,7 @@ use crate::session::Invitations;
 use crate::session::Registry;
 use crate::session::Version;
 use crate::session::guard;
+use crate::session::handoff::Handoffs;
 use crate::session::hold;
 use crate::store::Journal;
 use crate::store::Store;
@@ -151,11 +153,15 @@ impl World {
         };
         let vault = Arc::new(Memory::default());
         let logins = Logins::new(vault, identity, clock, options, &[7; 32]).unwrap();
+        let key = Assertions::generate().unwrap();
+        let assertions = Assertions::new("https://weir.test", &key).unwrap();
         let gateway = Arc::new(Gateway {
             name: "weir.test".to_owned(),
             url: "https://weir.test".to_owned(),
             logins: Arc::new(logins),
             certifier: Arc::new(NoCertifier),
+            assertions: Arc::new(assertions),
+            handoffs: Handoffs::default(),
             invitations: Invitations::new(),
             parts,
         });

@@ -11,6 +11,7 @@ use std::sync::PoisonError;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use http::HeaderMap;
+use http::Method;
 use tokio::sync::Notify;
 
 use crate::model::LoginId;
@@ -26,10 +27,11 @@ use crate::model::refusal::RefusalCode;
 use crate::protocol::http::Front;
 use crate::protocol::http::Greeting;
 use crate::protocol::http::ahead::Ahead;
+use crate::protocol::http::browser;
+use crate::protocol::http::browser::Shown;
 use crate::protocol::http::dialect::Dialect;
 use crate::protocol::http::refuse::No;
 use crate::protocol::http::upstream::Pool;
-use crate::protocol::http::wire;
 use crate::session::Claim;
 use crate::session::EndReason;
 use crate::session::Guard;
@@ -102,12 +104,24 @@ impl Connection {
 
     /// The session of a request: verified by its own credential, and admitted with the first
     /// request of this principal to this target.
-    pub async fn bind(&self, label: &str, headers: &HeaderMap) -> Result<Arc<Bound>, No> {
-        let token = wire::bearer(headers)?;
+    pub async fn bind(
+        &self,
+        label: &str,
+        method: &Method,
+        headers: &HeaderMap,
+    ) -> Result<Arc<Bound>, No> {
         let name = label.parse::<TargetName>().ok();
         let usage = Use::Target(self.protocol(name.as_ref()));
         let gateway = &self.front.gateway;
-        let claim = Claim::Secret(token);
+        let host = self.host(label);
+        let claim = match browser::shown(headers, self.certificate.as_ref())? {
+            Shown::Bearer(token) => Claim::Secret(token),
+            Shown::Certificate(Presented { der, ours }) => Claim::Certificate { der, ours: *ours },
+            Shown::Cookie(secret) => {
+                browser::may_ride(method, headers, &gateway.url_of(label))?;
+                Claim::Cookie { secret, host: &host }
+            }
+        };
         let verified = gateway.verify(&claim, usage, Some(label), &self.origin).await?;
         let mut sessions = self.sessions();
         if let Some(slots) = name.as_ref().and_then(|name| sessions.get(name))
@@ -126,7 +140,11 @@ impl Connection {
         let protocol = self.protocol(name.as_ref());
         let admitted = self.front.gateway.admit(&verified, label, protocol, &self.origin)?;
         let dialect = self.front.dialect(protocol)?;
-        let pool = Pool::new(Arc::clone(&admitted.target), Arc::clone(&dialect));
+        let pool = {
+            // Kubernetes is told who asks in its own way, by impersonation.
+            let vouches = (protocol == Protocol::Http).then(|| Arc::clone(&gateway.assertions));
+            Pool::new(Arc::clone(&admitted.target), Arc::clone(&dialect), vouches)
+        };
         let (guard, target) = (admitted.guard, admitted.target);
         let bound = Arc::new(Bound { guard, target, dialect, pool });
         let slot = Slot::Live(Arc::clone(&bound));
