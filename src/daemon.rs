@@ -100,6 +100,9 @@ pub enum StartError {
     /// The key that signs who asks cannot be used.
     #[error("the state folder's identity.key")]
     Assertions(#[source] identity::AssertionError),
+    /// The SSH half of the `access` authority cannot be made or read.
+    #[error("the state folder's access_ssh_ca.key")]
+    SshAccess(#[source] identity::ssh_certificate::SshAuthorityError),
     /// The key that seals refresh tokens cannot be used.
     #[error("the state folder's login.key")]
     Seal(#[source] identity::SealError),
@@ -229,6 +232,7 @@ pub async fn start(config_file: &Path) -> Result<Running, StartError> {
         certifier: access,
         assertions: Arc::new(keys::assertions(&loaded, &translate::url(&loaded.file))?),
         handoffs: Handoffs::default(),
+        ssh_authority: Arc::new(keys::ssh_access(&loaded.file.gateway.state_dir)?),
         invitations: Invitations::new(),
         parts,
     });
@@ -245,8 +249,12 @@ pub async fn start(config_file: &Path) -> Result<Running, StartError> {
         http: Arc::clone(&plain),
         kubernetes: Arc::clone(&kubernetes),
     };
-    let api =
-        Api::new(api::Resources { gateway: Arc::clone(&gateway), store, reader: Arc::new(reader) });
+    let api = Api::new(api::Resources {
+        gateway: Arc::clone(&gateway),
+        store,
+        reader: Arc::new(reader),
+        signing: api::Signing::default(),
+    });
     let own = Arc::new(serve::Own(api));
     let front = Arc::new(serve::Front {
         tls: Arc::clone(&tls),

@@ -4,6 +4,7 @@
 //! - `login.key` seals providers' refresh tokens
 //! - `access_ca.crt`, `access_ca.key`: the `access` authority, which signs people's certificates;
 //!   unless the configuration names others. No target trusts it
+//! - `access_ssh_ca.key`: its SSH half
 
 use std::fs;
 use std::io;
@@ -21,6 +22,7 @@ use crate::identity::Certifier;
 use crate::identity::CertifyError;
 use crate::identity::SEAL_KEY_BYTES;
 use crate::identity::SignedCertificate;
+use crate::identity::ssh_certificate::SshAuthority;
 use crate::tls::Authority;
 use crate::tls::ClientAsk;
 
@@ -90,6 +92,13 @@ fn kept_bytes(
 fn bad(path: &Path, why: &str) -> StartError {
     let source = io::Error::new(io::ErrorKind::InvalidData, why.to_owned());
     StartError::State { path: path.to_owned(), source }
+}
+
+/// The SSH half of the `access` authority, kept in the state folder.
+pub(super) fn ssh_access(dir: &Path) -> Result<SshAuthority, StartError> {
+    let made = || SshAuthority::generate().map_err(StartError::SshAccess);
+    let key = kept_bytes(&dir.join("access_ssh_ca.key"), made)?;
+    SshAuthority::from_pkcs8(&key).map_err(StartError::SshAccess)
 }
 
 /// The `access` authority: as configured, or from the state folder.

@@ -77,6 +77,7 @@ pub use options::SKEW_S_DEFAULT;
 pub use options::SKEW_S_MAX;
 pub use seal::SEAL_KEY_BYTES;
 pub use seal::SealError;
+pub use secret::base64url;
 pub use secret::fresh as fresh_secret;
 pub use token::TOKEN_BYTES_MAX;
 pub use vault::Change;

@@ -17,6 +17,7 @@ use crate::identity::Logins;
 use crate::identity::Purpose;
 use crate::identity::Verified;
 use crate::identity::ssh_certificate;
+use crate::identity::ssh_certificate::SshAuthority;
 use crate::identity::ssh_certificate::SshExpected;
 use crate::model::Fault;
 use crate::model::Origin;
@@ -67,6 +68,8 @@ pub struct Gateway {
     pub assertions: Arc<Assertions>,
     /// Browsers on their way to a target's host.
     pub handoffs: Handoffs,
+    /// Who signs people's SSH certificates: the SSH half of the same authority.
+    pub ssh_authority: Arc<SshAuthority>,
     /// Who is asked to sign in from inside a connection.
     pub invitations: Arc<Invitations>,
     /// What a guard needs.

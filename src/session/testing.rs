@@ -46,6 +46,7 @@ use crate::identity::Response;
 use crate::identity::RolesMapping;
 use crate::identity::SignedCertificate;
 use crate::identity::Wanted;
+use crate::identity::ssh_certificate::SshAuthority;
 use crate::model::Clock;
 use crate::model::Origin;
 use crate::model::Principal;
@@ -162,6 +163,9 @@ impl World {
             certifier: Arc::new(NoCertifier),
             assertions: Arc::new(assertions),
             handoffs: Handoffs::default(),
+            ssh_authority: Arc::new(
+                SshAuthority::from_pkcs8(&SshAuthority::generate().unwrap()).unwrap(),
+            ),
             invitations: Invitations::new(),
             parts,
         });
