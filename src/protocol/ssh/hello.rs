@@ -41,6 +41,7 @@ use crate::model::login::Use;
 use crate::model::refusal::IntoRefusal;
 use crate::model::refusal::RefusalCode;
 use crate::protocol::ssh::Dials;
+use crate::protocol::ssh::Limits;
 use crate::protocol::ssh::activity::Activity;
 use crate::protocol::ssh::algorithms;
 use crate::protocol::ssh::link::Session;
@@ -59,9 +60,6 @@ const USER_BYTES_MAX: usize = 128;
 const REJECTION_MS: u64 = 1_000;
 /// How long one round of waiting for a person takes, in milliseconds.
 const ROUND_MS: u64 = 1_000;
-/// How long a client may take to answer a question without prompts, in seconds: it does that by
-/// itself. russh's client role never does once its user asked for another method.
-const SILENT_S_MAX: u64 = 20;
 /// Most plain keys that are refused before keys are not asked for any more: certificates come first
 /// in OpenSSH's order, unless they are in an agent.
 const KEYS_MAX: u32 = 3;
@@ -92,6 +90,7 @@ pub(super) enum Entry {
 pub(super) struct Hello {
     pub(super) gateway: Arc<Gateway>,
     pub(super) origin: Origin,
+    pub(super) limits: Limits,
     pub(super) dials: Arc<Dials>,
     pub(super) shared: Arc<Shared>,
     /// What the client says that it is.
@@ -292,7 +291,8 @@ impl Hello {
     /// A question. Without a prompt clients show its lines and answer at once.
     fn question(&self, lines: &[String], prompt: Option<&'static str>) -> Auth {
         let latest = self.latest();
-        let round = Instant::now().checked_add(Duration::from_secs(SILENT_S_MAX));
+        let round =
+            Instant::now().checked_add(Duration::from_secs(self.limits.silent_s_max.into()));
         let round = round.unwrap_or(latest).min(latest);
         self.wait_until(if prompt.is_some() { latest } else { round });
         let prompts = prompt.map(|prompt| (Cow::Borrowed(prompt), false)).into_iter().collect();

@@ -96,6 +96,9 @@ pub struct Limits {
     /// Longest from the first byte to a verified claim, in seconds. Whoever is asked to sign in with
     /// a browser has the time that an invitation is open besides.
     pub login_s_max: u32,
+    /// Longest that a client may take to answer a question without prompts, in seconds: it does that
+    /// by itself, unless it has given up in silence.
+    pub silent_s_max: u32,
     /// Most rejected sign-ins of a connection, the client's first probe and plain keys included.
     pub login_tries_max: usize,
     /// Most channels open at once in a connection.
@@ -106,7 +109,13 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { login_s_max: 120, login_tries_max: 10, channels_max: 16, idle_s_max: 4 * 60 * 60 }
+        Self {
+            login_s_max: 120,
+            silent_s_max: 20,
+            login_tries_max: 10,
+            channels_max: 16,
+            idle_s_max: 4 * 60 * 60,
+        }
     }
 }
 
@@ -268,6 +277,7 @@ impl Server {
         let hello = Hello {
             gateway,
             origin: origin.clone(),
+            limits: self.limits,
             dials: Arc::clone(&self.dials),
             shared: Arc::clone(&shared),
             program,

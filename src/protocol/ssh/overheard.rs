@@ -98,7 +98,7 @@ mod tests {
 
     async fn heard(bytes: &[u8], at_once: usize) -> String {
         let pieces = bytes.chunks(at_once).fold(tokio_test_reader(), |reader, piece| {
-            Box::new(reader.chain(std::io::Cursor::new(piece.to_vec())))
+            Box::new(reader.chain(io::Cursor::new(piece.to_vec())))
         });
         let (mut stream, overheard) = Overhearing::new(pieces);
         let mut all = Vec::new();
