@@ -165,6 +165,7 @@ pub fn check(config_file: &Path) -> Result<Report, BadConfig> {
     let loaded = config::load(config_file)?;
     translate::identity(&loaded, Files::MayBeMissing)?;
     translate::networks(&loaded)?;
+    translate::check_state(&loaded)?;
     translate::version(&loaded, Files::MayBeMissing)?;
     let tls = &loaded.file.tls;
     if [&tls.certificate_file, &tls.key_file].iter().all(|file| file.get_ref().exists()) {
@@ -378,11 +379,11 @@ fn identity(loaded: &Loaded, clock: &Arc<dyn Clock>) -> Result<Arc<Identity>, St
 
 fn logins(
     loaded: &Loaded,
-    _store: &Store,
+    store: &Store,
     identity: &Arc<Identity>,
     clock: &Arc<dyn Clock>,
 ) -> Result<Arc<Logins>, StartError> {
-    let vault: Arc<dyn identity::Vault> = Arc::new(identity::Memory::default());
+    let vault: Arc<dyn identity::Vault> = Arc::new(store.clone());
     let key = keys::seal_key(&loaded.file.gateway.state_dir)?;
     let options = translate::logins(&loaded.file);
     let logins = Logins::new(vault, Arc::clone(identity), Arc::clone(clock), options, &key);
@@ -409,7 +410,7 @@ async fn record(
         snapshot: version.snapshot.version(),
         observed: reload::observed(version),
     })?;
-    let store = Store::open(&dir.join("state.db")).await?;
+    let store = Store::open(&translate::state(loaded)?, Arc::clone(clock)).await?;
     let left = store.close_left_open(clock.now()).await?;
     if left > 0 {
         tracing::warn!(sessions = left, "an earlier run did not end in order");

@@ -96,8 +96,9 @@ fn bad(path: &Path, why: &str) -> StartError {
 
 /// The SSH half of the `access` authority, kept in the state folder.
 pub(super) fn ssh_access(dir: &Path) -> Result<SshAuthority, StartError> {
-    let made = || SshAuthority::generate().map_err(StartError::SshAccess);
-    let key = kept_bytes(&dir.join("access_ssh_ca.key"), made)?;
+    let key = kept_bytes(&dir.join("access_ssh_ca.key"), || {
+        SshAuthority::generate().map_err(StartError::SshAccess)
+    })?;
     SshAuthority::from_pkcs8(&key).map_err(StartError::SshAccess)
 }
 

@@ -21,7 +21,6 @@ mod fetch;
 mod issuer;
 mod keys;
 mod logins;
-mod memory;
 mod oidc;
 mod options;
 mod provider;
@@ -32,6 +31,8 @@ mod token;
 mod vault;
 mod verified;
 
+#[cfg(test)]
+mod memory;
 #[cfg(test)]
 mod tests;
 
@@ -62,6 +63,7 @@ pub use logins::Logins;
 pub use logins::Renewed;
 pub use logins::SSH_CERTIFICATE_S_MAX;
 pub use logins::Wanted;
+#[cfg(test)]
 pub(crate) use memory::Memory;
 pub use options::AGE_S_DEFAULT;
 pub use options::Algorithm;

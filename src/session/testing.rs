@@ -70,6 +70,7 @@ use crate::session::Version;
 use crate::session::guard;
 use crate::session::handoff::Handoffs;
 use crate::session::hold;
+use crate::store;
 use crate::store::Journal;
 use crate::store::Store;
 use crate::target;
@@ -132,7 +133,9 @@ impl World {
             spool_bytes_max: u64::MAX,
         };
         let audit = Arc::new(Audit::open(&options, Arc::clone(&clock)).unwrap());
-        let store = Store::open(&dir.path().join("weir.db")).await.unwrap();
+        let place = store::Place::Sqlite(dir.path().join("weir.db"));
+        let options = store::Options { gateway: "weir-test".to_owned(), place };
+        let store = Store::open(&options, Arc::clone(&clock)).await.unwrap();
         let (journal, _) = Journal::start(store);
         let (versions, version) = watch::channel(compile(policies, targets.clone()));
         let parts = guard::Parts {
