@@ -40,6 +40,7 @@ mod postgres;
 mod psql18;
 mod record;
 mod residency;
+mod sign_in;
 mod ssh;
 mod state;
 mod visitor;
