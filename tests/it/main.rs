@@ -43,6 +43,7 @@ mod record;
 mod residency;
 mod sign_in;
 mod ssh;
+mod ssh_login;
 mod state;
 mod visitor;
 mod wire;
