@@ -57,6 +57,7 @@ use crate::session::Gateway;
 use crate::session::Invitations;
 use crate::session::Registry;
 use crate::session::guard;
+use crate::session::handoff::Handoffs;
 use crate::store;
 use crate::store::Journal;
 use crate::store::Store;
@@ -95,6 +96,12 @@ pub enum StartError {
     /// The `access` authority cannot be made or read.
     #[error("the access authority (access_ca.crt, access_ca.key)")]
     Access(#[source] tls::TlsError),
+    /// The key that signs who asks cannot be used.
+    #[error("the state folder's identity.key")]
+    Assertions(#[source] identity::AssertionError),
+    /// The SSH half of the `access` authority cannot be made or read.
+    #[error("the state folder's access_ssh_ca.key")]
+    SshAccess(#[source] identity::ssh_certificate::SshAuthorityError),
     /// The key that seals refresh tokens cannot be used.
     #[error("the state folder's login.key")]
     Seal(#[source] identity::SealError),
@@ -154,6 +161,7 @@ pub fn check(config_file: &Path) -> Result<Report, BadConfig> {
     let loaded = config::load(config_file)?;
     providers::identity(&loaded, Files::MayBeMissing)?;
     translate::networks(&loaded)?;
+    translate::check_state(&loaded)?;
     translate::version(&loaded, Files::MayBeMissing)?;
     let tls = &loaded.file.tls;
     if [&tls.certificate_file, &tls.key_file].iter().all(|file| file.get_ref().exists()) {
@@ -219,6 +227,9 @@ pub async fn start(config_file: &Path) -> Result<Running, StartError> {
         url: translate::url(&loaded.file),
         logins: Arc::clone(&logins),
         certifier: access,
+        assertions: Arc::new(keys::assertions(&loaded, &translate::url(&loaded.file))?),
+        handoffs: Handoffs::default(),
+        ssh_authority: Arc::new(keys::ssh_access(&loaded.file.gateway.state_dir)?),
         invitations: Invitations::new(),
         parts,
     });
@@ -233,8 +244,12 @@ pub async fn start(config_file: &Path) -> Result<Running, StartError> {
         http: Arc::clone(&plain),
         kubernetes: Arc::clone(&kubernetes),
     };
-    let api =
-        Api::new(api::Resources { gateway: Arc::clone(&gateway), store, reader: Arc::new(reader) });
+    let api = Api::new(api::Resources {
+        gateway: Arc::clone(&gateway),
+        store,
+        reader: Arc::new(reader),
+        signing: api::Signing::default(),
+    });
     let own = Arc::new(serve::Own(api));
     let front = Arc::new(serve::Front {
         tls: Arc::clone(&tls),
@@ -355,11 +370,11 @@ fn identity(loaded: &Loaded, clock: &Arc<dyn Clock>) -> Result<Arc<Identity>, St
 
 fn logins(
     loaded: &Loaded,
-    _store: &Store,
+    store: &Store,
     identity: &Arc<Identity>,
     clock: &Arc<dyn Clock>,
 ) -> Result<Arc<Logins>, StartError> {
-    let vault: Arc<dyn identity::Vault> = Arc::new(identity::Memory::default());
+    let vault: Arc<dyn identity::Vault> = Arc::new(store.clone());
     let key = keys::seal_key(&loaded.file.gateway.state_dir)?;
     let options = translate::logins(&loaded.file);
     let logins = Logins::new(vault, Arc::clone(identity), Arc::clone(clock), options, &key);
@@ -386,7 +401,7 @@ async fn record(
         snapshot: version.snapshot.version(),
         observed: reload::observed(version),
     })?;
-    let store = Store::open(&dir.join("state.db")).await?;
+    let store = Store::open(&translate::state(loaded)?, Arc::clone(clock)).await?;
     let left = store.close_left_open(clock.now()).await?;
     if left > 0 {
         tracing::warn!(sessions = left, "an earlier run did not end in order");

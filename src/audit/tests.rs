@@ -62,6 +62,7 @@ impl Admission for Someone {
             suppressed: false,
             observed: None,
             observe: false,
+            proof: None,
         }
     }
 }

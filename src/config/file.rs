@@ -11,6 +11,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use crate::config::provider::Provider;
+use crate::config::state::State;
 use crate::config::target::Target;
 use crate::config::value::Day;
 use crate::config::value::Network;
@@ -33,6 +34,9 @@ pub struct File {
     pub gateway: Gateway,
     /// Where it listens.
     pub listeners: Vec<Listener>,
+    /// Where it keeps its state.
+    #[serde(default)]
+    pub state: State,
     /// Bounds on what clients and targets may do.
     #[serde(default)]
     pub limits: Limits,

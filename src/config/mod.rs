@@ -16,6 +16,7 @@ pub mod preset;
 pub mod provider;
 pub mod report;
 pub mod secret;
+pub mod state;
 pub mod target;
 pub mod value;
 pub mod watch;
@@ -119,6 +120,7 @@ impl File {
         };
         let tls = |tls: &mut target::Tls| tls.ca_file.iter_mut().for_each(|p| rebase(p.get_mut()));
         rebase(&mut self.gateway.state_dir);
+        self.state.database.iter_mut().for_each(secret);
         rebase(self.gateway.policies_dir.get_mut());
         rebase(self.tls.certificate_file.get_mut());
         rebase(self.tls.key_file.get_mut());
@@ -128,7 +130,9 @@ impl File {
         }
         for provider in &mut self.providers {
             provider.ca_file.iter_mut().for_each(|path| rebase(path.get_mut()));
-            provider.client_secret.iter_mut().for_each(secret);
+            if let Some(client_secret) = &mut provider.client_secret {
+                secret(client_secret);
+            }
         }
         for target in self.targets.values_mut() {
             if let Some(postgres) = &mut target.postgres {

@@ -1,8 +1,10 @@
 //! The gateway's own keys, kept in its state folder: made at the first start, readable by it alone.
 //!
+//! - `identity.key` signs who asks, for targets
 //! - `login.key` seals providers' refresh tokens
 //! - `access_ca.crt`, `access_ca.key`: the `access` authority, which signs people's certificates;
 //!   unless the configuration names others. No target trusts it
+//! - `access_ssh_ca.key`: its SSH half
 
 use std::fs;
 use std::io;
@@ -14,11 +16,13 @@ use zeroize::Zeroizing;
 
 use crate::config::Loaded;
 use crate::daemon::StartError;
+use crate::identity::Assertions;
 use crate::identity::CertificateAsk;
 use crate::identity::Certifier;
 use crate::identity::CertifyError;
 use crate::identity::SEAL_KEY_BYTES;
 use crate::identity::SignedCertificate;
+use crate::identity::ssh_certificate::SshAuthority;
 use crate::tls::Authority;
 use crate::tls::ClientAsk;
 
@@ -52,28 +56,50 @@ fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// The key that seals refresh tokens.
 pub(super) fn seal_key(state_dir: &Path) -> Result<[u8; SEAL_KEY_BYTES], StartError> {
     let path = state_dir.join("login.key");
-    let bad = |why: &str| StartError::State {
-        path: path.clone(),
-        source: io::Error::new(io::ErrorKind::InvalidData, why.to_owned()),
+    let made = || {
+        let mut key = Zeroizing::new(vec![0_u8; SEAL_KEY_BYTES]);
+        let filled = aws_lc_rs::rand::fill(key.as_mut_slice());
+        filled.map(|()| key).map_err(|_| bad(&path, "there are no random numbers"))
     };
-    let text = kept(&path, || {
-        let mut key = Zeroizing::new([0_u8; SEAL_KEY_BYTES]);
-        aws_lc_rs::rand::fill(key.as_mut_slice()).map_err(|_| bad("no random numbers"))?;
-        Ok(Zeroizing::new(key.iter().map(|byte| format!("{byte:02x}")).collect()))
+    let key = kept_bytes(&path, made)?;
+    key.as_slice().try_into().map_err(|_| bad(&path, "expected 64 hexadecimal digits"))
+}
+
+/// Who signs, for targets, who asks.
+pub(super) fn assertions(loaded: &Loaded, url: &str) -> Result<Assertions, StartError> {
+    let path = loaded.file.gateway.state_dir.join("identity.key");
+    let key = kept_bytes(&path, || Assertions::generate().map_err(StartError::Assertions))?;
+    Assertions::new(url, &key).map_err(StartError::Assertions)
+}
+
+/// Bytes of the state folder, written as hexadecimal digits.
+fn kept_bytes(
+    path: &Path,
+    make: impl FnOnce() -> Result<Zeroizing<Vec<u8>>, StartError>,
+) -> Result<Zeroizing<Vec<u8>>, StartError> {
+    let text = kept(path, || {
+        let bytes = make()?;
+        Ok(Zeroizing::new(bytes.iter().map(|byte| format!("{byte:02x}")).collect()))
     })?;
-    let mut key = [0; SEAL_KEY_BYTES];
-    let digits = text.trim();
-    if digits.len() != SEAL_KEY_BYTES.saturating_mul(2) || !digits.is_ascii() {
-        return Err(bad("expected 64 hexadecimal digits"));
-    }
-    for (at, byte) in key.iter_mut().enumerate() {
-        let at = at.saturating_mul(2);
-        let pair = digits.get(at..at.saturating_add(2));
-        *byte = pair
-            .and_then(|pair| u8::from_str_radix(pair, 16).ok())
-            .ok_or_else(|| bad("expected 64 hexadecimal digits"))?;
-    }
-    Ok(key)
+    let digits = text.trim().as_bytes().chunks(2).map(|pair| {
+        let pair = std::str::from_utf8(pair).ok().filter(|pair| pair.len() == 2);
+        pair.and_then(|pair| u8::from_str_radix(pair, 16).ok())
+    });
+    let bytes = digits.collect::<Option<Vec<_>>>().map(Zeroizing::new);
+    bytes.ok_or_else(|| bad(path, "expected hexadecimal digits"))
+}
+
+fn bad(path: &Path, why: &str) -> StartError {
+    let source = io::Error::new(io::ErrorKind::InvalidData, why.to_owned());
+    StartError::State { path: path.to_owned(), source }
+}
+
+/// The SSH half of the `access` authority, kept in the state folder.
+pub(super) fn ssh_access(dir: &Path) -> Result<SshAuthority, StartError> {
+    let key = kept_bytes(&dir.join("access_ssh_ca.key"), || {
+        SshAuthority::generate().map_err(StartError::SshAccess)
+    })?;
+    SshAuthority::from_pkcs8(&key).map_err(StartError::SshAccess)
 }
 
 /// The `access` authority: as configured, or from the state folder.

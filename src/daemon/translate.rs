@@ -8,6 +8,8 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use secrecy::ExposeSecret;
+use secrecy::SecretString;
 use toml::Spanned;
 
 use crate::config;
@@ -15,6 +17,7 @@ use crate::config::Loaded;
 use crate::config::Problem;
 use crate::config::SecretRef;
 use crate::config::file;
+use crate::config::state;
 use crate::config::target::TlsMode;
 use crate::identity;
 use crate::listen;
@@ -27,6 +30,7 @@ use crate::policy::transfer::Pack;
 use crate::protocol::ssh;
 use crate::session::Version;
 use crate::session::hold;
+use crate::store;
 use crate::target;
 use crate::target::Catalogue;
 use crate::target::Credential;
@@ -156,6 +160,60 @@ pub(super) fn certificate(file: &config::File) -> tls::KeyPair {
     tls::KeyPair {
         chain: tls::Pem::File(file.tls.certificate_file.get_ref().clone()),
         key: tls::Pem::File(file.tls.key_file.get_ref().clone()),
+    }
+}
+
+/// The state database.
+pub(super) fn state(loaded: &Loaded) -> Result<store::Options, BadConfig> {
+    let place = match &loaded.file.state.database {
+        None => store::Place::Sqlite(loaded.file.gateway.state_dir.join("state.db")),
+        Some(reference) => {
+            let url = reference.get_ref().read().map_err(|error| {
+                let what = crate::model::fault::Chain(&error).to_string();
+                loaded.source.problem(reference, what)
+            })?;
+            store::Place::Postgres(Box::new(server(database(loaded, reference, &url)?)))
+        }
+    };
+    Ok(store::Options { gateway: loaded.file.gateway.id.to_string(), place })
+}
+
+/// Checks the URL of the state database, if it is on this machine.
+pub(super) fn check_state(loaded: &Loaded) -> Result<(), BadConfig> {
+    if let Some(reference) = &loaded.file.state.database
+        && let Ok(url) = reference.get_ref().read()
+    {
+        database(loaded, reference, &url)?;
+    }
+    Ok(())
+}
+
+fn database(
+    loaded: &Loaded,
+    reference: &Spanned<SecretRef>,
+    url: &SecretString,
+) -> Result<state::Database, Problem> {
+    let read = url.expose_secret().parse::<state::Database>();
+    read.map_err(|error| {
+        loaded.source.problem(reference, format!("the URL in {}: {error}", reference.get_ref()))
+    })
+}
+
+fn server(database: state::Database) -> store::Server {
+    store::Server {
+        door: match database.door {
+            state::Door::Tcp(address) => store::Door::Tcp(address),
+            state::Door::Socket(folder) => store::Door::Socket(folder),
+        },
+        tls: match database.tls {
+            state::Tls::Off => store::ServerTls::Off,
+            state::Tls::VerifyFull { ca_file, identity } => {
+                store::ServerTls::VerifyFull { ca_file, identity }
+            }
+        },
+        database: database.name,
+        login: database.login,
+        password: database.password,
     }
 }
 

@@ -222,6 +222,12 @@ impl IntoRefusal for IdentityError {
         if let Some(refusal) = self.of_the_signed() {
             return refusal;
         }
+        if matches!(self, Self::TokenNotTaken) {
+            // The same whether there is such a target or not.
+            let reason = "no target of that name takes a provider's token as it is";
+            return Refusal::new(RefusalCode::Unauthenticated, reason)
+                .hint("sign in with `weir login` and use what it gives you, and check the name");
+        }
         match self.fault() {
             Fault::Client | Fault::Target => Refusal::new(
                 RefusalCode::Unauthenticated,

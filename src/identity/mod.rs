@@ -12,6 +12,7 @@
 //! This module knows tokens and providers. It must not know sockets (whoever builds [`Identity`]
 //! brings a [`Fetch`]), protocols, policies or what a principal may do.
 
+mod assertion;
 mod certifier;
 mod claim;
 mod claims;
@@ -26,19 +27,23 @@ mod issuer;
 mod keys;
 mod logout;
 mod logins;
-mod memory;
 mod oidc;
 mod options;
 mod provider;
 mod seal;
 mod secret;
+pub mod ssh_certificate;
 mod token;
 mod vault;
 mod verified;
 
 #[cfg(test)]
+mod memory;
+#[cfg(test)]
 mod tests;
 
+pub use assertion::AssertionError;
+pub use assertion::Assertions;
 pub use certifier::CertificateAsk;
 pub use certifier::Certifier;
 pub use certifier::CertifyError;
@@ -81,6 +86,7 @@ pub use logins::Renewed;
 pub use logins::SSH_CERTIFICATE_S_MAX;
 pub use logins::Wanted;
 pub use logout::LogoutOrder;
+#[cfg(test)]
 pub(crate) use memory::Memory;
 pub use options::AGE_S_DEFAULT;
 pub use options::Algorithm;
@@ -96,6 +102,7 @@ pub use options::SKEW_S_DEFAULT;
 pub use options::SKEW_S_MAX;
 pub use seal::SEAL_KEY_BYTES;
 pub use seal::SealError;
+pub use secret::base64url;
 pub use secret::fresh as fresh_secret;
 pub use token::TOKEN_BYTES_MAX;
 pub use vault::Change;

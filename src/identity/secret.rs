@@ -17,7 +17,7 @@ pub fn fresh(prefix: &str) -> Option<SecretString> {
     rand::fill(random.as_mut_slice()).ok()?;
     let mut text = Zeroizing::new(String::with_capacity(prefix.len().saturating_add(43)));
     text.push_str(prefix);
-    base64url(random.as_slice(), &mut text);
+    encode(random.as_slice(), &mut text);
     Some(SecretString::from(text.as_str()))
 }
 
@@ -26,8 +26,14 @@ pub(super) fn is_ours(text: &str) -> bool {
     text.starts_with(PREFIX)
 }
 
-/// Base64url without padding.
-fn base64url(bytes: &[u8], text: &mut String) {
+/// Base64url without padding (RFC 4648 §5), of what is no secret.
+pub fn base64url(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    encode(bytes, &mut text);
+    text
+}
+
+fn encode(bytes: &[u8], text: &mut String) {
     for chunk in bytes.chunks(3) {
         let three = chunk.iter().copied().chain([0, 0, 0]).take(3);
         let group = three.fold(0_u32, |group, byte| (group << 8) | u32::from(byte));
@@ -58,12 +64,8 @@ mod tests {
         for (bytes, text) in
             [("", ""), ("f", "Zg"), ("fo", "Zm8"), ("foo", "Zm9v"), ("foob", "Zm9vYg")]
         {
-            let mut found = String::new();
-            base64url(bytes.as_bytes(), &mut found);
-            assert_eq!(found, text);
+            assert_eq!(base64url(bytes.as_bytes()), text);
         }
-        let mut found = String::new();
-        base64url(&[0xfb, 0xff], &mut found);
-        assert_eq!(found, "-_8");
+        assert_eq!(base64url(&[0xfb, 0xff]), "-_8");
     }
 }

@@ -10,11 +10,13 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use crate::audit::LedgerEvent;
+use crate::identity::Assertions;
 use crate::identity::Certifier;
 use crate::identity::Claim;
 use crate::identity::Logins;
 use crate::identity::Purpose;
 use crate::identity::Verified;
+use crate::identity::ssh_certificate::SshAuthority;
 use crate::model::Fault;
 use crate::model::Origin;
 use crate::model::Protocol;
@@ -30,6 +32,7 @@ use crate::policy;
 use crate::policy::Snapshot;
 use crate::session::guard::Guard;
 use crate::session::guard::Parts;
+use crate::session::handoff::Handoffs;
 use crate::session::invitation::Asks;
 use crate::session::invitation::Invitation;
 use crate::session::invitation::Invitations;
@@ -59,6 +62,12 @@ pub struct Gateway {
     pub logins: Arc<Logins>,
     /// Who signs people's certificates.
     pub certifier: Arc<dyn Certifier>,
+    /// Who says to targets, signed, who asks.
+    pub assertions: Arc<Assertions>,
+    /// Browsers on their way to a target's host.
+    pub handoffs: Handoffs,
+    /// Who signs people's SSH certificates: the SSH half of the same authority.
+    pub ssh_authority: Arc<SshAuthority>,
     /// Who is asked to sign in from inside a connection.
     pub invitations: Arc<Invitations>,
     /// What a guard needs.
@@ -107,6 +116,13 @@ impl Gateway {
     /// code, and waits for them there.
     pub fn invite(&self, asks: Asks) -> Result<Invitation, Refusal> {
         self.invitations.invite(&self.url, asks, self.parts.clock.now())
+    }
+
+    /// Where people reach a target with a browser: `https://wiki.weir.example`, with the port where
+    /// the gateway's own has one. What browsers call the origin of its pages.
+    pub fn url_of(&self, label: &str) -> String {
+        let host = self.url.strip_prefix("https://").unwrap_or(&self.url);
+        format!("https://{label}.{host}")
     }
 
     fn takes_tokens(&self, target: &str) -> bool {

@@ -11,6 +11,7 @@
 //! [`guard::Answer`], and gets proofs back.
 
 pub mod guard;
+pub mod handoff;
 pub mod hold;
 pub mod invitation;
 pub mod login;
@@ -18,7 +19,11 @@ pub mod registry;
 #[cfg(test)]
 pub(crate) mod testing;
 
+pub use crate::identity::Assertions;
 pub use crate::identity::Claim;
+pub use crate::identity::Verified;
+pub use crate::identity::Wanted;
+pub use crate::identity::fresh_secret;
 pub use guard::Asked;
 pub use guard::Cleared;
 pub use guard::Guard;

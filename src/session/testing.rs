@@ -26,6 +26,7 @@ use tokio::sync::watch;
 
 use crate::audit;
 use crate::audit::Audit;
+use crate::identity::Assertions;
 use crate::identity::CertificateAsk;
 use crate::identity::Certifier;
 use crate::identity::CertifyError;
@@ -46,6 +47,7 @@ use crate::identity::Response;
 use crate::identity::RolesMapping;
 use crate::identity::SignedCertificate;
 use crate::identity::Wanted;
+use crate::identity::ssh_certificate::SshAuthority;
 use crate::model::Clock;
 use crate::model::Origin;
 use crate::model::Principal;
@@ -67,7 +69,9 @@ use crate::session::Invitations;
 use crate::session::Registry;
 use crate::session::Version;
 use crate::session::guard;
+use crate::session::handoff::Handoffs;
 use crate::session::hold;
+use crate::store;
 use crate::store::Journal;
 use crate::store::Store;
 use crate::target;
@@ -134,7 +138,9 @@ impl World {
             spool_bytes_max: u64::MAX,
         };
         let audit = Arc::new(Audit::open(&options, Arc::clone(&clock)).unwrap());
-        let store = Store::open(&dir.path().join("weir.db")).await.unwrap();
+        let place = store::Place::Sqlite(dir.path().join("weir.db"));
+        let options = store::Options { gateway: "weir-test".to_owned(), place };
+        let store = Store::open(&options, Arc::clone(&clock)).await.unwrap();
         let (journal, _) = Journal::start(store);
         let (versions, version) = watch::channel(compile(policies, targets.clone()));
         let parts = guard::Parts {
@@ -156,11 +162,18 @@ impl World {
         };
         let vault = Arc::new(Memory::default());
         let logins = Logins::new(vault, identity, clock, options, &[7; 32]).unwrap();
+        let key = Assertions::generate().unwrap();
+        let assertions = Assertions::new("https://weir.test", &key).unwrap();
         let gateway = Arc::new(Gateway {
             name: "weir.test".to_owned(),
             url: "https://weir.test".to_owned(),
             logins: Arc::new(logins),
             certifier: Arc::new(NoCertifier),
+            assertions: Arc::new(assertions),
+            handoffs: Handoffs::default(),
+            ssh_authority: Arc::new(
+                SshAuthority::from_pkcs8(&SshAuthority::generate().unwrap()).unwrap(),
+            ),
             invitations: Invitations::new(),
             parts,
         });

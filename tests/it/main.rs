@@ -38,4 +38,5 @@ mod record;
 mod residency;
 mod sign_in;
 mod ssh;
+mod state;
 mod wire;

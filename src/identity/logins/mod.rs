@@ -295,6 +295,9 @@ impl Logins {
             return Err(IdentityError::Credential("is of another form than it is shown as"));
         }
         self.bound(&credential, claim, purpose)?;
+        if credential.form == Form::Cookie {
+            self.renew_behind_cookie(&credential.login).await?;
+        }
         let standing = self.standing(&credential.login).await?;
         let verified =
             Verified::by_login((credential.login.clone(), credential.id.clone()), standing.clone());

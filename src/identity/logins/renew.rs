@@ -13,6 +13,7 @@ use crate::identity::Wanted;
 use crate::identity::logins::later;
 use crate::model::LoginId;
 use crate::model::digest::Digest;
+use crate::model::fault::Chain;
 use crate::model::login::Credential;
 use crate::model::login::Ended;
 use crate::model::login::Form;
@@ -82,6 +83,26 @@ impl Logins {
         self.vault.update(&login, sealed.as_deref()).await?;
         self.stands(&login);
         Ok(())
+    }
+
+    /// A browser has nothing to renew with but its cookie: when less than half of the time is left
+    /// the provider is asked. One that is down changes nothing as long as the login is good.
+    pub(super) async fn renew_behind_cookie(&self, id: &LoginId) -> Result<(), IdentityError> {
+        let now = self.clock.now();
+        let good_until = self.standing(id).await?.borrow().good_until;
+        if good_until > later(now, self.options.credential_s / 2) {
+            return Ok(());
+        }
+        match self.go_on(id).await {
+            Ok(()) | Err(LoginError::Ended) => Ok(()),
+            Err(_) if good_until > now => Ok(()),
+            Err(LoginError::Identity(error)) => Err(error),
+            Err(LoginError::Vault(error)) => Err(IdentityError::Vault(error)),
+            Err(error) => {
+                tracing::warn!("a login was not renewed: {}", Chain(&error));
+                Err(IdentityError::Credential("could not be renewed"))
+            }
+        }
     }
 
     /// Asks the provider whether its session goes on, and who it says they are now.

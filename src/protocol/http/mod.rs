@@ -12,6 +12,7 @@
 pub mod ahead;
 pub mod answer;
 pub mod body;
+pub mod browser;
 pub mod command;
 pub mod dialect;
 pub mod hello;

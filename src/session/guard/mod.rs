@@ -443,7 +443,8 @@ impl Guard {
         Arc::clone(&self.parts.version.borrow().snapshot)
     }
 
-    fn now(&self) -> Timestamp {
+    /// What the time is to the session.
+    pub fn now(&self) -> Timestamp {
         self.parts.clock.now()
     }
 
