@@ -96,12 +96,12 @@ pub enum StartError {
     /// The `access` authority cannot be made or read.
     #[error("the access authority (access_ca.crt, access_ca.key)")]
     Access(#[source] tls::TlsError),
-    /// The key that signs who asks cannot be used.
-    #[error("the state folder's identity.key")]
-    Assertions(#[source] identity::AssertionError),
     /// The SSH half of the `access` authority cannot be made or read.
     #[error("the state folder's access_ssh_ca.key")]
     SshAccess(#[source] identity::ssh_certificate::SshAuthorityError),
+    /// The key that signs who asks cannot be used.
+    #[error("the state folder's identity.key")]
+    Assertions(#[source] identity::AssertionError),
     /// The key that seals refresh tokens cannot be used.
     #[error("the state folder's login.key")]
     Seal(#[source] identity::SealError),
@@ -160,7 +160,7 @@ pub fn check(config_file: &Path) -> Result<Report, BadConfig> {
     tls::install();
     let loaded = config::load(config_file)?;
     providers::identity(&loaded, Files::MayBeMissing)?;
-    translate::networks(&loaded)?;
+    translate::networks(&loaded, Files::MayBeMissing)?;
     translate::check_state(&loaded)?;
     translate::version(&loaded, Files::MayBeMissing)?;
     let tls = &loaded.file.tls;
@@ -200,7 +200,8 @@ pub async fn start(config_file: &Path) -> Result<Running, StartError> {
     let loaded = config::load(config_file).map_err(BadConfig::from)?;
     let clock: Arc<dyn Clock> = Arc::new(clock::System);
     let version = Arc::new(translate::version(&loaded, Files::Needed)?);
-    let (networks_in_force, networks) = watch::channel(translate::networks(&loaded)?);
+    let (networks_in_force, networks) =
+        watch::channel(translate::networks(&loaded, Files::Needed)?);
     let identity = identity(&loaded, &clock)?;
     let (audit, store) = record(&loaded, &version, &clock).await?;
     let access = Arc::new(keys::access(&loaded)?);
@@ -227,9 +228,9 @@ pub async fn start(config_file: &Path) -> Result<Running, StartError> {
         url: translate::url(&loaded.file),
         logins: Arc::clone(&logins),
         certifier: access,
+        ssh_authority: Arc::new(keys::ssh_access(&loaded.file.gateway.state_dir)?),
         assertions: Arc::new(keys::assertions(&loaded, &translate::url(&loaded.file))?),
         handoffs: Handoffs::default(),
-        ssh_authority: Arc::new(keys::ssh_access(&loaded.file.gateway.state_dir)?),
         invitations: Invitations::new(),
         parts,
     });
@@ -248,6 +249,7 @@ pub async fn start(config_file: &Path) -> Result<Running, StartError> {
         gateway: Arc::clone(&gateway),
         store,
         reader: Arc::new(reader),
+        ssh_host_key: ssh_host_key.clone(),
         signing: api::Signing::default(),
     });
     let own = Arc::new(serve::Own(api));

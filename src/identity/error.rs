@@ -219,14 +219,14 @@ impl IdentityError {
 impl IntoRefusal for IdentityError {
     /// One text for whatever is wrong with a token, so that nobody can feel their way to a good one.
     fn refusal(&self) -> Refusal {
-        if let Some(refusal) = self.of_the_signed() {
-            return refusal;
-        }
         if matches!(self, Self::TokenNotTaken) {
             // The same whether there is such a target or not.
             let reason = "no target of that name takes a provider's token as it is";
             return Refusal::new(RefusalCode::Unauthenticated, reason)
                 .hint("sign in with `weir login` and use what it gives you, and check the name");
+        }
+        if let Some(refusal) = self.of_the_signed() {
+            return refusal;
         }
         match self.fault() {
             Fault::Client | Fault::Target => Refusal::new(

@@ -169,11 +169,11 @@ impl World {
             url: "https://weir.test".to_owned(),
             logins: Arc::new(logins),
             certifier: Arc::new(NoCertifier),
-            assertions: Arc::new(assertions),
-            handoffs: Handoffs::default(),
             ssh_authority: Arc::new(
                 SshAuthority::from_pkcs8(&SshAuthority::generate().unwrap()).unwrap(),
             ),
+            assertions: Arc::new(assertions),
+            handoffs: Handoffs::default(),
             invitations: Invitations::new(),
             parts,
         });
