@@ -215,8 +215,29 @@ impl Identity {
         &self,
         issuer: &str,
         refresh: &SecretString,
-    ) -> Result<SignedIn, IdentityError> {
+    ) -> Result<GoesOn, IdentityError> {
         self.provider(issuer)?.refresh_login(refresh).await
+    }
+}
+
+/// What a provider says of a login that it renews.
+#[derive(Debug)]
+pub enum GoesOn {
+    /// Who they are now.
+    As(Box<SignedIn>),
+    /// Nothing of who they are: an id token may be left out (OpenID Connect Core 1.0 §12.2), and
+    /// some providers do. With what they can be asked next time, where that is another.
+    Unsaid(Option<SecretString>),
+}
+
+impl GoesOn {
+    /// Who they are now, where that was said.
+    #[cfg(test)]
+    pub(crate) fn who(self) -> SignedIn {
+        match self {
+            Self::As(signed_in) => *signed_in,
+            Self::Unsaid(_) => panic!("the provider did not say who"),
+        }
     }
 }
 
@@ -309,15 +330,19 @@ impl Provider {
     async fn refresh_login(
         self: &Arc<Self>,
         refresh: &SecretString,
-    ) -> Result<SignedIn, IdentityError> {
+    ) -> Result<GoesOn, IdentityError> {
         let refused = |error: String| {
             tracing::info!(issuer = self.issuer(), error, "a login is not renewed");
             IdentityError::RefreshRefused
         };
         let form = [("grant_type", "refresh_token"), ("refresh_token", refresh.expose_secret())];
         let (answer, metadata) = self.exchange(&form, &refused).await?;
+        if answer.id_token.is_none() {
+            return Ok(GoesOn::Unsaid(answer.refresh_token));
+        }
         let claims = self.id_token(&answer, None).await?;
-        self.complete(claims, answer, &metadata, Rests::OnRenewal).await
+        let signed_in = self.complete(claims, answer, &metadata, Rests::OnRenewal).await?;
+        Ok(GoesOn::As(Box::new(signed_in)))
     }
 
     /// Adds what only the userinfo endpoint tells, and believes the whole.

@@ -10,6 +10,7 @@ use axum::body::Body;
 use axum::http::HeaderMap;
 use axum::http::Request;
 use axum::http::StatusCode;
+use axum::http::request::Builder;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http_body_util::BodyExt;
@@ -151,7 +152,7 @@ impl Site {
     }
 }
 
-fn post(path: &str, _pairs: &[(&str, &str)]) -> axum::http::request::Builder {
+fn post(path: &str, _pairs: &[(&str, &str)]) -> Builder {
     Request::post(path).header("content-type", "application/x-www-form-urlencoded")
 }
 
