@@ -142,7 +142,7 @@ fn keys_and_certificates_that_the_gateway_did_not_issue_open_nothing() {
     let issued = read(alice.path("id-cert.pub"));
     let dir = alice.dir.path();
     keygen(dir, &["-q", "-t", "ed25519", "-N", "", "-f", "ca"]);
-    let mut refused = |what: &str| {
+    let refused = |what: &str| {
         let ran = alice.run(demo, "echo in");
         assert_eq!((ran.code, ran.out.as_str()), (255, ""), "{what}: {ran:?}");
         assert!(ran.err.contains("Permission denied"), "{what}: {ran:?}");

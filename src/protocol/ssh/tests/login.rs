@@ -12,18 +12,18 @@ use secrecy::ExposeSecret;
 use tokio::io::AsyncReadExt;
 
 use super::*;
-use crate::identity::Wanted;
-use crate::identity::ssh_certificate::HostAsk;
-use crate::identity::ssh_certificate::SshAuthority;
-use crate::identity::ssh_certificate::SshExtension;
-use crate::identity::ssh_certificate::SshIssued;
-use crate::identity::ssh_certificate::UserAsk;
 use crate::model::Clock;
 use crate::model::clock::System;
 use crate::model::login::Credential;
 use crate::model::login::Form;
 use crate::model::login::Login;
 use crate::model::login::LoginEnd;
+use crate::session::testing::Wanted;
+use crate::session::testing::ssh_certificate::HostAsk;
+use crate::session::testing::ssh_certificate::SshAuthority;
+use crate::session::testing::ssh_certificate::SshExtension;
+use crate::session::testing::ssh_certificate::SshIssued;
+use crate::session::testing::ssh_certificate::UserAsk;
 
 /// Somebody's key, and what they are to be certified as.
 struct Asking {
