@@ -20,6 +20,8 @@ mod requests;
 mod sessions;
 mod signing;
 mod table;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
@@ -102,6 +104,10 @@ type Shared = State<Arc<Resources>>;
 impl Api {
     /// The API of a gateway.
     pub fn new(resources: Resources) -> Self {
+        Self::of(Arc::new(resources))
+    }
+
+    fn of(resources: Arc<Resources>) -> Self {
         let router = Router::new()
             .route("/oauth/authorize", get(oauth::authorize::authorize))
             .route("/oauth/signin", get(oauth::signin::signin))
@@ -135,7 +141,7 @@ impl Api {
             .route("/api/v1/requests/{id}/deny", post(requests::deny))
             .route("/api/v1/policy/explain", post(explain::explain))
             .fallback(unknown_path)
-            .with_state(Arc::new(resources));
+            .with_state(resources);
         Self { router }
     }
 
@@ -182,7 +188,13 @@ impl Caller {
         let parts = &resources.gateway.parts;
         let snapshot = Arc::clone(&resources.gateway.version().snapshot);
         let now = parts.clock.now();
-        let answer = policy::may(&snapshot, self.principal(), &self.origin, ask, now);
+        let authentication = self.verified.authentication();
+        let who = policy::Who {
+            principal: self.principal(),
+            origin: &self.origin,
+            authentication: authentication.as_ref(),
+        };
+        let answer = policy::may(&snapshot, who, ask, now);
         if let Some((action, of)) = noted {
             let event = LedgerEvent::Control {
                 principal: Arc::clone(self.principal()),
@@ -242,10 +254,16 @@ async fn unknown_path() -> Fail {
 async fn targets(State(resources): Shared, caller: Caller) -> Json<Vec<Arc<TargetFacts>>> {
     let version = resources.gateway.version();
     let now = resources.gateway.parts.clock.now();
+    let authentication = caller.verified.authentication();
+    let who = policy::Who {
+        principal: caller.principal(),
+        origin: &caller.origin,
+        authentication: authentication.as_ref(),
+    };
     let may_connect = |facts: &Arc<TargetFacts>| {
-        let (principal, origin) = (caller.principal(), &caller.origin);
-        let judged = policy::judge(&version.snapshot, principal, origin, &facts.name, None, now);
-        judged.connect.admits()
+        let judged = policy::judge(&version.snapshot, who, &facts.name, None, now);
+        // Whoever would have to sign in again may know of it.
+        judged.connect.admits() || judged.connect.asks_for_login()
     };
     let all = version.catalogue.targets().map(|target| Arc::clone(target.facts()));
     Json(all.filter(may_connect).collect())

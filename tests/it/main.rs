@@ -37,6 +37,7 @@ mod masking;
 mod parts;
 mod parts_themselves;
 mod postgres;
+mod postgres_login;
 mod psql18;
 mod record;
 mod residency;
