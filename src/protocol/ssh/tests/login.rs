@@ -12,18 +12,18 @@ use secrecy::ExposeSecret;
 use tokio::io::AsyncReadExt;
 
 use super::*;
-use crate::identity::Wanted;
-use crate::identity::ssh_certificate::HostAsk;
-use crate::identity::ssh_certificate::SshAuthority;
-use crate::identity::ssh_certificate::SshExtension;
-use crate::identity::ssh_certificate::SshIssued;
-use crate::identity::ssh_certificate::UserAsk;
 use crate::model::Clock;
 use crate::model::clock::System;
 use crate::model::login::Credential;
 use crate::model::login::Form;
 use crate::model::login::Login;
 use crate::model::login::LoginEnd;
+use crate::session::testing::Wanted;
+use crate::session::testing::ssh_certificate::HostAsk;
+use crate::session::testing::ssh_certificate::SshAuthority;
+use crate::session::testing::ssh_certificate::SshExtension;
+use crate::session::testing::ssh_certificate::SshIssued;
+use crate::session::testing::ssh_certificate::UserAsk;
 
 /// Somebody's key, and what they are to be certified as.
 struct Asking {
@@ -327,7 +327,7 @@ async fn one_line_is_all_that_is_needed_to_know_the_gateway() {
     assert_eq!(out(&ended(key).await), "in\n");
     // Only for a key that is held, and only a host's.
     let foreign = rig.server.certify(&[line(&asking.public_key())]);
-    assert!(foreign.is_err() && rig.server.certify(&[issued.line.clone()]).is_err());
+    assert!(foreign.is_err() && rig.server.certify(std::slice::from_ref(&issued.line)).is_err());
     assert!(rig.server.certify(&["nonsense".to_owned()]).is_err());
 }
 
@@ -436,7 +436,7 @@ async fn a_client_that_abandons_a_question_is_sent_away() {
     };
     assert!(prompts.is_empty() && instructions.contains("To sign in, open"), "{instructions}");
     let second = client.authenticate_password(rig.user(), "weir_s_x");
-    let ended = tokio::time::timeout(Duration::from_secs(60), serving);
+    let ended = tokio::time::timeout(Duration::from_mins(1), serving);
     tokio::select! {
         ended = ended => ended.expect("the connection is held for ever").unwrap(),
         answer = second => panic!("russh sends it now: {answer:?}"),
@@ -446,6 +446,6 @@ async fn a_client_that_abandons_a_question_is_sent_away() {
 #[test]
 fn nobody_is_asked_for_life_before_they_are_signed_in() {
     // OpenSSH's client dies of a global request while it signs in (RFC 4252 §6).
-    let config = super::super::config(Vec::new(), Vec::new(), &Limits::default());
+    let config = crate::protocol::ssh::config(Vec::new(), Vec::new(), &Limits::default());
     assert_eq!(config.keepalive_interval, None);
 }
