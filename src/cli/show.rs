@@ -5,14 +5,106 @@ use serde_json::Value;
 use crate::cli::print::line;
 use crate::cli::print::table;
 use crate::cli::print::tame;
+use crate::model::Clock;
+use crate::model::clock::System;
 
 pub(super) fn whoami(answer: &Value) {
     let principal = &answer["principal"];
     line(&format!("{} ({})", text(principal, "name"), text(principal, "issuer")));
     line(&format!("roles:  {}", list(&principal["roles"])));
     line(&format!("entity: {}", or(text(principal, "entity"), "none")));
+    let actors = principal["actors"].as_array().into_iter().flatten();
+    let actors = actors.map(|actor| or(text(actor, "name"), &plain(actor))).collect::<Vec<_>>();
+    if !actors.is_empty() {
+        line(&format!("through: {}", actors.join(", then ")));
+    }
     line(&format!("from:   {}", place(&answer["origin"])));
-    line(&format!("until:  {}", text(answer, "expires_at")));
+    let proof = &answer["authentication"];
+    if proof.is_object() {
+        let how = [text(proof, "acr"), list(&proof["amr"])];
+        let how = how.into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(", ");
+        let how = if how.is_empty() { how } else { format!(" ({how})") };
+        line(&format!("proved: {}{how}", age(proof["at"].as_str().unwrap_or_default())));
+    }
+    if answer["login"].is_string() {
+        line(&format!("login:  {}", text(answer, "login")));
+    }
+    line(&format!("until:  {}", second(&text(answer, "expires_at"))));
+}
+
+/// How long ago something was.
+fn age(at: &str) -> String {
+    let Ok(then) = at.parse::<jiff::Timestamp>() else { return tame(at) };
+    let minutes = System.now().duration_since(then).as_mins();
+    match minutes {
+        ..1 => "just now".to_owned(),
+        1..120 => format!("{minutes} min ago"),
+        _ => format!("{} h ago", minutes / 60),
+    }
+}
+
+pub(super) fn credentials(answer: &Value) {
+    let mut rows = Vec::new();
+    for entry in answer.as_array().into_iter().flatten() {
+        let login = &entry["login"];
+        let device = &login["device"];
+        rows.push(vec![
+            text(login, "id"),
+            text(&login["principal"], "name"),
+            text(device, "label"),
+            text(device, "address"),
+            second(&text(login, "began_at")),
+            second(&text(login, "ends_at")),
+        ]);
+        for credential in entry["credentials"].as_array().into_iter().flatten() {
+            let scope = &credential["scope"];
+            let target = or(text(scope, "target"), &text(scope, "host"));
+            rows.push(vec![
+                format!("  {}", text(credential, "id")),
+                text(credential, "form"),
+                list(&scope["uses"]),
+                target,
+                second(&text(credential, "issued_at")),
+                second(&text(credential, "expires_at")),
+            ]);
+        }
+    }
+    table(&["ID", "WHO / WHAT", "DEVICE / FOR", "FROM / AT", "SINCE", "UNTIL"], &rows);
+}
+
+/// How a token is read: whatever the gateway tells, one line for each value.
+pub(super) fn findings(answer: &Value) {
+    fn lines(value: &Value, margin: usize, name: &str) {
+        let blank = " ".repeat(margin);
+        match value {
+            Value::Object(members) => {
+                line(&format!("{blank}{}:", tame(name)));
+                members.iter().for_each(|(name, value)| lines(value, margin + 2, name));
+            }
+            Value::Array(members) if members.iter().any(Value::is_object) => {
+                line(&format!("{blank}{}:", tame(name)));
+                for value in members {
+                    let word = |name: &str| text(value, name);
+                    if value["check"].is_string() {
+                        let mark = or(word("outcome"), &word("ok"));
+                        line(&format!("{blank}  {}: {mark} {}", word("check"), word("detail")));
+                    } else {
+                        lines(value, margin + 2, "-");
+                    }
+                }
+            }
+            Value::Array(_) => line(&format!("{blank}{}: {}", tame(name), list(value))),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
+                line(&format!("{blank}{}: {}", tame(name), plain(value)));
+            }
+        }
+    }
+    match answer {
+        Value::Object(members) => members.iter().for_each(|(name, value)| lines(value, 0, name)),
+        Value::Array(_) | Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
+            lines(answer, 0, "token");
+        }
+    }
 }
 
 pub(super) fn targets(answer: &Value) {

@@ -7,6 +7,7 @@
 //! - [`server`]: the side that clients of the gateway see
 //! - [`certificates`]: which certificate is shown for which name, and reloading them
 //! - [`mod@client`]: the side that targets, providers and stores see
+//! - [`request`]: a client's own key, and the request for its certificate
 //! - [`authority`]: throw-away certificate authorities, for the demo and for tests
 
 use std::fmt;
@@ -27,6 +28,7 @@ use zeroize::Zeroizing;
 pub mod authority;
 pub mod certificates;
 pub mod client;
+pub mod request;
 pub mod server;
 
 pub use authority::Authority;
@@ -34,6 +36,7 @@ pub use authority::Leaf;
 pub use certificates::KeyPair;
 pub use client::Roots;
 pub use client::client;
+pub use request::Request;
 pub use server::AcceptError;
 pub use server::Accepted;
 pub use server::Alpn;
