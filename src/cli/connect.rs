@@ -79,7 +79,8 @@ pub(super) fn ssh(args: &access::Ssh) -> Result<(), CallError> {
     let known_hosts = certificate::known_hosts(&client, &about)?;
     let files = certificate::ssh(&client)?;
     let option = |name: &str, value: &str| format!("{name}={value}");
-    let path = |name: &str, path: &Path| Ok(option(name, &ssh_config::quoted(path)?));
+    let path =
+        |name: &str, path: &Path| Ok::<_, CallError>(option(name, &ssh_config::quoted(path)?));
     let options = [
         option("User", &format!("{login}@{target}")),
         option("Port", &client.link().port().to_string()),

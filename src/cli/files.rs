@@ -38,8 +38,8 @@ pub(super) enum FileError {
     },
     /// Somebody else may read or write it.
     #[error(
-        "{} is open to others (mode {mode:o}): what is in it may be known to them. Run \
-         `chmod go= {0}`, then `weir logout` and `weir login`", path.display(), path.display()
+        "{0} is open to others (mode {mode:o}): what is in it may be known to them. Run \
+         `chmod go= {0}`, then `weir logout` and `weir login`", path.display()
     )]
     Open {
         /// The file.

@@ -162,16 +162,13 @@ fn section_with(
     ours: &[Value],
 ) -> Result<Vec<String>, &'static str> {
     const ODD: &str = "it is written in a way that cannot be added to";
-    let head = |line: &String| {
-        line.strip_prefix(section).and_then(|rest| rest.strip_prefix(':')).map(str::trim)
-    };
-    let Some(at) = lines.iter().position(|line| head(line).is_some()) else {
+    let Some(at) = lines.iter().position(|line| head(line, section).is_some()) else {
         let mut all = lines.to_vec();
         all.push(format!("{section}:\n"));
         all.extend(ours.iter().map(|entry| item(entry, 0)));
         return Ok(all);
     };
-    let value = lines.get(at).and_then(head).unwrap_or_default();
+    let value = lines.get(at).and_then(|line| head(line, section)).unwrap_or_default();
     let value = value.split(" #").next().unwrap_or_default().trim();
     let (mut all, rest) = (lines.get(..at).unwrap_or_default().to_vec(), lines.get(at + 1..));
     let rest = rest.unwrap_or_default();
@@ -214,6 +211,11 @@ fn section_with(
     all.extend_from_slice(body.get(last..).ok_or(ODD)?);
     all.extend_from_slice(after);
     Ok(all)
+}
+
+/// What stands on the line of a section's name, behind its colon.
+fn head<'a>(line: &'a str, section: &str) -> Option<&'a str> {
+    line.strip_prefix(section).and_then(|rest| rest.strip_prefix(':')).map(str::trim)
 }
 
 /// One member of a list, in lines.

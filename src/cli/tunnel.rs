@@ -1,5 +1,7 @@
 //! Connections to a target through the gateway, and `weir proxy-command`, which carries one for ssh.
 
+use std::io::Read;
+use std::io::Write;
 use std::sync::Arc;
 
 use rustls::ClientConfig;
@@ -7,6 +9,7 @@ use rustls::pki_types::ServerName;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
+use tokio::sync::mpsc;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -15,7 +18,6 @@ use crate::cli::certificate;
 use crate::cli::client::CallError;
 use crate::cli::client::Client;
 use crate::cli::client::Link;
-use crate::cli::client::runtime;
 use crate::cli::connect::target_name;
 use crate::cli::ssh_config::target_of;
 use crate::model::fault::Chain;
@@ -25,6 +27,8 @@ use crate::upstream::reach;
 
 /// How much is carried at a time, in bytes.
 const CHUNK_BYTES: usize = 64 * 1024;
+/// How many such wait at most, each way.
+const CHUNKS_MAX: usize = 4;
 
 /// The way to one target: the gateway's address, and the target's name in TLS (SNI).
 #[derive(Debug, Clone)]
@@ -77,7 +81,11 @@ pub(super) fn proxy_command(args: &access::ProxyCommand) -> Result<(), CallError
     let about = client.link().about()?;
     let host = format!("{target}.{}", certificate::gateway_name(&about)?);
     let way = Way::to(client.link(), host);
-    let runtime = runtime()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .map_err(|error| CallError::Usage(error.to_string()))?;
     let carried = runtime.block_on(carry(&way));
     // A read of standard input that nobody will answer does not keep the process.
     runtime.shutdown_background();
@@ -86,37 +94,55 @@ pub(super) fn proxy_command(args: &access::ProxyCommand) -> Result<(), CallError
 
 async fn carry(way: &Way) -> Result<(), CallError> {
     let (mut from, mut to) = tokio::io::split(way.open(&[], None).await?);
-    let up = async {
-        let mut input = tokio::io::stdin();
+    // Standard input and output block: each has a thread of its own.
+    let (typed, mut input) = mpsc::channel::<Vec<u8>>(CHUNKS_MAX);
+    std::thread::spawn(move || {
+        let mut stdin = std::io::stdin().lock();
         let mut chunk = vec![0; CHUNK_BYTES];
-        loop {
-            let read = input.read(&mut chunk).await?;
-            if read == 0 {
-                return to.shutdown().await;
+        while let Ok(read @ 1..) = stdin.read(&mut chunk) {
+            if typed.blocking_send(chunk.get(..read).unwrap_or_default().to_vec()).is_err() {
+                return;
             }
-            to.write_all(chunk.get(..read).unwrap_or_default()).await?;
+        }
+    });
+    let (output, mut shown) = mpsc::channel::<Vec<u8>>(CHUNKS_MAX);
+    let writer = tokio::task::spawn_blocking(move || {
+        let mut stdout = std::io::stdout().lock();
+        while let Some(chunk) = shown.blocking_recv() {
+            stdout.write_all(&chunk)?;
+            stdout.flush()?;
+        }
+        Ok::<_, std::io::Error>(())
+    });
+    let up = async {
+        while let Some(chunk) = input.recv().await {
+            to.write_all(&chunk).await?;
             to.flush().await?;
         }
+        to.shutdown().await
     };
     let down = async {
-        let mut output = tokio::io::stdout();
         let mut chunk = vec![0; CHUNK_BYTES];
         loop {
             let read = from.read(&mut chunk).await?;
-            if read == 0 {
-                return output.flush().await;
+            let carried = chunk.get(..read).unwrap_or_default().to_vec();
+            if read == 0 || output.send(carried).await.is_err() {
+                return Ok(());
             }
-            output.write_all(chunk.get(..read).unwrap_or_default()).await?;
-            output.flush().await?;
         }
     };
-    tokio::pin!(up, down);
-    let ended = tokio::select! {
-        ended = &mut down => ended,
-        sent = &mut up => match sent {
-            Ok(()) => down.await,
-            Err(error) => Err(error),
-        },
+    let ended: std::io::Result<()> = {
+        tokio::pin!(up, down);
+        tokio::select! {
+            ended = &mut down => ended,
+            sent = &mut up => match sent {
+                Ok(()) => down.await,
+                Err(error) => Err(error),
+            },
+        }
     };
+    // What has come is written before the end; that ssh has gone is fine.
+    drop(output);
+    drop(writer.await);
     ended.map_err(|error| CallError::Unreached(format!("the connection broke: {error}")))
 }
