@@ -8,6 +8,7 @@
 //! ```
 
 mod fetch;
+mod keys;
 mod reader;
 mod reload;
 mod serve;
@@ -25,6 +26,7 @@ use std::time::Duration;
 use secrecy::ExposeSecret;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use zeroize::Zeroizing;
 
 use crate::api;
 use crate::api::Api;
@@ -36,7 +38,9 @@ use crate::config::Loaded;
 use crate::config::Report;
 use crate::config::file::LogFormat;
 use crate::identity;
+use crate::identity::Certifier;
 use crate::identity::Identity;
+use crate::identity::Logins;
 use crate::listen;
 use crate::listen::Listener;
 use crate::model::Clock;
@@ -49,8 +53,10 @@ use crate::protocol::ssh;
 use crate::session::Desk;
 use crate::session::EndReason;
 use crate::session::Gateway;
+use crate::session::Invitations;
 use crate::session::Registry;
 use crate::session::guard;
+use crate::session::handoff::Handoffs;
 use crate::store;
 use crate::store::Journal;
 use crate::store::Store;
@@ -86,6 +92,18 @@ pub enum StartError {
     /// The state database cannot be opened.
     #[error(transparent)]
     Store(#[from] store::StoreError),
+    /// The `access` authority cannot be made or read.
+    #[error("the access authority (access_ca.crt, access_ca.key)")]
+    Access(#[source] tls::TlsError),
+    /// The key that signs who asks cannot be used.
+    #[error("the state folder's identity.key")]
+    Assertions(#[source] identity::AssertionError),
+    /// The SSH half of the `access` authority cannot be made or read.
+    #[error("the state folder's access_ssh_ca.key")]
+    SshAccess(#[source] identity::ssh_certificate::SshAuthorityError),
+    /// The key that seals refresh tokens cannot be used.
+    #[error("the state folder's login.key")]
+    Seal(#[source] identity::SealError),
     /// An address cannot be listened on.
     #[error(transparent)]
     Bind(#[from] listen::BindError),
@@ -142,10 +160,11 @@ pub fn check(config_file: &Path) -> Result<Report, BadConfig> {
     let loaded = config::load(config_file)?;
     translate::identity(&loaded, Files::MayBeMissing)?;
     translate::networks(&loaded)?;
+    translate::check_state(&loaded)?;
     translate::version(&loaded, Files::MayBeMissing)?;
     let tls = &loaded.file.tls;
     if [&tls.certificate_file, &tls.key_file].iter().all(|file| file.get_ref().exists()) {
-        translate::tls(&loaded)?;
+        translate::tls(&loaded, None)?;
     }
     Ok(loaded.report())
 }
@@ -181,9 +200,11 @@ pub async fn start(config_file: &Path) -> Result<Running, StartError> {
     let clock: Arc<dyn Clock> = Arc::new(clock::System);
     let version = Arc::new(translate::version(&loaded, Files::Needed)?);
     let (networks_in_force, networks) = watch::channel(translate::networks(&loaded)?);
-    let tls = Arc::new(translate::tls(&loaded)?);
     let identity = identity(&loaded, &clock)?;
     let (audit, store) = record(&loaded, &version, &clock).await?;
+    let access = Arc::new(keys::access(&loaded)?);
+    let tls = Arc::new(translate::tls(&loaded, Some(access.ca_pem()))?);
+    let logins = logins(&loaded, &store, &identity, &clock)?;
     let ssh = ssh(&loaded)?;
     let ssh_host_key = ssh.public_keys().first().cloned().unwrap_or_default();
 
@@ -200,7 +221,17 @@ pub async fn start(config_file: &Path) -> Result<Running, StartError> {
         idle_max: loaded.file.limits.idle_s_max.seconds(),
     };
     let name = loaded.file.gateway.name.to_string();
-    let gateway = Arc::new(Gateway { name, identity, parts });
+    let gateway = Arc::new(Gateway {
+        name,
+        url: translate::url(&loaded.file),
+        logins: Arc::clone(&logins),
+        certifier: access,
+        assertions: Arc::new(keys::assertions(&loaded, &translate::url(&loaded.file))?),
+        handoffs: Handoffs::default(),
+        ssh_authority: Arc::new(keys::ssh_access(&loaded.file.gateway.state_dir)?),
+        invitations: Invitations::new(),
+        parts,
+    });
 
     let drain = listen::Drain::new();
     let postgres = Arc::new(Postgres::new(Arc::clone(&gateway)));
@@ -212,8 +243,12 @@ pub async fn start(config_file: &Path) -> Result<Running, StartError> {
         http: Arc::clone(&plain),
         kubernetes: Arc::clone(&kubernetes),
     };
-    let api =
-        Api::new(api::Resources { gateway: Arc::clone(&gateway), store, reader: Arc::new(reader) });
+    let api = Api::new(api::Resources {
+        gateway: Arc::clone(&gateway),
+        store,
+        reader: Arc::new(reader),
+        signing: api::Signing::default(),
+    });
     let own = Arc::new(serve::Own(api));
     let front = Arc::new(serve::Front {
         tls: Arc::clone(&tls),
@@ -225,7 +260,8 @@ pub async fn start(config_file: &Path) -> Result<Running, StartError> {
         gateway: Arc::clone(&gateway),
     });
     let mut addresses = Vec::new();
-    let mut tasks = vec![tokio::spawn(note_heads(Arc::clone(&audit)))];
+    let mut tasks =
+        vec![tokio::spawn(note_heads(Arc::clone(&audit))), tokio::spawn(logins.watch())];
     for options in translate::listeners(&loaded.file) {
         let listener = Listener::bind(options)?;
         let address = listener.local_addr();
@@ -331,6 +367,19 @@ fn identity(loaded: &Loaded, clock: &Arc<dyn Clock>) -> Result<Arc<Identity>, St
     Ok(identity)
 }
 
+fn logins(
+    loaded: &Loaded,
+    store: &Store,
+    identity: &Arc<Identity>,
+    clock: &Arc<dyn Clock>,
+) -> Result<Arc<Logins>, StartError> {
+    let vault: Arc<dyn identity::Vault> = Arc::new(store.clone());
+    let key = keys::seal_key(&loaded.file.gateway.state_dir)?;
+    let options = translate::logins(&loaded.file);
+    let logins = Logins::new(vault, Arc::clone(identity), Arc::clone(clock), options, &key);
+    logins.map(Arc::new).map_err(StartError::Seal)
+}
+
 /// Opens the record and the state database, and says in the ledger what is in force.
 async fn record(
     loaded: &Loaded,
@@ -351,7 +400,7 @@ async fn record(
         snapshot: version.snapshot.version(),
         observed: reload::observed(version),
     })?;
-    let store = Store::open(&dir.join("state.db")).await?;
+    let store = Store::open(&translate::state(loaded)?, Arc::clone(clock)).await?;
     let left = store.close_left_open(clock.now()).await?;
     if left > 0 {
         tracing::warn!(sessions = left, "an earlier run did not end in order");
@@ -361,23 +410,14 @@ async fn record(
 
 /// The SSH side, with the gateway's host key, made at the first start and kept in the state folder.
 fn ssh(loaded: &Loaded) -> Result<ssh::Server, StartError> {
-    use std::io::Write;
-    use std::os::unix::fs::OpenOptionsExt;
-
     let path = loaded.file.gateway.state_dir.join("ssh_host_key");
-    let failed = |source| StartError::State { path: path.clone(), source };
-    if !path.exists() {
+    let key = keys::kept(&path, || {
         let key = ssh::generate_host_key().map_err(StartError::Ssh)?;
-        fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&path)
-            .and_then(|mut file| file.write_all(key.expose_secret().as_bytes()))
-            .map_err(failed)?;
-    }
-    let key = fs::read_to_string(&path).map_err(failed)?;
-    let options =
-        ssh::Options { host_keys: vec![key.into()], limits: translate::ssh(&loaded.file.limits) };
+        Ok(Zeroizing::new(key.expose_secret().to_owned()))
+    })?;
+    let options = ssh::Options {
+        host_keys: vec![key.as_str().into()],
+        limits: translate::ssh(&loaded.file.limits),
+    };
     ssh::Server::new(&options).map_err(StartError::Ssh)
 }

@@ -14,6 +14,8 @@ mod postgres;
 use std::sync::LazyLock;
 
 use crate::identity;
+use crate::identity::ssh_certificate::SshAuthorityKey;
+use crate::identity::ssh_certificate::parse;
 use crate::listen::Limits;
 use crate::listen::detect;
 use crate::listen::proxy;
@@ -50,6 +52,7 @@ pub const ALL: &[(&str, Reads)] = &[
     ("postgres_sql", postgres::sql),
     ("postgres_startup", postgres::startup),
     ("proxy", proxy_header),
+    ("ssh_certificate", ssh_certificate),
     ("ssh_command", ssh_command),
     ("token", token),
 ];
@@ -102,6 +105,18 @@ fn first_bytes_in_parts(first: &[u8], rest: &[u8]) -> String {
     let undecided = early == detect::First::NeedMore;
     assert!(undecided || early == read, "a later byte changed what is spoken");
     format!("{read:?}")
+}
+
+/// Reads bytes as a certificate, which has no shorter one in it, and as an authority's line.
+fn ssh_certificate(bytes: &[u8]) {
+    if parse(bytes).is_ok() {
+        let shorter = bytes.split_last().map(|(_, shorter)| shorter);
+        assert!(shorter.is_some_and(|shorter| parse(shorter).is_err()), "bytes after its end");
+    }
+    let line = String::from_utf8_lossy(bytes);
+    if let Ok(key) = line.parse::<SshAuthorityKey>() {
+        assert_eq!(key.to_string().parse(), Ok(key), "{line:?} was written as another key");
+    }
 }
 
 fn ssh_command(bytes: &[u8]) {

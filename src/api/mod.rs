@@ -6,10 +6,16 @@
 //! handed.
 
 mod body;
+mod certificates;
+mod credentials;
 mod explain;
 mod fail;
+mod note;
+mod oauth;
+mod rates;
 mod requests;
 mod sessions;
+mod signing;
 
 use std::sync::Arc;
 
@@ -27,10 +33,10 @@ use axum::routing::get;
 use axum::routing::post;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use serde::Serialize;
 use tower::ServiceExt;
 
 use crate::audit::LedgerEvent;
+use crate::identity::Claim;
 use crate::identity::Verified;
 use crate::model::Command;
 use crate::model::Origin;
@@ -40,6 +46,7 @@ use crate::model::RuleId;
 use crate::model::TargetFacts;
 use crate::model::TargetName;
 use crate::model::fault::Chain;
+use crate::model::login::Use;
 use crate::model::refusal::IntoRefusal;
 use crate::model::refusal::RefusalCode;
 use crate::model::verdict::Masks;
@@ -48,6 +55,8 @@ use crate::session::Gateway;
 use crate::store::Store;
 
 use fail::Fail;
+
+pub use signing::Signing;
 
 /// Longest body of a call, in bytes.
 pub const BODY_BYTES_MAX: usize = 1024 * 1024;
@@ -72,6 +81,8 @@ pub struct Resources {
     pub store: Store,
     /// Who reads commands.
     pub reader: Arc<dyn Reader>,
+    /// Who is in the midst of signing in.
+    pub signing: Signing,
 }
 
 /// The API, ready to answer.
@@ -86,7 +97,13 @@ impl Api {
     /// The API of a gateway.
     pub fn new(resources: Resources) -> Self {
         let router = Router::new()
-            .route("/api/v1/whoami", get(whoami))
+            .route("/oauth/token", post(oauth::token::token))
+            .route("/api/v1/whoami", get(credentials::whoami))
+            .route("/api/v1/certificates", post(certificates::issue))
+            .route("/api/v1/ssh-certificates", post(certificates::issue_ssh))
+            .route("/api/v1/credentials", get(credentials::list))
+            .route("/api/v1/credentials/{id}/revoke", post(credentials::revoke))
+            .route("/api/v1/logout", post(credentials::logout))
             .route("/api/v1/targets", get(targets))
             .route("/api/v1/sessions", get(sessions::list))
             .route("/api/v1/sessions/{id}", get(sessions::show))
@@ -179,7 +196,9 @@ impl FromRequestParts<Arc<Resources>> for Caller {
             .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
             .map(|(_, token)| token.trim())
             .ok_or_else(no_credential)?;
-        let verified = state.gateway.verify(token, &origin).await.map_err(Fail)?;
+        let claim = Claim::Secret(token);
+        let verified = state.gateway.verify(&claim, Use::Control, None, &origin);
+        let verified = verified.await.map_err(Fail)?;
         Ok(Self { verified, origin })
     }
 }
@@ -196,22 +215,6 @@ async fn unknown_path() -> Fail {
         Refusal::new(RefusalCode::NoTarget, "the API has no such path")
             .hint("use the `weir` command line of this gateway's version"),
     )
-}
-
-/// Who the caller is, and where the gateway sees them come from.
-#[derive(Debug, Serialize)]
-struct WhoAmI {
-    principal: Arc<Principal>,
-    origin: Origin,
-    expires_at: Option<jiff::Timestamp>,
-}
-
-async fn whoami(caller: Caller) -> Json<WhoAmI> {
-    Json(WhoAmI {
-        principal: Arc::clone(caller.principal()),
-        expires_at: caller.verified.expires_at(),
-        origin: caller.origin,
-    })
 }
 
 /// The targets that the caller may reach from where they are.

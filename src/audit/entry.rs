@@ -13,8 +13,10 @@ use serde::Serialize;
 
 use crate::audit::chain::Head;
 use crate::model::Command;
+use crate::model::CredentialId;
 use crate::model::DataClass;
 use crate::model::HoldId;
+use crate::model::LoginId;
 use crate::model::Origin;
 use crate::model::Principal;
 use crate::model::Protocol;
@@ -25,6 +27,7 @@ use crate::model::SessionId;
 use crate::model::TargetName;
 use crate::model::Verdict;
 use crate::model::digest::Digest;
+use crate::model::login::Authentication;
 
 /// Who, where, what: the first entry of a trail, and the ledger's entry of the admission.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,6 +56,20 @@ pub struct Opened {
     pub observed: Option<Refusal>,
     /// The target is in observe mode: verdicts are recorded and not applied.
     pub observe: bool,
+    /// What the principal showed. `None`: a provider's own token, or it is the gateway itself.
+    #[serde(default)]
+    pub proof: Option<Proof>,
+}
+
+/// The login and the credential that a session rests on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proof {
+    /// The login.
+    pub login: LoginId,
+    /// The credential.
+    pub credential: CredentialId,
+    /// How and when its person had last proved who they are.
+    pub authentication: Authentication,
 }
 
 /// A transfer decision, as it is recorded.

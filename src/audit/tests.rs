@@ -61,6 +61,7 @@ impl Admission for Someone {
             suppressed: false,
             observed: None,
             observe: false,
+            proof: None,
         }
     }
 }

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use crate::config::provider::Provider;
+use crate::config::state::State;
 use crate::config::target::Target;
 use crate::config::value::Day;
 use crate::config::value::Network;
@@ -33,6 +34,9 @@ pub struct File {
     pub gateway: Gateway,
     /// Where it listens.
     pub listeners: Vec<Listener>,
+    /// Where it keeps its state.
+    #[serde(default)]
+    pub state: State,
     /// Bounds on what clients and targets may do.
     #[serde(default)]
     pub limits: Limits,
@@ -59,6 +63,9 @@ pub struct File {
     /// How long a command waits for an approval.
     #[serde(default)]
     pub holds: Holds,
+    /// How people sign in, and for how long.
+    #[serde(default)]
+    pub login: Login,
 }
 
 /// `[gateway]`: the gateway itself.
@@ -69,6 +76,8 @@ pub struct Gateway {
     pub id: RuleId,
     /// Its DNS name; a target's is `<target>.<name>`.
     pub name: HostName,
+    /// The port by which people reach it, where that is not the first listener's.
+    pub public_port: Option<u16>,
     /// The region it stands in.
     pub region: Spanned<RegionName>,
     /// The legal entity that runs it.
@@ -275,6 +284,35 @@ impl Default for Audit {
         Self {
             result_bytes_max: Within::nearest(65_536),
             spool_bytes_max: Within::nearest(10_737_418_240),
+        }
+    }
+}
+
+/// `[login]`: how people sign in, and for how long.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Login {
+    /// How long a session credential or client certificate lives; it is renewed before.
+    pub credential_s: Within<60, 3_600>,
+    /// How long an SSH certificate lives.
+    pub ssh_certificate_s: Within<60, 28_800>,
+    /// How long a login is renewed before its person has to sign in again.
+    pub login_s_max: Within<300, 2_592_000>,
+    /// The certificate of the authority that signs people's certificates, PEM. Left out: one is made
+    /// in the state folder.
+    pub access_ca_file: Option<Spanned<PathBuf>>,
+    /// Its key.
+    pub access_ca_key_file: Option<Spanned<PathBuf>>,
+}
+
+impl Default for Login {
+    fn default() -> Self {
+        Self {
+            credential_s: Within::nearest(3_600),
+            ssh_certificate_s: Within::nearest(28_800),
+            login_s_max: Within::nearest(43_200),
+            access_ca_file: None,
+            access_ca_key_file: None,
         }
     }
 }

@@ -15,6 +15,7 @@ pub mod problem;
 pub mod provider;
 pub mod report;
 pub mod secret;
+pub mod state;
 pub mod target;
 pub mod value;
 pub mod watch;
@@ -118,9 +119,14 @@ impl File {
         };
         let tls = |tls: &mut target::Tls| tls.ca_file.iter_mut().for_each(|p| rebase(p.get_mut()));
         rebase(&mut self.gateway.state_dir);
+        self.state.database.iter_mut().for_each(secret);
         rebase(self.gateway.policies_dir.get_mut());
         rebase(self.tls.certificate_file.get_mut());
         rebase(self.tls.key_file.get_mut());
+        let login = &mut self.login;
+        for file in [&mut login.access_ca_file, &mut login.access_ca_key_file] {
+            file.iter_mut().for_each(|path| rebase(path.get_mut()));
+        }
         for provider in &mut self.providers {
             provider.ca_file.iter_mut().for_each(|path| rebase(path.get_mut()));
         }

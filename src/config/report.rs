@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::path::Path;
 
+use secrecy::ExposeSecret;
 use serde::Serialize;
 use toml::Spanned;
 
@@ -12,6 +13,7 @@ use crate::config::file::File;
 use crate::config::problem::Problem;
 use crate::config::problem::Source;
 use crate::config::secret::SecretRef;
+use crate::config::state::Database;
 use crate::config::target::Http;
 use crate::config::target::Target;
 use crate::config::target::Undeclared;
@@ -63,9 +65,19 @@ fn dials(file: &File) -> Vec<Dial> {
             },
         )
     });
-    let mut dials: Vec<Dial> = targets.chain(providers).collect();
+    let state = file.state.database.iter().map(|url| Dial {
+        purpose: "state database".to_owned(),
+        address: database(url.get_ref())
+            .map_or_else(|| format!("the server that {} names", url.get_ref()), |d| d.place()),
+    });
+    let mut dials: Vec<Dial> = targets.chain(providers).chain(state).collect();
     dials.dedup();
     dials
+}
+
+/// The database that a URL leads to, if the URL is here and is one.
+fn database(url: &SecretRef) -> Option<Database> {
+    url.read().ok()?.expose_secret().parse().ok()
 }
 
 fn reached(target: &Target) -> Option<(Protocol, String)> {
@@ -118,6 +130,7 @@ impl Warnings<'_> {
             }
             provider.ca_file.iter().for_each(|path| self.file(path, path.get_ref(), false));
         }
+        file.state.database.iter().for_each(|url| self.secret(url));
         self.folder(&gateway.policies_dir);
         self.file(&file.tls.certificate_file, file.tls.certificate_file.get_ref(), false);
         self.file(&file.tls.key_file, file.tls.key_file.get_ref(), true);

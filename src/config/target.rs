@@ -40,6 +40,9 @@ pub struct Target {
     /// Verdicts are computed and recorded, but denies, holds and masks are not applied.
     #[serde(default)]
     pub observe: bool,
+    /// A provider's own token counts as a password or bearer, besides Weir's credentials.
+    #[serde(default)]
+    pub provider_tokens: bool,
     /// It speaks PostgreSQL.
     pub postgres: Option<Postgres>,
     /// It speaks SSH.

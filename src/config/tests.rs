@@ -239,8 +239,9 @@ fn what_the_example_shows_as_a_default_is_the_default() {
     assert_eq!(format!("{:?}", written.limits), format!("{:?}", left_out.limits));
     assert_eq!(format!("{:?}", written.audit), format!("{:?}", left_out.audit));
     assert_eq!(format!("{:?}", written.holds), format!("{:?}", left_out.holds));
+    assert_eq!(format!("{:?}", written.login), format!("{:?}", left_out.login));
     let settings = |line: &&str| line.contains("_max = ") && !line.contains("example");
-    assert_eq!(EXAMPLE.lines().filter(settings).count(), 14, "none was left out of the example");
+    assert_eq!(EXAMPLE.lines().filter(settings).count(), 15, "none was left out of the example");
     let (written, left_out) = (&written.providers[0], &left_out.providers[0]);
     assert_eq!(written.algorithms, left_out.algorithms);
     assert_eq!(format!("{:?}", written.claims), format!("{:?}", left_out.claims));

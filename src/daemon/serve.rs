@@ -35,10 +35,10 @@ use crate::model::fault::Chain;
 use crate::protocol::http;
 use crate::protocol::postgres::Postgres;
 use crate::protocol::postgres::hello::Encrypt;
+use crate::protocol::postgres::hello::Secured;
 use crate::protocol::ssh;
 use crate::session::Gateway;
 use crate::tls;
-use crate::tls::Alpn;
 use crate::tls::server::Opening;
 
 /// Everything a connection may turn out to need.
@@ -117,13 +117,15 @@ impl Front {
                 return;
             }
         };
-        let tls::Accepted { stream, sni, alpn } = accepted;
+        let tls::Accepted { stream, sni, alpn, certificate } = accepted;
         match detect_tls(alpn, stream, deadline).await {
             Ok((SpokenInTls::Postgres, stream)) => {
-                Box::pin(self.postgres.serve_tls(stream, sni, origin)).await;
+                Box::pin(self.postgres.serve_tls(Secured { stream, sni, certificate }, origin))
+                    .await;
             }
             Ok((SpokenInTls::Http, stream)) => {
-                Box::pin(self.http(stream, sni, alpn, origin)).await;
+                let greeting = http::Greeting { sni, alpn, certificate };
+                Box::pin(self.http(stream, greeting, origin)).await;
             }
             Err(DetectError::Gone) => {}
             Err(error) => {
@@ -133,14 +135,14 @@ impl Front {
         }
     }
 
-    async fn http<S>(&self, stream: S, sni: Option<String>, alpn: Alpn, origin: Origin)
+    async fn http<S>(&self, stream: S, greeting: http::Greeting, origin: Origin)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let from = origin.address;
         let drain = self.drain.clone();
         let drained = async move { drain.begun().await };
-        if let Err(error) = self.http.serve(stream, sni, alpn, origin, drained).await {
+        if let Err(error) = self.http.serve(stream, greeting, origin, drained).await {
             tracing::info!(fault = %error.fault(), %from, "{}", Chain(&error));
         }
     }
@@ -174,10 +176,7 @@ struct Starttls<'a> {
 impl Encrypt<Prefixed<TcpStream>> for Starttls<'_> {
     type Stream = TlsStream<Prefixed<TcpStream>>;
 
-    async fn encrypt(
-        self,
-        stream: Prefixed<TcpStream>,
-    ) -> io::Result<(Self::Stream, Option<String>)> {
+    async fn encrypt(self, stream: Prefixed<TcpStream>) -> io::Result<Secured<Self::Stream>> {
         // What came in the clear behind the request would be taken for what came encrypted
         // (CVE-2021-23222).
         if !stream.buffered().is_empty() {
@@ -188,6 +187,7 @@ impl Encrypt<Prefixed<TcpStream>> for Starttls<'_> {
         }
         let accepted = self.tls.accept(stream, Opening::SslRequest, self.deadline).await;
         let accepted = accepted.map_err(io::Error::other)?;
-        Ok((accepted.stream, accepted.sni))
+        let tls::Accepted { stream, sni, certificate, .. } = accepted;
+        Ok(Secured { stream, sni, certificate })
     }
 }

@@ -9,6 +9,8 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use secrecy::ExposeSecret;
+use secrecy::SecretString;
 use toml::Spanned;
 
 use crate::config;
@@ -17,6 +19,7 @@ use crate::config::Problem;
 use crate::config::SecretRef;
 use crate::config::file;
 use crate::config::provider;
+use crate::config::state;
 use crate::config::target::TlsMode;
 use crate::identity;
 use crate::listen;
@@ -29,6 +32,7 @@ use crate::policy::transfer::Pack;
 use crate::protocol::ssh;
 use crate::session::Version;
 use crate::session::hold;
+use crate::store;
 use crate::target;
 use crate::target::Catalogue;
 use crate::target::Credential;
@@ -160,9 +164,10 @@ pub(super) fn networks(loaded: &Loaded) -> Result<Networks, BadConfig> {
 }
 
 /// The side that clients see. A certificate that cannot be used is a problem of the configuration.
-pub(super) fn tls(loaded: &Loaded) -> Result<tls::Server, BadConfig> {
+pub(super) fn tls(loaded: &Loaded, access_pem: Option<&str>) -> Result<tls::Server, BadConfig> {
     let certificates = vec![certificate(&loaded.file)];
-    let options = tls::ServerOptions { certificates, tls12: false };
+    let options =
+        tls::ServerOptions { certificates, tls12: false, access: access_pem.map(tls::Pem::bytes) };
     tls::Server::new(&options).map_err(|error| {
         let place = &loaded.file.tls.certificate_file;
         let what = crate::model::fault::Chain(&error).to_string();
@@ -176,6 +181,79 @@ pub(super) fn certificate(file: &config::File) -> tls::KeyPair {
         chain: tls::Pem::File(file.tls.certificate_file.get_ref().clone()),
         key: tls::Pem::File(file.tls.key_file.get_ref().clone()),
     }
+}
+
+/// The state database.
+pub(super) fn state(loaded: &Loaded) -> Result<store::Options, BadConfig> {
+    let place = match &loaded.file.state.database {
+        None => store::Place::Sqlite(loaded.file.gateway.state_dir.join("state.db")),
+        Some(reference) => {
+            let url = reference.get_ref().read().map_err(|error| {
+                let what = crate::model::fault::Chain(&error).to_string();
+                loaded.source.problem(reference, what)
+            })?;
+            store::Place::Postgres(Box::new(server(database(loaded, reference, &url)?)))
+        }
+    };
+    Ok(store::Options { gateway: loaded.file.gateway.id.to_string(), place })
+}
+
+/// Checks the URL of the state database, if it is on this machine.
+pub(super) fn check_state(loaded: &Loaded) -> Result<(), BadConfig> {
+    if let Some(reference) = &loaded.file.state.database
+        && let Ok(url) = reference.get_ref().read()
+    {
+        database(loaded, reference, &url)?;
+    }
+    Ok(())
+}
+
+fn database(
+    loaded: &Loaded,
+    reference: &Spanned<SecretRef>,
+    url: &SecretString,
+) -> Result<state::Database, Problem> {
+    let read = url.expose_secret().parse::<state::Database>();
+    read.map_err(|error| {
+        loaded.source.problem(reference, format!("the URL in {}: {error}", reference.get_ref()))
+    })
+}
+
+fn server(database: state::Database) -> store::Server {
+    store::Server {
+        door: match database.door {
+            state::Door::Tcp(address) => store::Door::Tcp(address),
+            state::Door::Socket(folder) => store::Door::Socket(folder),
+        },
+        tls: match database.tls {
+            state::Tls::Off => store::ServerTls::Off,
+            state::Tls::VerifyFull { ca_file, identity } => {
+                store::ServerTls::VerifyFull { ca_file, identity }
+            }
+        },
+        database: database.name,
+        login: database.login,
+        password: database.password,
+    }
+}
+
+/// How long logins and credentials last.
+pub(super) fn logins(file: &config::File) -> identity::LoginOptions {
+    let seconds = |seconds: usize| u32::try_from(seconds).unwrap_or(u32::MAX);
+    identity::LoginOptions {
+        region: file.gateway.region.get_ref().clone(),
+        credential_s: seconds(file.login.credential_s.count()),
+        ssh_certificate_s: seconds(file.login.ssh_certificate_s.count()),
+        login_s_max: seconds(file.login.login_s_max.count()),
+    }
+}
+
+/// Where people reach the gateway with a browser.
+pub(super) fn url(file: &config::File) -> String {
+    let listener = file.listeners.first().map(|listener| listener.address.get_ref().port());
+    let port = file.gateway.public_port.or(listener).unwrap_or(443);
+    let name = &file.gateway.name;
+    if port == 443 { format!("https://{name}") } else { format!("https://{name}:{port}") }
 }
 
 /// Bounds of holding.
@@ -402,6 +480,7 @@ fn catalogue(loaded: &Loaded, files: Files) -> Result<Catalogue, Problem> {
             classes: written.classes.clone(),
             without_basis: written.without_basis,
             observe: written.observe,
+            provider_tokens: written.provider_tokens,
             reach: super::targets::reach(loaded, files, name, written)?,
         });
     }

@@ -44,9 +44,11 @@ use crate::demo::ready::Files;
 use crate::demo::settings::Facts;
 use crate::demo::sshd::Sshd;
 use crate::demo::web::Web;
+use crate::identity::Claim;
 use crate::identity::IssuerError;
 use crate::model::Origin;
 use crate::model::Refusal;
+use crate::model::login::Use;
 use crate::model::place::PlaceMethod;
 use crate::telemetry;
 use crate::tls::Authority;
@@ -370,7 +372,10 @@ async fn introduce(gateway: &daemon::Running, ready: &Ready) -> Result<(), DemoE
     let origin =
         Origin { address: Ipv4Addr::LOCALHOST.into(), country: None, method: PlaceMethod::Unknown };
     for token in &ready.tokens {
-        let verified = gateway.gateway().verify(&token.text, &origin).await;
+        let verified = gateway
+            .gateway()
+            .verify(&Claim::Secret(&token.text), Use::Control, None, &origin)
+            .await;
         verified.map_err(|refusal| DemoError::Unknown { name: token.name, refusal })?;
     }
     Ok(())

@@ -15,6 +15,7 @@ use crate::fuzzing::hiding;
 use crate::mask;
 use crate::protocol::postgres::hello;
 use crate::protocol::postgres::hello::Hello;
+use crate::protocol::postgres::hello::Secured;
 use crate::protocol::postgres::mask::Rows;
 use crate::protocol::postgres::mask::Shape;
 use crate::protocol::postgres::sql;
@@ -169,7 +170,7 @@ pub(super) fn startup(bytes: &[u8]) {
 pub(super) fn startup_in_parts(first: &[u8], rest: &[u8]) -> String {
     let stream = tokio::io::join(first.chain(rest), tokio::io::sink());
     let read = async {
-        match hello::encrypted(stream, None).await {
+        match hello::encrypted(Secured::without_certificate(stream, None)).await {
             Ok(Hello::Cancel { process, key }) => format!("cancel {process} {key:?}"),
             Ok(Hello::Session(mut asked)) => {
                 let password = asked.password().await;

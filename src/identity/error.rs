@@ -6,8 +6,10 @@ use jiff::Timestamp;
 
 use crate::identity::FetchError;
 use crate::identity::TOKEN_BYTES_MAX;
+use crate::identity::VaultError;
 use crate::model::Fault;
 use crate::model::Refusal;
+use crate::model::login::LoginEnd;
 use crate::model::refusal::IntoRefusal;
 use crate::model::refusal::RefusalCode;
 
@@ -66,6 +68,24 @@ pub enum IdentityError {
         #[source]
         source: Arc<ProviderError>,
     },
+    /// A provider's token was shown where only the gateway's own credentials count.
+    #[error("a provider's token is not taken here")]
+    TokenNotTaken,
+    /// The provider would not give new tokens for a refresh token (RFC 6749 §5.2, `invalid_grant`).
+    #[error("the provider did not renew the login")]
+    RefreshRefused,
+    /// A certificate that the `access` authority did not sign, or not for this, or not for now.
+    #[error("the certificate is none of this gateway's, or its time is over")]
+    ForeignCertificate,
+    /// A credential of ours is not good here.
+    #[error("the credential {0}")]
+    Credential(&'static str),
+    /// A credential of ours ended before its time.
+    #[error("the credential has ended: {0}")]
+    CredentialEnded(LoginEnd),
+    /// The state database did not answer, so no credential can be looked up.
+    #[error(transparent)]
+    Vault(VaultError),
     /// The task that fetches keys was stopped: the gateway is shutting down, or has a bug.
     #[error("the fetching of keys was stopped")]
     Stopped,
@@ -84,9 +104,14 @@ impl IdentityError {
             | Self::Signature
             | Self::Expired(_)
             | Self::Early { .. }
+            | Self::TokenNotTaken
+            | Self::RefreshRefused
+            | Self::ForeignCertificate
+            | Self::Credential(_)
+            | Self::CredentialEnded(_)
             | Self::Claim { .. } => Fault::Client,
             Self::Provider { .. } => Fault::Provider,
-            Self::Stopped => Fault::Gateway,
+            Self::Stopped | Self::Vault(_) => Fault::Gateway,
         }
     }
 
@@ -99,13 +124,21 @@ impl IdentityError {
 impl IntoRefusal for IdentityError {
     /// One text for whatever is wrong with a token, so that nobody can feel their way to a good one.
     fn refusal(&self) -> Refusal {
+        if matches!(self, Self::TokenNotTaken) {
+            // The same whether there is such a target or not.
+            let reason = "no target of that name takes a provider's token as it is";
+            return Refusal::new(RefusalCode::Unauthenticated, reason)
+                .hint("sign in with `weir login` and use what it gives you, and check the name");
+        }
         match self.fault() {
-            Fault::Client | Fault::Target => {
-                Refusal::new(RefusalCode::Unauthenticated, "the credential was not accepted").hint(
-                    "sign in again with your identity provider and use the fresh token; \
-                     the gateway's log says what was wrong with this one",
-                )
-            }
+            Fault::Client | Fault::Target => Refusal::new(
+                RefusalCode::Unauthenticated,
+                "the credential was not accepted",
+            )
+            .hint(
+                "sign in with `weir login` and use what it gives you; the gateway's log says what \
+                     was wrong with this",
+            ),
             Fault::Provider => Refusal::new(
                 RefusalCode::Unauthenticated,
                 "the identity provider cannot be reached, so the credential cannot be verified",

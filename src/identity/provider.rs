@@ -15,6 +15,7 @@ use crate::identity::IdentityError;
 use crate::identity::OptionsError;
 use crate::identity::ProviderError;
 use crate::identity::ProviderOptions;
+use crate::identity::SignedIn;
 use crate::identity::Verified;
 use crate::identity::claims;
 use crate::identity::keys::KeyCache;
@@ -26,6 +27,7 @@ use crate::identity::token::Claims;
 use crate::identity::token::Token;
 use crate::model::Clock;
 use crate::model::fault::Chain;
+use crate::model::login::Authentication;
 
 /// A configured provider and its keys.
 pub(super) struct Provider {
@@ -69,7 +71,7 @@ impl Provider {
     pub(super) async fn verify(
         self: &Arc<Self>,
         token: &Token<'_>,
-    ) -> Result<Verified, IdentityError> {
+    ) -> Result<SignedIn, IdentityError> {
         let algorithm = self.allowed(token.algorithm())?;
         let wanted = Wanted { id: token.key_id(), algorithm };
         let keys = self.keys_for(wanted).await?;
@@ -83,7 +85,10 @@ impl Provider {
         }
         let expires_at = self.times(&claims, self.clock.now())?;
         let principal = claims::principal(self.issuer(), &self.options.mapping, &claims)?;
-        Ok(Verified::by_token(principal, expires_at))
+        let authentication = authentication(&claims)?;
+        let sid = claims.named("sid").and_then(serde_json::Value::as_str).map(str::to_owned);
+        let verified = Verified::by_token(principal, expires_at, authentication);
+        Ok(SignedIn { verified, sid, refresh: None })
     }
 
     /// The header's algorithm, if it is in the configured list.
@@ -279,6 +284,18 @@ fn algorithm_name(algorithm: jsonwebtoken::Algorithm) -> &'static str {
         A::EdDSA => "EdDSA",
         _ => "an unknown algorithm",
     }
+}
+
+/// How and when somebody proved who they are (OpenID Connect Core 1.0 §2).
+fn authentication(claims: &Claims) -> Result<Authentication, IdentityError> {
+    let at = match date(claims, "auth_time")? {
+        Some(at) => at,
+        None => date(claims, "iat")?.ok_or(IdentityError::claim("iat", "is missing"))?,
+    };
+    let text = |value: &serde_json::Value| value.as_str().map(str::to_owned);
+    let methods = claims.named("amr").and_then(serde_json::Value::as_array);
+    let amr = methods.into_iter().flatten().filter_map(text).collect();
+    Ok(Authentication { at, acr: claims.named("acr").and_then(text), amr })
 }
 
 /// A `NumericDate` (RFC 7519 §2): seconds since the epoch, perhaps with a fraction, which is cut off.

@@ -188,6 +188,8 @@ pub enum LoginEnd {
     Renewed,
     /// A secret that had been used up was shown again: somebody has a copy.
     Replayed,
+    /// The state database was silent for so long that a revocation could not have been seen.
+    StateLost,
 }
 
 impl fmt::Display for LoginEnd {
@@ -199,6 +201,7 @@ impl fmt::Display for LoginEnd {
             Self::ProviderRefused => f.write_str("the identity provider did not renew it"),
             Self::Changed => f.write_str("who you are at the identity provider has changed"),
             Self::Renewed => f.write_str("renewed"),
+            Self::StateLost => f.write_str("the gateway's state database does not answer"),
             Self::Replayed => f.write_str("a used-up secret of it was shown again"),
         }
     }
@@ -295,6 +298,15 @@ pub struct Credential {
     pub expires_at: Timestamp,
     /// When and why it ended before.
     pub ended: Option<Ended>,
+}
+
+/// An X.509 certificate that a client showed, and proved to have the key of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Presented {
+    /// The certificate, DER.
+    pub der: Vec<u8>,
+    /// The `access` authority signed it, for clients, and it is within its time.
+    pub ours: bool,
 }
 
 #[cfg(test)]

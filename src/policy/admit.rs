@@ -45,7 +45,7 @@ pub struct Asked<'a> {
 #[derive(Debug)]
 pub struct Permit {
     session: SessionId,
-    expires_at: Option<Timestamp>,
+    identity: Verified,
     rules: Vec<RuleId>,
     observed: Option<Refusal>,
     /// As it was at admission; it stands in the record.
@@ -79,14 +79,19 @@ impl Permit {
     /// When the principal's proof of identity ends: from then on everything is refused. `None`:
     /// never, which only the gateway's own does.
     pub fn expires_at(&self) -> Option<Timestamp> {
-        self.expires_at
+        self.identity.expires_at()
+    }
+
+    /// The proof that the session stands on.
+    pub fn identity(&self) -> &Verified {
+        &self.identity
     }
 
     /// When the session must be asked again ([`readmit`]): the first moment at which its identity or
     /// a fact of law that it stands on may have ended. `None`: no such moment is known.
     pub fn valid_until(&self) -> Option<Timestamp> {
         let law = law::ends(&self.seat_held().residency.applied);
-        law.into_iter().chain(self.expires_at).min()
+        law.into_iter().chain(self.expires_at()).min()
     }
 
     /// The version of the snapshot that admitted.
@@ -125,7 +130,7 @@ impl Permit {
 
     /// The seat under `snapshot` at `now`; refused if the identity has ended or the target is gone.
     pub(super) fn seat(&self, snapshot: &Snapshot, now: Timestamp) -> Result<Arc<Seat>, Refusal> {
-        alive(self.expires_at, now)?;
+        alive(&self.identity, now)?;
         let held = self.seat_held();
         if held.fits(snapshot, now) {
             return Ok(held);
@@ -155,7 +160,7 @@ pub fn admit(
     snapshot: &Arc<Snapshot>,
     now: Timestamp,
 ) -> Result<Permit, Refusal> {
-    alive(verified.expires_at(), now)?;
+    alive(verified, now)?;
     let place = snapshot.place(asked.target).ok_or_else(|| words::no_target(asked.target))?;
     let who = (verified.principal(), asked.origin);
     let seat = Arc::new(Seat::take(snapshot, who, place, Purpose::Session, now));
@@ -177,7 +182,7 @@ pub fn admit(
     };
     Ok(Permit {
         session: asked.session,
-        expires_at: verified.expires_at(),
+        identity: verified.clone(),
         rules,
         observed,
         version: snapshot.version(),
@@ -248,13 +253,15 @@ pub(super) fn connect(snapshot: &Snapshot, seat: &Seat) -> Result<Vec<RuleId>, R
 }
 
 /// Whether a proof of identity still holds.
-fn alive(expires_at: Option<Timestamp>, now: Timestamp) -> Result<(), Refusal> {
-    match expires_at {
-        Some(at) if at <= now => Err(Refusal::new(
-            RefusalCode::Unauthenticated,
-            format!("the proof of who you are ended at {at}"),
-        )
-        .hint("sign in again")),
+fn alive(identity: &Verified, now: Timestamp) -> Result<(), Refusal> {
+    let ended = |what: String| {
+        Refusal::new(RefusalCode::Unauthenticated, what).hint("sign in again: `weir login`")
+    };
+    if let Some(why) = identity.ended() {
+        return Err(ended(format!("the login that this rests on has ended: {why}")));
+    }
+    match identity.expires_at() {
+        Some(at) if at <= now => Err(ended(format!("the proof of who you are ended at {at}"))),
         Some(_) | None => Ok(()),
     }
 }

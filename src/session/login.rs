@@ -10,8 +10,13 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use crate::audit::LedgerEvent;
-use crate::identity::Identity;
+use crate::identity::Assertions;
+use crate::identity::Certifier;
+use crate::identity::Claim;
+use crate::identity::Logins;
+use crate::identity::Purpose;
 use crate::identity::Verified;
+use crate::identity::ssh_certificate::SshAuthority;
 use crate::model::Fault;
 use crate::model::Origin;
 use crate::model::Protocol;
@@ -19,6 +24,7 @@ use crate::model::Refusal;
 use crate::model::SessionId;
 use crate::model::TargetName;
 use crate::model::fault::Chain;
+use crate::model::login::Use;
 use crate::model::place::PlaceMethod;
 use crate::model::refusal::IntoRefusal;
 use crate::model::refusal::RefusalCode;
@@ -26,6 +32,10 @@ use crate::policy;
 use crate::policy::Snapshot;
 use crate::session::guard::Guard;
 use crate::session::guard::Parts;
+use crate::session::handoff::Handoffs;
+use crate::session::invitation::Asks;
+use crate::session::invitation::Invitation;
+use crate::session::invitation::Invitations;
 use crate::store::Note;
 use crate::target::Catalogue;
 use crate::target::Target;
@@ -45,8 +55,21 @@ pub struct Version {
 pub struct Gateway {
     /// The gateway's own DNS name; targets are `<target>.<name>`.
     pub name: String,
-    /// Who verifies claims.
-    pub identity: Arc<Identity>,
+    /// Where people reach it with a browser: `https://weir.example`, with the port where it is not
+    /// 443, without a slash at the end.
+    pub url: String,
+    /// Logins, credentials, and who verifies claims.
+    pub logins: Arc<Logins>,
+    /// Who signs people's certificates.
+    pub certifier: Arc<dyn Certifier>,
+    /// Who says to targets, signed, who asks.
+    pub assertions: Arc<Assertions>,
+    /// Browsers on their way to a target's host.
+    pub handoffs: Handoffs,
+    /// Who signs people's SSH certificates: the SSH half of the same authority.
+    pub ssh_authority: Arc<SshAuthority>,
+    /// Who is asked to sign in from inside a connection.
+    pub invitations: Arc<Invitations>,
     /// What a guard needs.
     pub parts: Parts,
 }
@@ -61,18 +84,52 @@ pub struct Admitted {
 }
 
 impl Gateway {
-    /// Verifies a claim: the token that a client presented as password, answer or bearer.
+    /// Verifies what a client shows, for a use: the API, or a target.
     ///
-    /// The refusal says nothing about why a token was nearly valid; the log does.
-    pub async fn verify(&self, claim: &str, origin: &Origin) -> Result<Verified, Refusal> {
-        let verified = self.identity.verify(claim).await.map_err(|error| {
-            let cause = Chain(&error).to_string();
-            tracing::info!(fault = %error.fault(), from = %origin.address, "sign-in refused: {cause}");
+    /// The one way of a claim, whatever the protocol. A provider's own token counts at the API, and
+    /// at targets that say so. The refusal says nothing about why something was nearly valid; the
+    /// log does.
+    pub async fn verify(
+        &self,
+        claim: &Claim<'_>,
+        usage: Use,
+        target: Option<&str>,
+        origin: &Origin,
+    ) -> Result<Verified, Refusal> {
+        let tokens = match usage {
+            Use::Control => true,
+            Use::Target(_) => target.is_some_and(|target| self.takes_tokens(target)),
+        };
+        let purpose = Purpose { usage, target, tokens };
+        let verified = self.logins.verify(claim, &purpose).await.map_err(|error| {
+            let (cause, what) = (Chain(&error).to_string(), claim.word());
+            let from = origin.address;
+            tracing::info!(fault = %error.fault(), %from, what, "sign-in refused: {cause}");
             error.refusal()
         })?;
         let principal = Arc::clone(verified.principal());
         self.parts.journal.note(Note::Seen { at: self.parts.clock.now(), principal });
         Ok(verified)
+    }
+
+    /// Asks whoever is at the other end of a connection to sign in with a browser, by a link and a
+    /// code, and waits for them there.
+    pub fn invite(&self, asks: Asks) -> Result<Invitation, Refusal> {
+        self.invitations.invite(&self.url, asks, self.parts.clock.now())
+    }
+
+    /// Where people reach a target with a browser: `https://wiki.weir.example`, with the port where
+    /// the gateway's own has one. What browsers call the origin of its pages.
+    pub fn url_of(&self, label: &str) -> String {
+        let host = self.url.strip_prefix("https://").unwrap_or(&self.url);
+        format!("https://{label}.{host}")
+    }
+
+    fn takes_tokens(&self, target: &str) -> bool {
+        let version = self.version();
+        let name = target.parse::<TargetName>().ok();
+        let target = name.and_then(|name| version.catalogue.target(&name).cloned());
+        target.is_some_and(|target| target.provider_tokens())
     }
 
     /// Finds the target, asks policy, records the admission and opens the session.

@@ -11,12 +11,19 @@
 //! [`guard::Answer`], and gets proofs back.
 
 pub mod guard;
+pub mod handoff;
 pub mod hold;
+pub mod invitation;
 pub mod login;
 pub mod registry;
 #[cfg(test)]
 pub(crate) mod testing;
 
+pub use crate::identity::Assertions;
+pub use crate::identity::Claim;
+pub use crate::identity::Verified;
+pub use crate::identity::Wanted;
+pub use crate::identity::fresh_secret;
 pub use guard::Asked;
 pub use guard::Cleared;
 pub use guard::Guard;
@@ -26,6 +33,9 @@ pub use guard::Running;
 pub use guard::Settled;
 pub use hold::Decision;
 pub use hold::Desk;
+pub use invitation::Asks;
+pub use invitation::Invitation;
+pub use invitation::Invitations;
 pub use login::Admitted;
 pub use login::Gateway;
 pub use login::Version;

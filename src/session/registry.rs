@@ -18,6 +18,7 @@ use crate::model::Protocol;
 use crate::model::Refusal;
 use crate::model::SessionId;
 use crate::model::TargetName;
+use crate::model::login::LoginEnd;
 use crate::model::principal::Kind;
 use crate::model::refusal::IntoRefusal;
 use crate::model::refusal::RefusalCode;
@@ -34,6 +35,8 @@ pub enum EndReason {
     PolicyChanged(Refusal),
     /// The credential it was admitted with has expired.
     Expired,
+    /// The login that it rests on, or the credential, has ended.
+    LoginEnded(LoginEnd),
     /// The gateway stops.
     Draining,
     /// Nothing was asked or answered for as long as configuration allows.
@@ -49,6 +52,7 @@ impl EndReason {
             Self::Killed { by } => format!("killed by {by}"),
             Self::PolicyChanged(refusal) => format!("policy_changed: {refusal}"),
             Self::Expired => "credential expired".to_owned(),
+            Self::LoginEnded(why) => format!("login ended: {why}"),
             Self::Draining => "gateway stopping".to_owned(),
             Self::Idle => "idle".to_owned(),
             Self::Unrecorded => "trail cannot be written".to_owned(),
@@ -70,7 +74,13 @@ impl IntoRefusal for EndReason {
                 step_up: refusal.step_up.clone(),
             },
             Self::Expired => ended("the credential of this session has expired")
-                .hint("sign in again, then connect again"),
+                .hint("sign in again with `weir login`, then connect again"),
+            Self::LoginEnded(LoginEnd::Changed) => {
+                ended(&format!("this session has ended: {}", LoginEnd::Changed))
+                    .hint("connect again, as who you are now")
+            }
+            Self::LoginEnded(why) => ended(&format!("this session's login has ended: {why}"))
+                .hint("sign in again with `weir login`, then connect again"),
             Self::Draining => ended("this gateway is stopping").hint("connect again in a moment"),
             Self::Idle => ended("this session was idle for as long as this gateway allows")
                 .hint("connect again; limits.idle_s_max is the bound"),

@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use secrecy::ExposeSecret;
 use serde_json::Map;
 use serde_json::Value;
 use serde_json::json;
@@ -25,6 +26,10 @@ use tokio::sync::watch;
 
 use crate::audit;
 use crate::audit::Audit;
+use crate::identity::Assertions;
+use crate::identity::CertificateAsk;
+use crate::identity::Certifier;
+use crate::identity::CertifyError;
 use crate::identity::DISCOVERY_PATH;
 use crate::identity::EntityMapping;
 use crate::identity::Fetch;
@@ -32,14 +37,23 @@ use crate::identity::FetchError;
 use crate::identity::Identity;
 use crate::identity::JWKS_PATH;
 use crate::identity::LocalIssuer;
+use crate::identity::LoginOptions;
+use crate::identity::Logins;
+use crate::identity::Memory;
 use crate::identity::Options;
 use crate::identity::ProviderOptions;
 use crate::identity::Response;
 use crate::identity::RolesMapping;
+use crate::identity::SignedCertificate;
+use crate::identity::Wanted;
+use crate::identity::ssh_certificate::SshAuthority;
 use crate::model::Clock;
 use crate::model::Origin;
 use crate::model::Principal;
 use crate::model::clock::System;
+use crate::model::login::Device;
+use crate::model::login::Form;
+use crate::model::login::Login;
 use crate::model::place::PlaceMethod;
 use crate::model::principal::Entity;
 use crate::model::principal::Kind;
@@ -50,10 +64,13 @@ use crate::policy::Snapshot;
 use crate::policy::transfer::Pack;
 use crate::session::Desk;
 use crate::session::Gateway;
+use crate::session::Invitations;
 use crate::session::Registry;
 use crate::session::Version;
 use crate::session::guard;
+use crate::session::handoff::Handoffs;
 use crate::session::hold;
+use crate::store;
 use crate::store::Journal;
 use crate::store::Store;
 use crate::target;
@@ -69,6 +86,20 @@ pub(crate) struct World {
     versions: watch::Sender<Arc<Version>>,
     targets: Vec<target::Options>,
     dir: TempDir,
+}
+
+/// Signs nothing.
+#[derive(Debug)]
+struct NoCertifier;
+
+impl Certifier for NoCertifier {
+    fn sign(&self, _: &CertificateAsk<'_>) -> Result<SignedCertificate, CertifyError> {
+        Err(CertifyError::new("this test has no authority"))
+    }
+
+    fn ca_pem(&self) -> &'static str {
+        ""
+    }
 }
 
 struct Web(BTreeMap<String, Value>);
@@ -102,7 +133,9 @@ impl World {
             spool_bytes_max: u64::MAX,
         };
         let audit = Arc::new(Audit::open(&options, Arc::clone(&clock)).unwrap());
-        let store = Store::open(&dir.path().join("weir.db")).await.unwrap();
+        let place = store::Place::Sqlite(dir.path().join("weir.db"));
+        let options = store::Options { gateway: "weir-test".to_owned(), place };
+        let store = Store::open(&options, Arc::clone(&clock)).await.unwrap();
         let (journal, _) = Journal::start(store);
         let (versions, version) = watch::channel(compile(policies, targets.clone()));
         let parts = guard::Parts {
@@ -115,7 +148,30 @@ impl World {
             result_bytes_max: 4_096,
             idle_max: std::time::Duration::from_hours(1),
         };
-        let gateway = Arc::new(Gateway { name: "weir.test".to_owned(), identity, parts });
+        let clock: Arc<dyn Clock> = Arc::new(System);
+        let options = LoginOptions {
+            region: "here".parse().unwrap(),
+            credential_s: 3_600,
+            ssh_certificate_s: 3_600,
+            login_s_max: 7_200,
+        };
+        let vault = Arc::new(Memory::default());
+        let logins = Logins::new(vault, identity, clock, options, &[7; 32]).unwrap();
+        let key = Assertions::generate().unwrap();
+        let assertions = Assertions::new("https://weir.test", &key).unwrap();
+        let gateway = Arc::new(Gateway {
+            name: "weir.test".to_owned(),
+            url: "https://weir.test".to_owned(),
+            logins: Arc::new(logins),
+            certifier: Arc::new(NoCertifier),
+            assertions: Arc::new(assertions),
+            handoffs: Handoffs::default(),
+            ssh_authority: Arc::new(
+                SshAuthority::from_pkcs8(&SshAuthority::generate().unwrap()).unwrap(),
+            ),
+            invitations: Invitations::new(),
+            parts,
+        });
         Self { gateway, issuer, versions, targets, dir }
     }
 
@@ -141,6 +197,16 @@ impl World {
             "roles": roles, "entity": "acme-de", "iat": now, "exp": now + 3_600,
         });
         self.issuer.mint(claims.as_object().unwrap_or(&Map::new())).unwrap()
+    }
+
+    /// A login of somebody, and a session credential of it that is good for everything.
+    pub(crate) async fn sign_in(&self, name: &str, roles: &[&str]) -> (Login, String) {
+        let logins = &self.gateway.logins;
+        let signed_in = logins.identity().verify(&self.token(name, roles)).await.unwrap();
+        let device = Device { address: Self::origin().address, label: "a test".to_owned() };
+        let login = logins.begin(&signed_in, device).await.unwrap();
+        let issued = logins.issue(&login.id, Form::Session, Wanted::everything()).await.unwrap();
+        (login, issued.secret.expose_secret().to_owned())
     }
 
     /// Somebody who approves.

@@ -16,6 +16,7 @@ use crate::model::SessionId;
 use crate::model::fault::Chain;
 use crate::store::Store;
 use crate::store::StoreError;
+use crate::store::db::Statement;
 
 /// How many rows may wait to be written.
 pub(super) const WAITING_MAX: usize = 4_096;
@@ -114,100 +115,78 @@ impl Journal {
 
 impl Store {
     async fn write(&self, note: &Note) -> Result<(), StoreError> {
-        let done = match note {
-            Note::Seen { at, principal } => self.write_seen(*at, principal).await,
-            Note::Opened { at, opened } => self.write_opened(*at, opened).await,
-            Note::Closed { at, session, reason, commands, denied, volume } => {
-                sqlx::query(
-                    "UPDATE sessions SET closed_at = $2, reason = $3, commands = $4, denied = $5, \
-                     rows_out = $6, bytes_out = $7, masked = $8 WHERE session = $1",
-                )
-                .bind(session.to_string())
-                .bind(at.as_microsecond())
-                .bind(reason)
-                .bind(signed(*commands))
-                .bind(signed(*denied))
-                .bind(signed(volume.rows))
-                .bind(signed(volume.bytes))
-                .bind(signed(volume.masked))
-                .execute(&self.pool)
-                .await
-            }
-            Note::Held { at, hold, command_id, principal, target, command } => sqlx::query(
-                "INSERT INTO holds (hold, session, number, held_at, principal, target, command) \
-                     VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        let statement = match note {
+            Note::Seen { at, principal } => seen(*at, principal)?,
+            Note::Opened { at, opened } => self.opened(*at, opened),
+            Note::Closed { at, session, reason, commands, denied, volume } => Statement::new(
+                "UPDATE sessions SET closed_at = $2, reason = $3, commands = $4, denied = $5, \
+                 rows_out = $6, bytes_out = $7, masked = $8 WHERE session = $1",
             )
-            .bind(hold.as_str())
-            .bind(command_id.session.to_string())
-            .bind(signed(command_id.number))
-            .bind(at.as_microsecond())
-            .bind(principal)
-            .bind(target)
-            .bind(&command.text)
-            .execute(&self.pool)
-            .await,
-            Note::HoldEnded { at, hold, ending, by } => {
-                sqlx::query(
-                    "UPDATE holds SET ended_at = $2, ending = $3, decided_by = $4 WHERE hold = $1",
-                )
-                .bind(hold.as_str())
-                .bind(at.as_microsecond())
-                .bind(*ending)
-                .bind(by)
-                .execute(&self.pool)
-                .await
-            }
+            .with(session.to_string())
+            .with(*at)
+            .with(storable(reason))
+            .with(*commands)
+            .with(*denied)
+            .with(volume.rows)
+            .with(volume.bytes)
+            .with(volume.masked),
+            Note::Held { at, hold, command_id, principal, target, command } => Statement::new(
+                "INSERT INTO holds \
+                 (hold, session, number, held_at, principal, target, command, gateway) \
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+            )
+            .with(hold.as_str())
+            .with(command_id.session.to_string())
+            .with(command_id.number)
+            .with(*at)
+            .with(principal.as_str())
+            .with(target.as_str())
+            .with(storable(&command.text))
+            .with(&*self.gateway),
+            Note::HoldEnded { at, hold, ending, by } => Statement::new(
+                "UPDATE holds SET ended_at = $2, ending = $3, decided_by = $4 WHERE hold = $1",
+            )
+            .with(hold.as_str())
+            .with(*at)
+            .with(*ending)
+            .with(by.as_deref()),
         };
-        done.map(|_| ()).map_err(StoreError::Query)
+        self.db.execute(statement).await.map(|_| ())
     }
 
-    async fn write_seen(
-        &self,
-        at: Timestamp,
-        principal: &Principal,
-    ) -> Result<sqlx::sqlite::SqliteQueryResult, sqlx::Error> {
-        let mapped =
-            serde_json::to_string(principal).map_err(|error| sqlx::Error::Encode(error.into()))?;
-        sqlx::query(
-            "INSERT INTO principals (issuer, subject, name, seen_at, mapped) \
-             VALUES ($1, $2, $3, $4, $5) ON CONFLICT (issuer, subject) \
-             DO UPDATE SET name = $3, seen_at = $4, mapped = $5",
-        )
-        .bind(&principal.issuer)
-        .bind(&principal.subject)
-        .bind(&principal.name)
-        .bind(at.as_microsecond())
-        .bind(mapped)
-        .execute(&self.pool)
-        .await
-    }
-
-    async fn write_opened(
-        &self,
-        at: Timestamp,
-        opened: &Opened,
-    ) -> Result<sqlx::sqlite::SqliteQueryResult, sqlx::Error> {
-        sqlx::query(
+    fn opened(&self, at: Timestamp, opened: &Opened) -> Statement {
+        Statement::new(
             "INSERT INTO sessions \
              (session, opened_at, issuer, subject, principal, address, country, target, protocol, \
-             observe) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+             observe, gateway) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
         )
-        .bind(opened.session.to_string())
-        .bind(at.as_microsecond())
-        .bind(&opened.principal.issuer)
-        .bind(&opened.principal.subject)
-        .bind(&opened.principal.name)
-        .bind(opened.origin.address.to_string())
-        .bind(opened.origin.country.as_ref().map(ToString::to_string))
-        .bind(opened.target.as_str())
-        .bind(opened.protocol.as_str())
-        .bind(i64::from(opened.observe))
-        .execute(&self.pool)
-        .await
+        .with(opened.session.to_string())
+        .with(at)
+        .with(opened.principal.issuer.as_str())
+        .with(opened.principal.subject.as_str())
+        .with(opened.principal.name.as_str())
+        .with(opened.origin.address.to_string())
+        .with(opened.origin.country.as_ref().map(ToString::to_string))
+        .with(opened.target.as_str())
+        .with(opened.protocol.as_str())
+        .with(i64::from(opened.observe))
+        .with(&*self.gateway)
     }
 }
 
-/// SQLite's integers are signed; a count that does not fit is the largest that does.
-fn signed(count: u64) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX)
+fn seen(at: Timestamp, principal: &Principal) -> Result<Statement, StoreError> {
+    let text = "INSERT INTO principals (issuer, subject, name, seen_at, mapped) \
+                VALUES ($1, $2, $3, $4, $5) ON CONFLICT (issuer, subject) \
+                DO UPDATE SET name = $3, seen_at = $4, mapped = $5";
+    Ok(Statement::new(text)
+        .with(principal.issuer.as_str())
+        .with(principal.subject.as_str())
+        .with(principal.name.as_str())
+        .with(at)
+        .with(serde_json::to_string(principal).map_err(StoreError::encode)?))
+}
+
+/// What a client wrote, as both databases can keep it: PostgreSQL has no NUL in a text.
+fn storable(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
 }

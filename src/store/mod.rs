@@ -1,54 +1,114 @@
-//! State in SQLite: the index of sessions, holds and principals.
+//! State in a database: the index of sessions, holds and principals, and the logins.
 //!
-//! An index, not the record: what happened is in the trails and the ledger, and a row lost here is
+//! ```text
+//! Journal ─┐                           ┌─▶ SQLite      one file in the state folder
+//! Store ───┼─▶ Statement ──▶ db::Db ───┤
+//! Vault ───┘                           └─▶ PostgreSQL  shared by several gateways
+//! ```
+//!
+//! The index is no record: what happened is in the trails and the ledger, and a row lost here is
 //! a session that is harder to find, not one that was not recorded. So writing it never makes a
 //! session wait: [`Journal`] hands rows to one task through a bounded channel.
+//!
+//! Logins and credentials (`logins`) are state: they are written before anybody is told of them,
+//! and what ended is never found standing again.
 
+mod db;
 mod journal;
+mod logins;
+mod migrations;
+mod open;
+mod sessions;
 
-use std::path::Path;
+use std::fmt;
 use std::path::PathBuf;
-use std::str::FromStr;
+use std::sync::Arc;
 
-use jiff::Timestamp;
-use serde::Serialize;
-use sqlx::Row;
-use sqlx::SqlitePool;
+use secrecy::SecretString;
 use sqlx::migrate::MigrateError;
-use sqlx::migrate::Migration;
-use sqlx::migrate::MigrationType;
-use sqlx::migrate::Migrator;
-use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::sqlite::SqlitePoolOptions;
-use sqlx::sqlite::SqliteRow;
 
-use crate::model::Country;
-use crate::model::HoldId;
-use crate::model::Principal;
-use crate::model::Protocol;
-use crate::model::SessionId;
-use crate::model::TargetName;
+use crate::model::Address;
+use crate::model::Clock;
+use crate::store::db::Db;
 
 pub use journal::Journal;
 pub use journal::Note;
+pub use sessions::HoldRow;
+pub use sessions::LIST_ROWS_MAX;
+pub use sessions::SessionRow;
 
-/// Most rows that one listing returns.
-pub const LIST_ROWS_MAX: u32 = 1_000;
+/// What a state database is opened with.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The gateway's id: which rows are its own.
+    pub gateway: String,
+    /// Where the database is.
+    pub place: Place,
+}
 
-/// The state database.
+/// Where a state database is.
+#[derive(Debug, Clone)]
+pub enum Place {
+    /// In this file, which is made if it is missing.
+    Sqlite(PathBuf),
+    /// At a PostgreSQL server.
+    Postgres(Box<Server>),
+}
+
+/// A PostgreSQL server, and how to sign in.
+#[derive(Debug, Clone)]
+pub struct Server {
+    /// Where it listens.
+    pub door: Door,
+    /// How it is verified.
+    pub tls: ServerTls,
+    /// The database's name.
+    pub database: String,
+    /// Who the gateway signs in as.
+    pub login: String,
+    /// The password, where the server wants one.
+    pub password: Option<SecretString>,
+}
+
+/// Where a server listens.
+#[derive(Debug, Clone)]
+pub enum Door {
+    /// At an address.
+    Tcp(Address),
+    /// At the unix socket in a folder.
+    Socket(PathBuf),
+}
+
+/// How a server is verified. There is nothing in between.
+#[derive(Debug, Clone)]
+pub enum ServerTls {
+    /// Not, and not encrypted: it is on this very machine.
+    Off,
+    /// Its chain and its name must be right.
+    VerifyFull {
+        /// Who vouches for it besides the public authorities, PEM.
+        ca_file: Option<PathBuf>,
+        /// The certificate to show to it, and its key, PEM.
+        identity: Option<(PathBuf, PathBuf)>,
+    },
+}
+
+/// The state database. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Store {
-    pool: SqlitePool,
+    db: Db,
+    gateway: Arc<str>,
+    clock: Arc<dyn Clock>,
 }
 
 /// The state database cannot be opened or used.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// It cannot be opened.
-    #[error("the state database {path} cannot be opened")]
+    #[error("the state database {place} cannot be opened")]
     Open {
         /// Which.
-        path: PathBuf,
+        place: String,
         /// Why.
         #[source]
         source: sqlx::Error,
@@ -59,242 +119,41 @@ pub enum StoreError {
     /// A statement failed.
     #[error("the state database did not answer")]
     Query(#[source] sqlx::Error),
+    /// It took too long.
+    #[error("the state database did not answer within {seconds} s")]
+    Slow {
+        /// How long it had.
+        seconds: u64,
+    },
+    /// What was to be written under refers to a login that is not there.
+    #[error("the state database has no login {0}")]
+    NoLogin(String),
 }
 
-/// A session, as the index has it.
-#[derive(Debug, Clone, Serialize)]
-pub struct SessionRow {
-    /// Its id.
-    pub session: SessionId,
-    /// When it was admitted.
-    pub opened_at: Timestamp,
-    /// When it ended; `None` while it lives.
-    pub closed_at: Option<Timestamp>,
-    /// Why it ended.
-    pub reason: Option<String>,
-    /// Who: issuer, subject, and the name shown.
-    pub issuer: String,
-    /// The subject at the issuer.
-    pub subject: String,
-    /// The name shown.
-    pub principal: String,
-    /// From which address.
-    pub address: String,
-    /// From which country, where known.
-    pub country: Option<Country>,
-    /// At which target.
-    pub target: TargetName,
-    /// Speaking what.
-    pub protocol: Protocol,
-    /// The target was in observe mode: verdicts were recorded and not applied.
-    pub observe: bool,
-    /// How many commands.
-    pub commands: u64,
-    /// How many of them were denied.
-    pub denied: u64,
-    /// Rows, objects or records released.
-    pub rows: u64,
-    /// Bytes released.
-    pub bytes: u64,
-    /// Values masked.
-    pub masked: u64,
-}
-
-/// A hold, as the index has it.
-#[derive(Debug, Clone, Serialize)]
-pub struct HoldRow {
-    /// Its id.
-    pub hold: HoldId,
-    /// Its session.
-    pub session: SessionId,
-    /// The command's number.
-    pub number: u64,
-    /// Since when.
-    pub held_at: Timestamp,
-    /// Until when; `None` while it waits.
-    pub ended_at: Option<Timestamp>,
-    /// How it ended.
-    pub ending: Option<String>,
-    /// Who decided.
-    pub decided_by: Option<String>,
-    /// Who asked.
-    pub principal: String,
-    /// Of which target.
-    pub target: TargetName,
-    /// What.
-    pub command: String,
-}
-
-impl Store {
-    /// Opens the database, makes it if missing, and brings its tables up to date.
-    pub async fn open(path: &Path) -> Result<Self, StoreError> {
-        let failed = |source| StoreError::Open { path: path.to_owned(), source };
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .create_if_missing(true)
-            .journal_mode(sqlx::sqlite::SqliteJournalMode::Wal)
-            .busy_timeout(std::time::Duration::from_secs(5));
-        let pool = SqlitePoolOptions::new()
-            .max_connections(4)
-            .connect_with(options)
-            .await
-            .map_err(failed)?;
-        migrations().run(&pool).await.map_err(StoreError::Migrate)?;
-        Ok(Self { pool })
+impl StoreError {
+    fn decode(error: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self::Query(sqlx::Error::Decode(error.into()))
     }
 
-    /// Sessions that an earlier run of the gateway left open ended with it.
-    pub async fn close_left_open(&self, now: Timestamp) -> Result<u64, StoreError> {
-        let closed =
-            "UPDATE sessions SET closed_at = $1, reason = 'unclean' WHERE closed_at IS NULL";
-        let done = sqlx::query(closed).bind(now.as_microsecond()).execute(&self.pool).await;
-        let holds = "UPDATE holds SET ended_at = $1, ending = 'withdrawn' WHERE ended_at IS NULL";
-        sqlx::query(holds)
-            .bind(now.as_microsecond())
-            .execute(&self.pool)
-            .await
-            .map_err(StoreError::Query)?;
-        Ok(done.map_err(StoreError::Query)?.rows_affected())
-    }
-
-    /// The newest sessions, newest first. `only`: those of one principal (issuer and subject).
-    pub async fn sessions(
-        &self,
-        only: Option<(&str, &str)>,
-        limit: u32,
-    ) -> Result<Vec<SessionRow>, StoreError> {
-        let text = "SELECT * FROM sessions \
-                    WHERE $1 IS NULL OR (issuer = $1 AND subject = $2) \
-                    ORDER BY opened_at DESC, session DESC LIMIT $3";
-        let rows = sqlx::query(text)
-            .bind(only.map(|(issuer, _)| issuer))
-            .bind(only.map(|(_, subject)| subject))
-            .bind(limit.min(LIST_ROWS_MAX))
-            .fetch_all(&self.pool)
-            .await
-            .map_err(StoreError::Query)?;
-        rows.iter().map(session_row).collect::<Result<_, _>>().map_err(StoreError::Query)
-    }
-
-    /// One session.
-    pub async fn session(&self, session: SessionId) -> Result<Option<SessionRow>, StoreError> {
-        let row = sqlx::query("SELECT * FROM sessions WHERE session = $1")
-            .bind(session.to_string())
-            .fetch_optional(&self.pool)
-            .await
-            .map_err(StoreError::Query)?;
-        row.as_ref().map(session_row).transpose().map_err(StoreError::Query)
-    }
-
-    /// Whom the gateway saw last under `name`, as their claims were mapped then.
-    pub async fn principal(&self, name: &str) -> Result<Option<Principal>, StoreError> {
-        let text = "SELECT mapped FROM principals WHERE name = $1 ORDER BY seen_at DESC LIMIT 1";
-        let row = sqlx::query(text)
-            .bind(name)
-            .fetch_optional(&self.pool)
-            .await
-            .map_err(StoreError::Query)?;
-        let mapped = row.map(|row| row.try_get::<String, _>("mapped")).transpose();
-        mapped
-            .and_then(|mapped| {
-                mapped
-                    .map(|text| serde_json::from_str(&text))
-                    .transpose()
-                    .map_err(|error| sqlx::Error::Decode(error.into()))
-            })
-            .map_err(StoreError::Query)
-    }
-
-    /// The newest holds, newest first.
-    pub async fn holds(&self, limit: u32) -> Result<Vec<HoldRow>, StoreError> {
-        let rows = sqlx::query("SELECT * FROM holds ORDER BY held_at DESC, hold LIMIT $1")
-            .bind(limit.min(LIST_ROWS_MAX))
-            .fetch_all(&self.pool)
-            .await
-            .map_err(StoreError::Query)?;
-        rows.iter().map(hold_row).collect::<Result<_, _>>().map_err(StoreError::Query)
+    fn encode(error: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self::Query(sqlx::Error::Encode(error.into()))
     }
 }
 
-/// The migrations, as they stand in `migrations/sqlite`.
-fn migrations() -> Migrator {
-    let first = Migration::new(
-        1,
-        "sessions and holds".into(),
-        MigrationType::Simple,
-        sqlx::SqlStr::from_static(include_str!(
-            "../../migrations/sqlite/0001_sessions_and_holds.sql"
-        )),
-        false,
-    );
-    let second = Migration::new(
-        2,
-        "observe mode".into(),
-        MigrationType::Simple,
-        sqlx::SqlStr::from_static(include_str!("../../migrations/sqlite/0002_observe_mode.sql")),
-        false,
-    );
-    Migrator::with_migrations(vec![first, second])
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sqlite(path) => path.display().fmt(f),
+            Self::Postgres(server) => {
+                let name = &server.database;
+                match &server.door {
+                    Door::Tcp(address) => write!(f, "{name} at {address}"),
+                    Door::Socket(folder) => write!(f, "{name} at {}", folder.display()),
+                }
+            }
+        }
+    }
 }
 
-fn session_row(row: &SqliteRow) -> Result<SessionRow, sqlx::Error> {
-    Ok(SessionRow {
-        session: parsed(row, "session")?,
-        opened_at: time(row, "opened_at")?,
-        closed_at: maybe_time(row, "closed_at")?,
-        reason: row.try_get("reason")?,
-        issuer: row.try_get("issuer")?,
-        subject: row.try_get("subject")?,
-        principal: row.try_get("principal")?,
-        address: row.try_get("address")?,
-        country: row.try_get::<Option<String>, _>("country")?.and_then(|c| c.parse().ok()),
-        target: parsed(row, "target")?,
-        protocol: serde_json::from_value(row.try_get::<String, _>("protocol")?.into())
-            .map_err(|error| sqlx::Error::Decode(error.into()))?,
-        observe: count(row, "observe")? != 0,
-        commands: count(row, "commands")?,
-        denied: count(row, "denied")?,
-        rows: count(row, "rows_out")?,
-        bytes: count(row, "bytes_out")?,
-        masked: count(row, "masked")?,
-    })
-}
-
-fn hold_row(row: &SqliteRow) -> Result<HoldRow, sqlx::Error> {
-    Ok(HoldRow {
-        hold: parsed(row, "hold")?,
-        session: parsed(row, "session")?,
-        number: count(row, "number")?,
-        held_at: time(row, "held_at")?,
-        ended_at: maybe_time(row, "ended_at")?,
-        ending: row.try_get("ending")?,
-        decided_by: row.try_get("decided_by")?,
-        principal: row.try_get("principal")?,
-        target: parsed(row, "target")?,
-        command: row.try_get("command")?,
-    })
-}
-
-fn parsed<T: FromStr>(row: &SqliteRow, column: &str) -> Result<T, sqlx::Error>
-where
-    T::Err: std::error::Error + Send + Sync + 'static,
-{
-    let text = row.try_get::<String, _>(column)?;
-    text.parse().map_err(|error: T::Err| sqlx::Error::Decode(error.into()))
-}
-
-fn count(row: &SqliteRow, column: &str) -> Result<u64, sqlx::Error> {
-    u64::try_from(row.try_get::<i64, _>(column)?).map_err(|error| sqlx::Error::Decode(error.into()))
-}
-
-fn time(row: &SqliteRow, column: &str) -> Result<Timestamp, sqlx::Error> {
-    Timestamp::from_microsecond(row.try_get(column)?)
-        .map_err(|error| sqlx::Error::Decode(error.into()))
-}
-
-fn maybe_time(row: &SqliteRow, column: &str) -> Result<Option<Timestamp>, sqlx::Error> {
-    row.try_get::<Option<i64>, _>(column)?
-        .map(Timestamp::from_microsecond)
-        .transpose()
-        .map_err(|error| sqlx::Error::Decode(error.into()))
-}
+#[cfg(test)]
+mod tests;

@@ -59,6 +59,8 @@ pub struct Options {
     pub without_basis: WithoutBasis,
     /// Whether it is in observe mode.
     pub observe: bool,
+    /// Whether a provider's own token counts as a password or bearer here.
+    pub provider_tokens: bool,
     /// What it speaks, where it is, and what it holds.
     pub reach: Reach,
 }
@@ -134,6 +136,7 @@ pub struct Target {
     facts: Arc<TargetFacts>,
     region: Arc<Region>,
     reach: Reach,
+    provider_tokens: bool,
 }
 
 impl Target {
@@ -155,6 +158,11 @@ impl Target {
     /// What it speaks, where it is, and what it holds.
     pub fn reach(&self) -> &Reach {
         &self.reach
+    }
+
+    /// Whether a provider's own token counts as a password or bearer here.
+    pub fn provider_tokens(&self) -> bool {
+        self.provider_tokens
     }
 }
 
@@ -228,7 +236,8 @@ fn target(options: Options, region: Arc<Region>) -> Target {
         without_basis: options.without_basis,
         observe: options.observe,
     };
-    Target { facts: Arc::new(facts), region, reach: options.reach }
+    let (reach, provider_tokens) = (options.reach, options.provider_tokens);
+    Target { facts: Arc::new(facts), region, reach, provider_tokens }
 }
 
 #[cfg(test)]

@@ -50,6 +50,7 @@ fn options(reach: Reach) -> Options {
         classes: BTreeSet::new(),
         without_basis: WithoutBasis::Refuse,
         observe: false,
+        provider_tokens: true,
         reach,
     }
 }

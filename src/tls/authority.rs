@@ -1,13 +1,15 @@
-//! Throw-away certificate authorities, for the demo and for tests.
+//! Certificate authorities: the gateway's own `access` one, which signs people's short-lived client
+//! certificates, and throw-away ones for the demo and for tests. Keys are ECDSA P-256.
 //!
-//! Nothing here is fit for production: certificates do not expire, since whoever makes the
-//! authority throws it away. Keys are ECDSA P-256.
+//! [`Authority::leaf`] and [`Authority::client_leaf`] are not fit for production: what they sign
+//! does not expire, since whoever makes the authority throws it away.
 
 use std::fmt;
 use std::net::IpAddr;
 
 use rcgen::BasicConstraints;
 use rcgen::CertificateParams;
+use rcgen::CertificateSigningRequestParams;
 use rcgen::DistinguishedName;
 use rcgen::DnType;
 use rcgen::ExtendedKeyUsagePurpose;
@@ -34,6 +36,28 @@ pub struct Leaf {
     pub chain_pem: String,
     /// Its private key, PKCS #8 in PEM.
     pub key_pem: Zeroizing<String>,
+}
+
+/// What a client certificate shall say.
+#[derive(Debug, Clone, Copy)]
+pub struct ClientAsk<'a> {
+    /// The person's name: its common name, for people to read.
+    pub name: &'a str,
+    /// Its subject alternative name, a URI: `weir:c-…`.
+    pub uri: &'a str,
+    /// From when, in seconds since the epoch.
+    pub from_s: i64,
+    /// Until when, in seconds since the epoch.
+    pub until_s: i64,
+}
+
+/// A signed certificate.
+#[derive(Debug, Clone)]
+pub struct Signed {
+    /// PEM.
+    pub pem: String,
+    /// DER.
+    pub der: Vec<u8>,
 }
 
 impl Authority {
@@ -68,6 +92,33 @@ impl Authority {
         self.sign(params)
     }
 
+    /// The authority whose certificate and key were kept, PEM.
+    pub fn from_pem(cert_pem: &str, key_pem: &str) -> Result<Self, TlsError> {
+        let key = KeyPair::from_pem(key_pem).map_err(TlsError::Making)?;
+        let issuer = Issuer::from_ca_cert_pem(cert_pem, key).map_err(TlsError::Making)?;
+        Ok(Self { cert_pem: cert_pem.to_owned(), issuer })
+    }
+
+    /// Signs a client certificate for the key of a certificate signing request (PKCS #10, PEM),
+    /// whose signature proves that the key is there. Nothing else of the request is taken.
+    pub fn sign_client(&self, csr_pem: &str, ask: &ClientAsk<'_>) -> Result<Signed, TlsError> {
+        let request =
+            CertificateSigningRequestParams::from_pem(csr_pem).map_err(TlsError::Making)?;
+        let mut params = CertificateParams::default();
+        params.distinguished_name = called(ask.name, None);
+        let uri = ask.uri.try_into().map_err(TlsError::Making)?;
+        params.subject_alt_names = vec![SanType::URI(uri)];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.use_authority_key_identifier_extension = true;
+        params.not_before = moment(ask.from_s);
+        params.not_after = moment(ask.until_s);
+        let signed = CertificateSigningRequestParams { params, public_key: request.public_key }
+            .signed_by(&self.issuer)
+            .map_err(TlsError::Making)?;
+        Ok(Signed { pem: signed.pem(), der: signed.der().to_vec() })
+    }
+
     /// The authority's own certificate, PEM.
     pub fn cert_pem(&self) -> &str {
         &self.cert_pem
@@ -97,6 +148,11 @@ impl fmt::Debug for Leaf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Leaf").field("chain_pem", &self.chain_pem).finish_non_exhaustive()
     }
+}
+
+/// A moment, to the second.
+fn moment(seconds: i64) -> time::OffsetDateTime {
+    time::OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(time::OffsetDateTime::UNIX_EPOCH)
 }
 
 pub(super) fn key() -> Result<KeyPair, TlsError> {

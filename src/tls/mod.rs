@@ -8,7 +8,7 @@
 //! - [`certificates`]: which certificate is shown for which name, and reloading them
 //! - [`mod@client`]: the side that targets, providers and stores see
 //! - [`request`]: a client's own key, and the request for its certificate
-//! - [`authority`]: throw-away certificate authorities, for the demo and for tests
+//! - [`authority`]: certificate authorities: the gateway's own `access` one, and throw-away ones
 
 use std::fmt;
 use std::fs::File;
@@ -28,11 +28,14 @@ use zeroize::Zeroizing;
 pub mod authority;
 pub mod certificates;
 pub mod client;
+mod presented;
 pub mod request;
 pub mod server;
 
 pub use authority::Authority;
+pub use authority::ClientAsk;
 pub use authority::Leaf;
+pub use authority::Signed;
 pub use certificates::KeyPair;
 pub use client::Roots;
 pub use client::client;

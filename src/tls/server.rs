@@ -13,6 +13,7 @@ use rustls::server::Acceptor;
 use rustls::server::ClientHello;
 use rustls::server::NoServerSessionStorage;
 use rustls::server::ResolvesServerCert;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::version::TLS12;
 use rustls::version::TLS13;
 use tokio::io::AsyncRead;
@@ -23,11 +24,14 @@ use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use crate::model::Fault;
+use crate::model::login::Presented;
 use crate::tls::KeyPair;
+use crate::tls::Pem;
 use crate::tls::TlsError;
 use crate::tls::certificates::CertStore;
 use crate::tls::certificates::Resolver;
 use crate::tls::certificates::host;
+use crate::tls::presented::Taker;
 use crate::tls::provider;
 
 /// The ALPN name of PostgreSQL's protocol (IANA registry of TLS ALPN protocol ids).
@@ -44,6 +48,8 @@ pub struct ServerOptions {
     pub certificates: Vec<KeyPair>,
     /// Whether TLS 1.2 is spoken too. Default: no, TLS 1.3 only.
     pub tls12: bool,
+    /// The certificates of the `access` authorities. With them, clients are asked for a certificate.
+    pub access: Option<Pem>,
 }
 
 /// Accepts TLS connections.
@@ -52,6 +58,7 @@ pub struct Server {
     postgres: Arc<ServerConfig>,
     http: Arc<ServerConfig>,
     plain: Arc<ServerConfig>,
+    taker: Option<Arc<Taker>>,
 }
 
 /// How a TLS connection began, which decides what it may speak.
@@ -85,6 +92,8 @@ pub struct Accepted<IO> {
     pub sni: Option<String>,
     /// What was agreed on to be spoken.
     pub alpn: Alpn,
+    /// The certificate that the client showed.
+    pub certificate: Option<Presented>,
 }
 
 /// Why there is no connection. Always the client's fault.
@@ -112,12 +121,16 @@ impl Server {
     pub fn new(options: &ServerOptions) -> Result<Self, TlsError> {
         let store = CertStore::load(&options.certificates)?;
         let certificates = Arc::new(Resolver::new(store));
-        let config = |alpn: &[&[u8]]| config(&certificates, options.tls12, alpn).map(Arc::new);
+        let taker = options.access.as_ref().map(Taker::new).transpose()?;
+        let config = |alpn: &[&[u8]]| {
+            config(&certificates, taker.as_ref(), options.tls12, alpn).map(Arc::new)
+        };
         Ok(Self {
             postgres: config(&[POSTGRESQL])?,
             http: config(&[H2, HTTP_1_1])?,
             plain: config(&[])?,
             certificates,
+            taker,
         })
     }
 
@@ -162,7 +175,9 @@ impl Server {
             Some(HTTP_1_1) => Alpn::Http1,
             Some(_) => return Err(io::Error::other("an ALPN was chosen that was not offered")),
         };
-        Ok(Accepted { stream, sni, alpn })
+        let shown = stream.get_ref().1.peer_certificates();
+        let certificate = self.taker.as_ref().and_then(|taker| taker.judge(shown));
+        Ok(Accepted { stream, sni, alpn, certificate })
     }
 
     /// The configuration for what the client offers to speak. An offer that holds nothing of ours
@@ -187,16 +202,23 @@ impl fmt::Debug for Server {
 
 fn config(
     certificates: &Arc<Resolver>,
+    taker: Option<&Arc<Taker>>,
     tls12: bool,
     alpn: &[&[u8]],
 ) -> Result<ServerConfig, TlsError> {
     let certificates: Arc<dyn ResolvesServerCert> = Arc::<Resolver>::clone(certificates);
     let versions = if tls12 { &[&TLS13, &TLS12][..] } else { &[&TLS13] };
-    let mut config = ServerConfig::builder_with_provider(provider())
+    let config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(versions)
-        .map_err(TlsError::Rustls)?
-        .with_no_client_auth()
-        .with_cert_resolver(certificates);
+        .map_err(TlsError::Rustls)?;
+    let mut config = match taker {
+        Some(taker) => {
+            let taker: Arc<dyn ClientCertVerifier> = Arc::<Taker>::clone(taker);
+            config.with_client_cert_verifier(taker)
+        }
+        None => config.with_no_client_auth(),
+    }
+    .with_cert_resolver(certificates);
     config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
     // No resumption: PostgreSQL's clients never resume, and a session that is resumed was verified
     // under certificates that may have been replaced since.
@@ -220,7 +242,6 @@ mod tests {
     use super::*;
     use crate::tls::Authority;
     use crate::tls::Leaf;
-    use crate::tls::Pem;
     use crate::tls::Roots;
     use crate::tls::client;
 
@@ -239,7 +260,7 @@ mod tests {
     fn server(authority: &Authority, names: &[&[&str]]) -> Server {
         let certificates =
             names.iter().map(|names| pair(&authority.leaf(names, &[]).unwrap())).collect();
-        Server::new(&ServerOptions { certificates, tls12: false }).unwrap()
+        Server::new(&ServerOptions { certificates, tls12: false, access: None }).unwrap()
     }
 
     fn roots(authority: &Authority) -> Roots {
@@ -338,7 +359,8 @@ mod tests {
         let first = authority.leaf(&["weir.example"], &["192.0.2.1".parse().unwrap()]).unwrap();
         let second = authority.leaf(&["other.example"], &[]).unwrap();
         let certificates = vec![pair(&first), pair(&second)];
-        let server = Server::new(&ServerOptions { certificates, tls12: false }).unwrap();
+        let server =
+            Server::new(&ServerOptions { certificates, tls12: false, access: None }).unwrap();
         let config = client(&roots(&authority), &[], None).unwrap();
         let (ours, theirs) = meet(&server, Opening::Direct, config, "192.0.2.1").await;
         assert_eq!(ours.unwrap().sni, None);
@@ -396,8 +418,12 @@ mod tests {
         let authority = Authority::new("test").unwrap();
         let leaf = pair(&authority.leaf(&["weir.example"], &[]).unwrap());
         for tls12 in [false, true] {
-            let server =
-                Server::new(&ServerOptions { certificates: vec![leaf.clone()], tls12 }).unwrap();
+            let server = Server::new(&ServerOptions {
+                certificates: vec![leaf.clone()],
+                tls12,
+                access: None,
+            })
+            .unwrap();
             let mut trusted = rustls::RootCertStore::empty();
             let text = Pem::bytes(authority.cert_pem());
             trusted.add(text.certificates().unwrap().remove(0)).unwrap();
@@ -446,7 +472,7 @@ mod tests {
     fn no_key_is_ever_printed() {
         let authority = Authority::new("test").unwrap();
         let leaf = authority.leaf(&["weir.example"], &[]).unwrap();
-        let options = ServerOptions { certificates: vec![pair(&leaf)], tls12: false };
+        let options = ServerOptions { certificates: vec![pair(&leaf)], tls12: false, access: None };
         let server = Server::new(&options).unwrap();
         let text = format!("{authority:?} {leaf:?} {options:?} {server:?}");
         for pem in [leaf.key_pem, authority.key_pem()] {

@@ -84,7 +84,7 @@ fn modules_name_only_what_they_may() {
         ("tls", &["model"]),
         ("target", &["model", "mask"]),
         ("audit", &["model"]),
-        ("store", &["model", "audit"]),
+        ("store", &["model", "audit", "identity"]),
         ("upstream", &["model", "policy", "audit", "target"]),
         ("session", &["model", "identity", "policy", "audit", "store", "target", "upstream"]),
         ("protocol", &["model", "session", "upstream", "target", "mask", "tls", "audit"]),

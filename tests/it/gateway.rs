@@ -37,7 +37,7 @@ impl Prepared {
         for entry in fs::read_dir(&demo.state).unwrap() {
             let path = entry.unwrap().path();
             let name = path.file_name().unwrap().to_str().unwrap().to_owned();
-            let wanted = [".crt", ".password", "web-1.key", "gateway.key", "upstream-ca.pem"];
+            let wanted = [".crt", ".password", "web-1.key", "gateway.key", "ca.pem", "ca.key"];
             if wanted.iter().any(|end| name.ends_with(end)) {
                 fs::copy(&path, dir.path().join(name)).unwrap();
             }

@@ -37,4 +37,5 @@ mod postgres;
 mod record;
 mod residency;
 mod ssh;
+mod state;
 mod wire;

@@ -202,7 +202,7 @@ async fn each_provider_speaks_only_for_itself() {
     };
     identity.verify(&theirs("weir")).await.unwrap_err();
     let verified = identity.verify(&theirs("weir-at-other")).await.unwrap();
-    assert_eq!(verified.principal().issuer, "https://other.example");
+    assert_eq!(verified.verified.principal().issuer, "https://other.example");
     let stranger = LocalIssuer::new("https://evil.example").unwrap();
     let error = identity.verify(&token(&stranger)).await.unwrap_err();
     assert!(matches!(error, IdentityError::UnknownIssuer(_)));

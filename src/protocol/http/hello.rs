@@ -11,23 +11,31 @@ use std::sync::PoisonError;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use http::HeaderMap;
+use http::Method;
 use tokio::sync::Notify;
 
+use crate::model::LoginId;
 use crate::model::Origin;
 use crate::model::Principal;
 use crate::model::Protocol;
 use crate::model::Refusal;
 use crate::model::TargetName;
+use crate::model::login::Presented;
+use crate::model::login::Use;
 use crate::model::refusal::IntoRefusal;
 use crate::model::refusal::RefusalCode;
 use crate::protocol::http::Front;
+use crate::protocol::http::Greeting;
 use crate::protocol::http::ahead::Ahead;
+use crate::protocol::http::browser;
+use crate::protocol::http::browser::Shown;
 use crate::protocol::http::dialect::Dialect;
 use crate::protocol::http::refuse::No;
 use crate::protocol::http::upstream::Pool;
-use crate::protocol::http::wire;
+use crate::session::Claim;
 use crate::session::EndReason;
 use crate::session::Guard;
+use crate::session::Verified;
 use crate::target::Target;
 
 /// Most sessions of one connection.
@@ -39,6 +47,8 @@ pub struct Connection {
     pub front: Arc<Front>,
     /// The host that its TLS handshake named.
     pub sni: Option<String>,
+    /// The certificate that its client showed.
+    pub certificate: Option<Presented>,
     /// Where it comes from.
     pub origin: Origin,
     /// What its client sends ahead while a command waits.
@@ -66,40 +76,61 @@ enum Slot {
     /// The session lives.
     Live(Arc<Bound>),
     /// Somebody ended it: this connection gets no other.
-    Killed(Arc<Principal>, Refusal),
+    Killed(Arc<Principal>, Option<LoginId>, Refusal),
 }
 
 impl Slot {
-    fn principal(&self) -> &Arc<Principal> {
-        match self {
-            Self::Live(bound) => bound.guard.permit().principal(),
-            Self::Killed(principal, _) => principal,
-        }
+    /// Whether it is the place of the same principal by the same login: another login of theirs may
+    /// be less fresh, and ends by itself.
+    fn is_of(&self, verified: &Verified) -> bool {
+        let (principal, login) = match self {
+            Self::Live(bound) => {
+                let permit = bound.guard.permit();
+                (permit.principal(), permit.identity().login())
+            }
+            Self::Killed(principal, login, _) => (principal, login.as_ref()),
+        };
+        principal == verified.principal() && login == verified.login()
     }
 }
 
 impl Connection {
     /// A connection that nobody asked anything on yet.
-    pub fn new(front: Arc<Front>, sni: Option<String>, origin: Origin, ahead: Ahead) -> Self {
+    pub fn new(front: Arc<Front>, greeting: Greeting, origin: Origin, ahead: Ahead) -> Self {
         let (sessions, changed) = (Mutex::default(), Notify::new());
-        Self { front, sni, origin, ahead, sessions, changed }
+        let Greeting { sni, certificate, .. } = greeting;
+        Self { front, sni, certificate, origin, ahead, sessions, changed }
     }
 
     /// The session of a request: verified by its own credential, and admitted with the first
     /// request of this principal to this target.
-    pub async fn bind(&self, label: &str, headers: &HeaderMap) -> Result<Arc<Bound>, No> {
-        let token = wire::bearer(headers)?;
-        let verified = self.front.gateway.verify(token, &self.origin).await?;
-        let principal = Arc::clone(verified.principal());
-        let mut sessions = self.sessions();
+    pub async fn bind(
+        &self,
+        label: &str,
+        method: &Method,
+        headers: &HeaderMap,
+    ) -> Result<Arc<Bound>, No> {
         let name = label.parse::<TargetName>().ok();
+        let usage = Use::Target(self.protocol(name.as_ref()));
+        let gateway = &self.front.gateway;
+        let host = self.host(label);
+        let claim = match browser::shown(headers, self.certificate.as_ref())? {
+            Shown::Bearer(token) => Claim::Secret(token),
+            Shown::Certificate(Presented { der, ours }) => Claim::Certificate { der, ours: *ours },
+            Shown::Cookie(secret) => {
+                browser::may_ride(method, headers, &gateway.url_of(label))?;
+                Claim::Cookie { secret, host: &host }
+            }
+        };
+        let verified = gateway.verify(&claim, usage, Some(label), &self.origin).await?;
+        let mut sessions = self.sessions();
         if let Some(slots) = name.as_ref().and_then(|name| sessions.get(name))
-            && let Some(slot) = slots.iter().find(|slot| **slot.principal() == *principal)
+            && let Some(slot) = slots.iter().find(|slot| slot.is_of(&verified))
         {
             match slot {
                 // One that has just ended is about to be taken away: it refuses by itself.
                 Slot::Live(bound) => return Ok(Arc::clone(bound)),
-                Slot::Killed(_, refusal) => return Err(refusal.clone().into()),
+                Slot::Killed(_, _, refusal) => return Err(refusal.clone().into()),
             }
         }
         if sessions.values().map(Vec::len).sum::<usize>() >= SESSIONS_MAX {
@@ -109,7 +140,11 @@ impl Connection {
         let protocol = self.protocol(name.as_ref());
         let admitted = self.front.gateway.admit(&verified, label, protocol, &self.origin)?;
         let dialect = self.front.dialect(protocol)?;
-        let pool = Pool::new(Arc::clone(&admitted.target), Arc::clone(&dialect));
+        let pool = {
+            // Kubernetes is told who asks in its own way, by impersonation.
+            let vouches = (protocol == Protocol::Http).then(|| Arc::clone(&gateway.assertions));
+            Pool::new(Arc::clone(&admitted.target), Arc::clone(&dialect), vouches)
+        };
         let (guard, target) = (admitted.guard, admitted.target);
         let bound = Arc::new(Bound { guard, target, dialect, pool });
         let slot = Slot::Live(Arc::clone(&bound));
@@ -162,8 +197,9 @@ impl Connection {
         slots.retain(|slot| !matches!(slot, Slot::Live(live) if Arc::ptr_eq(live, bound)));
         // Whatever else ended it is asked about again with the next request's own credential.
         if let EndReason::Killed { .. } = reason {
-            let principal = Arc::clone(bound.guard.permit().principal());
-            slots.push(Slot::Killed(principal, reason.refusal()));
+            let permit = bound.guard.permit();
+            let (principal, login) = (permit.principal(), permit.identity().login());
+            slots.push(Slot::Killed(Arc::clone(principal), login.cloned(), reason.refusal()));
         }
     }
 

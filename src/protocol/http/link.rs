@@ -39,6 +39,7 @@ use crate::protocol::http::answer;
 use crate::protocol::http::body;
 use crate::protocol::http::body::ClearedBody;
 use crate::protocol::http::body::ReleasedBody;
+use crate::protocol::http::browser;
 use crate::protocol::http::command::Plain;
 use crate::protocol::http::dialect::BodyNeed;
 use crate::protocol::http::dialect::Dialect;
@@ -80,7 +81,11 @@ pub async fn answer(connection: &Connection, request: Request<Incoming>) -> Resp
         Err(no) => return spoken(told(&no, &Plain, None, &head(&parts))),
     };
     let head = head(&parts);
-    let bound = match connection.bind(&label, &parts.headers).await {
+    if browser::is_own_path(&head.path) {
+        let words = connection.own_path(&label, &parts).await;
+        return spoken(words.unwrap_or_else(|no| told(&no, &Plain, None, &head)));
+    }
+    let bound = match connection.bind(&label, &parts.method, &parts.headers).await {
         Ok(bound) => bound,
         Err(no) => return not_bound(connection, &label, &no, &head),
     };
@@ -94,7 +99,8 @@ pub async fn answer(connection: &Connection, request: Request<Incoming>) -> Resp
     };
     answered.unwrap_or_else(|no| {
         let no = no.in_session(session);
-        let words = told(&no, &*bound.dialect, Some(&bound.target), &head);
+        let words = sign_in_again(connection, &label, &no, &head)
+            .unwrap_or_else(|| told(&no, &*bound.dialect, Some(&bound.target), &head));
         match bound.guard.say(words).unseal(session) {
             Ok(words) => spoken(words),
             Err(wrong) => {
@@ -112,9 +118,10 @@ async fn exchange(
     parts: Parts,
     incoming: Incoming,
 ) -> Result<Response<ReleasedBody>, No> {
-    let token = wire::bearer(&parts.headers)?.to_owned();
+    let shown = browser::shown(&parts.headers, connection.certificate.as_ref())?;
+    let secret = shown.secret().map(str::to_owned);
     let begun = begin(incoming, bound.dialect.needs(&bound.target, head)).await?;
-    let reading = read(bound, head, &begun, &token)?;
+    let reading = read(bound, head, &begun, secret.as_deref())?;
     let masked = hides(bound, &reading.command)?;
     let decided = decide(connection, bound, head, &begun, &reading.command, parts).await?;
     let Decided { running, cleared, hold } = decided;
@@ -200,14 +207,14 @@ fn too_large(what: &str) -> Refusal {
 }
 
 /// Reads a request. What HTTP itself does not carry is unsupported, whatever the dialect says.
-fn read(bound: &Bound, head: &Head, begun: &Begun, token: &str) -> Result<Reading, No> {
+fn read(bound: &Bound, head: &Head, begun: &Begun, secret: Option<&str>) -> Result<Reading, No> {
     let line = wire::line(&head.method, &head.path_and_query());
     let refused = |refusal: Refusal| {
         bound.guard.refused(line.clone(), &refusal).map_err(|error| No::from(error.refusal()))?;
         Err(No::from(refusal))
     };
     // Checked before anything of the request is recorded: a credential is in no record either.
-    if carries(head, begun, token) {
+    if secret.is_some_and(|secret| carries(head, begun, secret)) {
         let refusal = wire::malformed(
             "the request carries its credential outside `Authorization`, where it would reach the target",
         );
@@ -388,9 +395,21 @@ async fn forward(
     })
 }
 
+/// A person with a browser is sent to sign in, where that would turn the no into a yes.
+fn sign_in_again(connection: &Connection, label: &str, no: &No, head: &Head) -> Option<Words> {
+    let signs_in = matches!(no.refusal.code, RefusalCode::Unauthenticated | RefusalCode::StepUp);
+    if !signs_in || !browser::navigates(&head.method, &head.headers) {
+        return None;
+    }
+    connection.to_sign_in(label, &head.path_and_query(), no.refusal.step_up.as_deref())
+}
+
 /// Words a no for a request that has no session. Only who may know of the target learns by the
 /// wording what it speaks.
 fn not_bound(connection: &Connection, label: &str, no: &No, head: &Head) -> Response<ReleasedBody> {
+    if let Some(words) = sign_in_again(connection, label, no, head) {
+        return spoken(words);
+    }
     let secret = matches!(no.refusal.code, RefusalCode::NoTarget | RefusalCode::Unauthenticated);
     let version = connection.front.gateway.version();
     let target = label.parse().ok().filter(|_| !secret);

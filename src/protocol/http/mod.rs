@@ -12,6 +12,7 @@
 pub mod ahead;
 pub mod answer;
 pub mod body;
+pub mod browser;
 pub mod command;
 pub mod dialect;
 pub mod hello;
@@ -45,6 +46,7 @@ use crate::model::Fault;
 use crate::model::Origin;
 use crate::model::Protocol;
 use crate::model::Refusal;
+use crate::model::login::Presented;
 use crate::model::refusal::RefusalCode;
 use crate::session::Gateway;
 use crate::tls::Alpn;
@@ -91,6 +93,24 @@ pub trait OwnName: fmt::Debug + Send + Sync {
     ) -> BoxFuture<'static, Response<OwnBody>>;
 }
 
+/// What the TLS handshake of a connection told.
+#[derive(Debug, Clone)]
+pub struct Greeting {
+    /// The host that the client asked for, in lower case.
+    pub sni: Option<String>,
+    /// What was agreed on to be spoken.
+    pub alpn: Alpn,
+    /// The certificate that the client showed.
+    pub certificate: Option<Presented>,
+}
+
+impl Greeting {
+    /// One in which no certificate was shown.
+    pub fn without_certificate(sni: Option<String>, alpn: Alpn) -> Self {
+        Self { sni, alpn, certificate: None }
+    }
+}
+
 /// HTTP's side of the gateway: what all its connections share.
 #[derive(Debug)]
 pub struct Front {
@@ -130,8 +150,7 @@ impl Front {
     pub async fn serve<S>(
         self: &Arc<Self>,
         stream: S,
-        sni: Option<String>,
-        alpn: Alpn,
+        greeting: Greeting,
         origin: Origin,
         drain: impl Future<Output = ()> + Send,
     ) -> Result<(), Broken>
@@ -139,7 +158,8 @@ impl Front {
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let (stream, ahead) = ahead::watched(stream);
-        let connection = Arc::new(Connection::new(Arc::clone(self), sni, origin, ahead));
+        let alpn = greeting.alpn;
+        let connection = Arc::new(Connection::new(Arc::clone(self), greeting, origin, ahead));
         let served = Arc::clone(&connection);
         let service = service_fn(move |request| {
             let connection = Arc::clone(&served);

@@ -116,7 +116,7 @@ pub fn word(refusal: &Refusal, told: &Told<'_>) -> Worded {
 
 /// Whether a client would rather have a page: it names HTML and comes from a browser, not from a
 /// program that takes anything.
-fn wants_page(headers: &HeaderMap) -> bool {
+pub fn wants_page(headers: &HeaderMap) -> bool {
     let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
     accept.is_some_and(|accept| {
         accept.split(',').any(|media| {

@@ -11,6 +11,7 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use http::HeaderMap;
 use http::HeaderValue;
 use http::Request;
 use http::Response;
@@ -42,6 +43,7 @@ use crate::protocol::http::dialect::Dialect;
 use crate::protocol::http::dialect::Place;
 use crate::protocol::http::dialect::Unreachable;
 use crate::protocol::http::wire;
+use crate::session::Assertions;
 use crate::session::Cleared;
 use crate::session::Guard;
 use crate::session::guard::WrongSession;
@@ -61,6 +63,8 @@ pub const TLS_MS_MAX: u64 = 10_000;
 /// How long a target may think before its answer's head comes, and how long a client may pause in
 /// sending a body, in milliseconds.
 pub const HEAD_MS_MAX: u64 = 120_000;
+/// In which header a target is told, signed, who asks.
+pub const IDENTITY_HEADER: &str = "x-weir-identity";
 /// Most headers of an answer.
 pub const HEADERS_MAX: usize = 128;
 /// Largest head of an answer, in bytes.
@@ -77,6 +81,7 @@ impl OpenLeg for Opener {}
 pub struct Pool {
     target: Arc<Target>,
     dialect: Arc<dyn Dialect>,
+    vouches: Option<Arc<Assertions>>,
     idle: Mutex<Vec<(SendRequest<ClearedBody>, Instant)>>,
 }
 
@@ -164,8 +169,12 @@ impl IntoRefusal for NoAnswer {
 
 impl Pool {
     /// No legs yet.
-    pub fn new(target: Arc<Target>, dialect: Arc<dyn Dialect>) -> Arc<Self> {
-        Arc::new(Self { target, dialect, idle: Mutex::default() })
+    pub fn new(
+        target: Arc<Target>,
+        dialect: Arc<dyn Dialect>,
+        vouches: Option<Arc<Assertions>>,
+    ) -> Arc<Self> {
+        Arc::new(Self { target, dialect, vouches, idle: Mutex::default() })
     }
 
     /// Sends a request, dressed with the target's credential, and waits for the answer's head;
@@ -186,6 +195,7 @@ impl Pool {
             wire::for_masking(&mut head.headers);
         }
         self.dialect.dress(&self.target, guard.permit().principal(), &mut head.headers)?;
+        self.vouch(guard, &mut head.headers)?;
         let progress = body.progress();
         let mut interim = InterimCount::default();
         let mut request = Request::from_parts(head, body);
@@ -210,6 +220,19 @@ impl Pool {
             Sent::Answered(response) => Ok(answered(response, sender)),
             Sent::NotBegun(_, error) => Err(NoAnswer::Broken(self.name(), error)),
         }
+    }
+
+    /// Says to the target, signed, who asks; what a client sent under that name is gone already.
+    fn vouch(&self, guard: &Guard, headers: &mut HeaderMap) -> Result<(), NoAnswer> {
+        let Some(vouches) = &self.vouches else { return Ok(()) };
+        let principal = guard.permit().principal();
+        let signed = vouches.sign(principal, self.target.name(), guard.session(), guard.now());
+        let signed = signed.map_err(|e| Unreachable::misconfigured(&self.target, e))?;
+        let value = HeaderValue::from_str(&signed);
+        let mut value = value.map_err(|e| Unreachable::misconfigured(&self.target, e))?;
+        value.set_sensitive(true);
+        headers.insert(IDENTITY_HEADER, value);
+        Ok(())
     }
 
     async fn exchange(

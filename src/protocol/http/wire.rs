@@ -217,11 +217,30 @@ pub fn escaped(text: &str) -> String {
     safe
 }
 
+/// A text as the value of a query's member (RFC 3986 §3.4).
+pub fn query_escaped(text: &str) -> String {
+    use std::fmt::Write as _;
+
+    let mut escaped = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        let plain = byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte);
+        let written = if plain {
+            escaped.write_char(char::from(byte))
+        } else {
+            write!(escaped, "%{byte:02X}")
+        };
+        if written.is_err() {
+            break;
+        }
+    }
+    escaped
+}
+
 /// The one bearer token (RFC 6750, section 2.1) of a request.
 pub fn bearer(headers: &HeaderMap) -> Result<&str, Refusal> {
     let none = |reason: &str| {
         Refusal::new(RefusalCode::Unauthenticated, reason)
-            .hint("send your provider's token: `Authorization: Bearer <token>`")
+            .hint("sign in with `weir login` and send `Authorization: Bearer <credential>`")
     };
     let mut all = headers.get_all(header::AUTHORIZATION).iter();
     let value = match (all.next(), all.next()) {

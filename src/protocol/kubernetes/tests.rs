@@ -27,6 +27,7 @@ use crate::model::Declared;
 use crate::model::Origin;
 use crate::model::target::WithoutBasis;
 use crate::protocol::http::Front;
+use crate::protocol::http::Greeting;
 use crate::protocol::http::OwnBody;
 use crate::protocol::http::OwnName;
 use crate::session::Decision;
@@ -105,6 +106,7 @@ impl Kube {
             classes: BTreeSet::new(),
             without_basis: WithoutBasis::Refuse,
             observe: false,
+            provider_tokens: true,
             reach: Reach::Kubernetes(KubernetesTarget {
                 kubeconfig: self.file(kubeconfig),
                 context: None,
@@ -156,7 +158,7 @@ impl Stage {
         let leaf = authority.leaf(&names, &[]).unwrap();
         let chain = Pem::bytes(leaf.chain_pem.clone());
         let pair = KeyPair { chain, key: Pem::bytes(leaf.key_pem.as_bytes()) };
-        let options = ServerOptions { certificates: vec![pair], tls12: false };
+        let options = ServerOptions { certificates: vec![pair], tls12: false, access: None };
         let server = Arc::new(tls::Server::new(&options).unwrap());
         let dialect: Arc<dyn Dialect> = Arc::new(Kubernetes::new());
         let front = Front::new(world.gateway(), [dialect], Arc::new(Nobody));
@@ -174,7 +176,12 @@ impl Stage {
                     };
                     let (sni, alpn) = (accepted.sni, accepted.alpn);
                     let never = std::future::pending();
-                    let serving = front.serve(accepted.stream, sni, alpn, World::origin(), never);
+                    let serving = front.serve(
+                        accepted.stream,
+                        Greeting::without_certificate(sni, alpn),
+                        World::origin(),
+                        never,
+                    );
                     drop(serving.await);
                 });
             }

@@ -19,6 +19,7 @@ use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWrite;
 use tokio::io::AsyncWriteExt;
 
+use crate::model::login::Presented;
 use crate::protocol::postgres::refuse::NAME_BYTES_MAX;
 use crate::protocol::postgres::refuse::Own;
 use crate::protocol::postgres::refuse::Words;
@@ -40,12 +41,19 @@ pub trait Encrypt<S>: Send {
     /// The encrypted stream.
     type Stream: AsyncRead + AsyncWrite + Unpin + Send;
 
-    /// Does the handshake on a stream whose `SSLRequest` was answered; gives the host that the
-    /// client asked for, in lower case.
-    fn encrypt(
-        self,
-        stream: S,
-    ) -> impl Future<Output = io::Result<(Self::Stream, Option<String>)>> + Send;
+    /// Does the handshake on a stream whose `SSLRequest` was answered.
+    fn encrypt(self, stream: S) -> impl Future<Output = io::Result<Secured<Self::Stream>>> + Send;
+}
+
+/// A stream inside TLS, and what the handshake told.
+#[derive(Debug)]
+pub struct Secured<S> {
+    /// The stream.
+    pub stream: S,
+    /// The host that the client asked for, in lower case.
+    pub sni: Option<String>,
+    /// The certificate that the client showed.
+    pub certificate: Option<Presented>,
 }
 
 /// Why a connection ended before a session was asked for.
@@ -65,6 +73,13 @@ pub enum HelloError {
 impl From<Words> for HelloError {
     fn from(words: Words) -> Self {
         Self::Refused(words)
+    }
+}
+
+impl<S> Secured<S> {
+    /// A stream on which no certificate was shown.
+    pub fn without_certificate(stream: S, sni: Option<String>) -> Self {
+        Self { stream, sni, certificate: None }
     }
 }
 
@@ -89,6 +104,8 @@ pub struct Asked<S> {
     pub stream: S,
     /// The host that TLS was asked for.
     pub sni: Option<String>,
+    /// The certificate that it showed.
+    pub certificate: Option<Presented>,
     /// What it asked for.
     pub startup: Startup,
 }
@@ -128,8 +145,7 @@ where
         match opening(&mut stream).await? {
             Opening::Ssl => {
                 send(&mut stream, b"S").await?;
-                let (stream, sni) = encrypt.encrypt(stream).await?;
-                return encrypted(stream, sni).await;
+                return encrypted(encrypt.encrypt(stream).await?).await;
             }
             Opening::Gss if !gss_asked => {
                 gss_asked = true;
@@ -147,10 +163,11 @@ where
 }
 
 /// Goes on, or begins, inside TLS.
-pub async fn encrypted<S>(mut stream: S, sni: Option<String>) -> Result<Hello<S>, HelloError>
+pub async fn encrypted<S>(secured: Secured<S>) -> Result<Hello<S>, HelloError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
+    let Secured { mut stream, sni, certificate } = secured;
     match opening(&mut stream).await? {
         Opening::Cancel { process, key } => Ok(Hello::Cancel { process, key }),
         Opening::Ssl | Opening::Gss => {
@@ -158,7 +175,7 @@ where
             Err(told(&mut stream, words).await)
         }
         Opening::Startup { version, body } => match startup(version, &body) {
-            Ok(startup) => Ok(Hello::Session(Asked { stream, sni, startup })),
+            Ok(startup) => Ok(Hello::Session(Asked { stream, sni, certificate, startup })),
             Err(words) => Err(told(&mut stream, words).await),
         },
     }
@@ -426,8 +443,8 @@ mod tests {
     impl Encrypt<DuplexStream> for NoTls {
         type Stream = DuplexStream;
 
-        async fn encrypt(self, stream: DuplexStream) -> io::Result<(DuplexStream, Option<String>)> {
-            Ok((stream, Some("customers.weir.example".to_owned())))
+        async fn encrypt(self, stream: DuplexStream) -> io::Result<Secured<DuplexStream>> {
+            Ok(Secured::without_certificate(stream, Some("customers.weir.example".to_owned())))
         }
     }
 

@@ -48,6 +48,7 @@ use crate::model::Origin;
 use crate::model::Protocol;
 use crate::model::Refusal;
 use crate::model::fault::Chain;
+use crate::model::login::Use;
 use crate::model::refusal::IntoRefusal;
 use crate::model::refusal::RefusalCode;
 use crate::protocol::postgres::cancel::Cancels;
@@ -62,6 +63,7 @@ use crate::protocol::postgres::hello::Encrypt;
 use crate::protocol::postgres::hello::HELLO_MS_MAX;
 use crate::protocol::postgres::hello::Hello;
 use crate::protocol::postgres::hello::HelloError;
+use crate::protocol::postgres::hello::Secured;
 use crate::protocol::postgres::hello::Startup;
 use crate::protocol::postgres::link::End;
 use crate::protocol::postgres::link::Link;
@@ -69,6 +71,7 @@ use crate::protocol::postgres::refuse::Words;
 use crate::protocol::postgres::upstream::Opened;
 use crate::protocol::postgres::upstream::Trust;
 use crate::session::Admitted;
+use crate::session::Claim;
 use crate::session::Gateway;
 use crate::session::Guard;
 use crate::target::PostgresTarget;
@@ -100,13 +103,13 @@ impl Postgres {
         self.serve(hello::plain(stream, encrypt), &origin).await;
     }
 
-    /// Serves a connection that began with TLS (ALPN `postgresql`), asked for as host `sni`. It logs
+    /// Serves a connection that began with TLS (ALPN `postgresql`). It logs
     /// how the connection ended.
-    pub async fn serve_tls<S>(&self, stream: S, sni: Option<String>, origin: Origin)
+    pub async fn serve_tls<S>(&self, secured: Secured<S>, origin: Origin)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send,
     {
-        self.serve(hello::encrypted(stream, sni), &origin).await;
+        self.serve(hello::encrypted(secured), &origin).await;
     }
 
     /// Greet, verify, find, admit, dial, open, relay.
@@ -141,7 +144,9 @@ impl Postgres {
         let place = Place::of(asked.sni.as_deref(), &self.gateway.name, &asked.startup)?;
         let asking = timeout(Duration::from_millis(HELLO_MS_MAX), asked.password()).await;
         let password = asking.map_err(|_| no_password())?.map_err(|_| no_password())?;
-        let verified = self.gateway.verify(password.expose_secret(), origin).await?;
+        let claim = Claim::Secret(password.expose_secret());
+        let usage = Use::Target(Protocol::Postgres);
+        let verified = self.gateway.verify(&claim, usage, Some(&place.target), origin).await?;
         drop(password);
         let principal = Arc::clone(verified.principal());
         let admitted = self.gateway.admit(&verified, &place.target, Protocol::Postgres, origin)?;

@@ -35,6 +35,7 @@ use crate::model::Origin;
 use crate::model::Protocol;
 use crate::model::Refusal;
 use crate::model::TargetName;
+use crate::model::login::Use;
 use crate::model::refusal::IntoRefusal;
 use crate::model::refusal::RefusalCode;
 use crate::protocol::ssh::Dials;
@@ -51,6 +52,7 @@ use crate::protocol::ssh::upstream::Run;
 use crate::protocol::ssh::upstream::Start;
 use crate::protocol::ssh::upstream::Terminal;
 use crate::session::Admitted;
+use crate::session::Claim;
 use crate::session::Gateway;
 use crate::target::Reach;
 
@@ -123,7 +125,10 @@ fn asked(user: &str) -> Option<(&str, TargetName)> {
 impl Connection {
     /// Verifies a token and enters the session that `user` names.
     async fn sign_in(&self, user: &str, token: &str) -> Auth {
-        let Ok(verified) = self.gateway.verify(token.trim(), &self.origin).await else {
+        let target = asked(user).map(|(_, target)| target);
+        let target = target.as_ref().map(TargetName::as_str);
+        let (claim, usage) = (Claim::Secret(token.trim()), Use::Target(Protocol::Ssh));
+        let Ok(verified) = self.gateway.verify(&claim, usage, target, &self.origin).await else {
             return rejected();
         };
         let entry = match asked(user) {

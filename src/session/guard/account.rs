@@ -9,8 +9,10 @@ use crate::audit::Admission;
 use crate::audit::LedgerEvent;
 use crate::audit::Unrecorded;
 use crate::audit::entry::Opened;
+use crate::audit::entry::Proof;
 use crate::audit::entry::TransferNote;
 use crate::audit::entry::Volume;
+use crate::identity::Verified;
 use crate::model::Command;
 use crate::model::DataClass;
 use crate::model::Refusal;
@@ -39,8 +41,18 @@ impl Admission for Permit {
             suppressed: self.suppressed(),
             observed: self.observed().cloned(),
             observe: target.observe,
+            proof: proof(self.identity()),
         }
     }
+}
+
+/// What the session rests on, where that is a login.
+fn proof(identity: &Verified) -> Option<Proof> {
+    Some(Proof {
+        login: identity.login()?.clone(),
+        credential: identity.credential()?.clone(),
+        authentication: identity.authentication()?,
+    })
 }
 
 fn note(decision: &policy::transfer::Decision) -> TransferNote {

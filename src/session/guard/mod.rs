@@ -37,6 +37,7 @@ use crate::audit::Trail;
 use crate::audit::TrailEvent;
 use crate::audit::Unrecorded;
 use crate::audit::entry::Volume;
+use crate::identity::Standing;
 use crate::model::Clock;
 use crate::model::Command;
 use crate::model::DataClass;
@@ -274,10 +275,12 @@ impl Guard {
     pub async fn ended(&self) -> EndReason {
         let mut version = self.parts.version.clone();
         let mut ending = self.live.ending();
+        let mut standing = self.permit.identity().standing();
         loop {
             // Marked as seen before looking, so that no change falls between the two.
             version.mark_unchanged();
             ending.mark_unchanged();
+            standing.iter_mut().for_each(watch::Receiver::mark_unchanged);
             if let Some(reason) = self.over() {
                 return reason;
             }
@@ -292,6 +295,7 @@ impl Guard {
             tokio::select! {
                 changed = version.changed() => if changed.is_err() { return EndReason::Draining },
                 changed = ending.changed() => if changed.is_err() { return EndReason::Draining },
+                () = changed(&mut standing) => {}
                 () = tokio::time::sleep(nap) => {}
             }
         }
@@ -309,6 +313,9 @@ impl Guard {
         }
         if self.trail.lost() {
             return Some(EndReason::Unrecorded);
+        }
+        if let Some(why) = self.permit.identity().ended() {
+            return Some(EndReason::LoginEnded(why));
         }
         let now = self.now();
         if self.permit.expires_at().is_some_and(|expiry| now >= expiry) {
@@ -436,7 +443,8 @@ impl Guard {
         Arc::clone(&self.parts.version.borrow().snapshot)
     }
 
-    fn now(&self) -> Timestamp {
+    /// What the time is to the session.
+    pub fn now(&self) -> Timestamp {
         self.parts.clock.now()
     }
 
@@ -489,6 +497,17 @@ fn exactly(session: SessionId, command: &Command) -> Digest {
     let verb = format!("{}:{}", command.verb.len(), command.verb);
     let text = format!("{}:{}", command.text.len(), command.text);
     Digest::of_parts(&[session.as_bytes(), verb.as_bytes(), text.as_bytes(), details.as_bytes()])
+}
+
+/// Waits until a login's standing changes; for ever where there is none, or nobody who could.
+async fn changed(standing: &mut Option<watch::Receiver<Standing>>) {
+    let gone = match standing {
+        Some(standing) => standing.changed().await.is_err(),
+        None => true,
+    };
+    if gone {
+        std::future::pending().await
+    }
 }
 
 fn shows_all(classes: &BTreeSet<DataClass>) -> Masks {

@@ -196,7 +196,16 @@ impl Stage {
         let (client, server) = tokio::io::duplex(64 * 1024);
         let (front, sni) = (Arc::clone(&self.front), sni.map(str::to_owned));
         tokio::spawn(async move {
-            drop(front.serve(server, sni, alpn, World::origin(), std::future::pending()).await);
+            drop(
+                front
+                    .serve(
+                        server,
+                        Greeting::without_certificate(sni, alpn),
+                        World::origin(),
+                        std::future::pending(),
+                    )
+                    .await,
+            );
         });
         client
     }
@@ -260,6 +269,7 @@ fn wiki(name: &str, port: u16) -> crate::target::Options {
         classes: BTreeSet::new(),
         without_basis: WithoutBasis::Refuse,
         observe: false,
+        provider_tokens: true,
         reach: Reach::Http(HttpTarget {
             address: format!("127.0.0.1:{port}").parse().unwrap(),
             tls: UpstreamTls::Off,

@@ -147,7 +147,14 @@ async fn a_draining_gateway_finishes_what_runs() {
     let front = Arc::clone(&stage.front);
     let (tell, begun) = tokio::sync::oneshot::channel::<()>();
     let serving = tokio::spawn(async move {
-        front.serve(server, None, Alpn::Http1, World::origin(), async { drop(begun.await) }).await
+        front
+            .serve(
+                server,
+                Greeting::without_certificate(None, Alpn::Http1),
+                World::origin(),
+                async { drop(begun.await) },
+            )
+            .await
     });
     let request = stage.request("GET /open/x", &["engineer"], "", "");
     client.write_all(request.replace("connection: close\r\n", "").as_bytes()).await.unwrap();

@@ -145,6 +145,7 @@ impl Rig {
             classes: BTreeSet::new(),
             without_basis: WithoutBasis::Refuse,
             observe: false,
+            provider_tokens: true,
             reach: Reach::Ssh(SshTarget {
                 address: format!("127.0.0.1:{sshd_port}").parse().unwrap(),
                 logins: vec![login.parse().unwrap()],
