@@ -27,7 +27,8 @@ pub(super) fn whoami(answer: &Value) {
         line(&format!("proved: {}{how}", age(proof["at"].as_str().unwrap_or_default())));
     }
     if answer["login"].is_string() {
-        line(&format!("login:  {}", text(answer, "login")));
+        let until = second(&text(answer, "ends_at"));
+        line(&format!("login:  {}, renewed until {until}", text(answer, "login")));
     }
     line(&format!("until:  {}", second(&text(answer, "expires_at"))));
 }
@@ -48,22 +49,21 @@ pub(super) fn credentials(answer: &Value) {
     for entry in answer.as_array().into_iter().flatten() {
         let login = &entry["login"];
         let device = &login["device"];
+        let here = if entry["current"] == true { " (here)" } else { "" };
         rows.push(vec![
             text(login, "id"),
-            text(&login["principal"], "name"),
+            format!("{}{here}", text(&login["principal"], "name")),
             text(device, "label"),
             text(device, "address"),
             second(&text(login, "began_at")),
             second(&text(login, "ends_at")),
         ]);
         for credential in entry["credentials"].as_array().into_iter().flatten() {
-            let scope = &credential["scope"];
-            let target = or(text(scope, "target"), &text(scope, "host"));
             rows.push(vec![
                 format!("  {}", text(credential, "id")),
                 text(credential, "form"),
-                list(&scope["uses"]),
-                target,
+                list(&credential["uses"]),
+                or(text(credential, "target"), &text(credential, "host")),
                 second(&text(credential, "issued_at")),
                 second(&text(credential, "expires_at")),
             ]);

@@ -96,6 +96,11 @@ impl Tokens {
     }
 }
 
+/// RFC 6749 §5.2.
+fn has_ended(answer: &Answer) -> bool {
+    answer.body.get("error").and_then(Value::as_str) == Some("invalid_grant")
+}
+
 /// Where one profile's credentials are.
 #[derive(Debug)]
 pub(super) struct Wallet {
@@ -169,8 +174,8 @@ impl Wallet {
                 self.keep(&fresh)?;
                 Ok(fresh)
             }
-            // The login has ended (RFC 6749 §5.2: invalid_grant), and so has what is kept of it.
-            Ok(answer) if (400..500).contains(&answer.status) => {
+            // The login has ended, and so has what is kept of it. Any other no is not about it.
+            Ok(answer) if has_ended(&answer) => {
                 self.place().clear()?;
                 let why = problem(answer.status, &answer.body);
                 Err(CallError::Refused(format!(
@@ -180,7 +185,7 @@ impl Wallet {
             }
             // A gateway in trouble does not end what is still good.
             Ok(_) | Err(_) if still_good => Ok(kept),
-            Ok(answer) => Err(CallError::Unreached(problem(answer.status, &answer.body))),
+            Ok(answer) => Err(CallError::Refused(problem(answer.status, &answer.body))),
             Err(error) => Err(error),
         }
     }
@@ -244,11 +249,13 @@ mod tests {
         Wallet { dir: dir.to_owned(), profile, gateway, clock, keyring: false }
     }
 
+    /// What the gateway answers: tokens, and for any other status than 200 a no.
     fn answer(status: u16, number: u32) -> Answer {
+        let error = if status == 400 { "invalid_grant" } else { "slow_down" };
         let body = json!({
             "access_token": format!("weir_s_{number}"), "refresh_token": format!("weir_r_{number}"),
             "expires_in": 3600, "login": "l-7kq2m9xdb4tz", "principal": "alice",
-            "error": "invalid_grant", "error_description": "logged out",
+            "error": error, "error_description": "logged out",
         });
         Answer { status, body }
     }
@@ -314,7 +321,10 @@ mod tests {
         signed_in(dir.path());
         let down = |_: &SecretString| Err(CallError::Unreached("down".to_owned()));
         assert!(wallet(dir.path(), "2026-11-21T10:58:00Z").current(down).is_ok());
-        assert!(wallet(dir.path(), "2026-11-21T10:58:00Z").current(|_| Ok(answer(503, 1))).is_ok());
+        for status in [429, 503] {
+            let wallet = wallet(dir.path(), "2026-11-21T10:58:00Z");
+            assert!(wallet.current(|_| Ok(answer(status, 1))).is_ok(), "{status}");
+        }
         let late = wallet(dir.path(), "2026-11-21T11:00:01Z");
         assert!(matches!(late.current(down), Err(CallError::Unreached(_))));
         assert!(late.kept().unwrap().is_some(), "it is tried again later");

@@ -206,9 +206,10 @@ mod tests {
 
     #[test]
     fn the_gateway_reads_what_was_imported() {
-        assert_loads(&pg_service::read("[a]\nhost=db.internal\ndbname=b\nuser=c\n").unwrap());
-        assert_loads(&pg_service::read("[a]\nhost=::1\nport=1\npassword=p\n[A]\n").unwrap());
-        assert_loads(&ssh_config::read("Host a b\n HostName 10.0.0.1\n User u\n").unwrap());
+        assert_loads(&pg_service::read("[a]\nhost=10.1.2.3\ndbname=b\nuser=c\n").unwrap());
+        let two = "[a]\nhost=2001:db8:1::5\nport=1\npassword=p\n[A]\nhost=db.internal\n";
+        assert_loads(&pg_service::read(two).unwrap());
+        assert_loads(&ssh_config::read("Host a b\n HostName 10.1.0.1\n User u\n").unwrap());
         let file = "clusters: [{name: c, cluster: {server: 'https://c'}}]\n\
                     contexts: [{name: a/b, context: {cluster: c, user: u}}]\n\
                     users: [{name: u, user: {token: s3cret}}]\n";

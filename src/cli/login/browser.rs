@@ -4,6 +4,7 @@
 use std::process::Command;
 use std::process::Stdio;
 
+use secrecy::ExposeSecret;
 use serde_json::Value;
 
 use crate::cli::client::CallError;
@@ -53,13 +54,15 @@ pub(super) fn sign_in(
     });
     print::progress(&format!("  {url}"));
     let code = runtime.block_on(loopback.code())?;
-    let exchange = [
+    let mut exchange = vec![
         ("grant_type", "authorization_code"),
         ("client_id", CLIENT_ID),
         ("code", &code),
         ("redirect_uri", &redirect),
         ("code_verifier", &verifier),
     ];
+    let stronger = asks.step_up_of.as_ref().map(ExposeSecret::expose_secret);
+    exchange.extend(stronger.map(|secret| ("step_up_of", secret)));
     let answer = link.form("/oauth/token", &exchange)?;
     if answer.status == 200 {
         Ok(answer.body)

@@ -12,6 +12,7 @@ mod workload;
 use std::path::Path;
 
 use secrecy::ExposeSecret;
+use secrecy::SecretString;
 use serde_json::Value;
 use serde_json::json;
 
@@ -47,6 +48,8 @@ struct Asks {
     acr: Option<String>,
     fresh: bool,
     device: String,
+    /// The session credential of the login that is to be made stronger, instead of a new one.
+    step_up_of: Option<SecretString>,
 }
 
 impl Asks {
@@ -77,28 +80,43 @@ pub(super) fn login(args: access::Login, as_json: bool) -> Result<(), CallError>
     let wallet = Wallet::open(&home, &profile)?;
     // Reached and verified, before somebody is sent to a browser.
     let about = link.about()?;
-    let asks = Asks {
+    let mut asks = Asks {
         provider: profile.provider.clone(),
         acr: args.acr,
         fresh: args.fresh,
         device: format!("weir on {}", machine()),
+        step_up_of: None,
     };
+    let by_browser = !(args.workload || args.device) && (args.no_browser || has_browser());
+    if by_browser && (asks.fresh || asks.acr.is_some()) {
+        // A login that has ended cannot be made stronger: a new one begins.
+        asks.step_up_of = wallet.tokens(&link).ok().map(|tokens| tokens.access);
+    }
     let answer = if args.workload {
         workload::sign_in(&link, &asks, args.token_file.as_deref(), &args.audience)?
-    } else if args.device || !(args.no_browser || has_browser()) {
+    } else if !by_browser {
         device::sign_in(&link, &asks)?
     } else {
         browser::sign_in(&link, &about, &asks, !args.no_browser)?
     };
     let fresh = Tokens::of_answer(&answer, &profile.gateway, System.now());
-    let fresh = fresh
+    let mut fresh = fresh
         .ok_or_else(|| CallError::Refused("the gateway's answer holds no credential".to_owned()))?;
     let replaced = {
         let _lock = wallet.lock()?;
-        let replaced = wallet.kept()?;
-        certificate::forget(wallet.dir())?;
-        wallet.keep(&fresh)?;
-        replaced
+        let kept = wallet.kept()?;
+        let same =
+            kept.as_ref().filter(|kept| !fresh.login.is_empty() && kept.login == fresh.login);
+        if let Some(same) = same {
+            // The same login, made stronger: its certificates and its renewal go on.
+            fresh.renewal = fresh.renewal.or_else(|| same.renewal.clone());
+            wallet.keep(&fresh)?;
+            None
+        } else {
+            certificate::forget(wallet.dir())?;
+            wallet.keep(&fresh)?;
+            kept
+        }
     };
     if let Some(old) = replaced {
         // Nobody would use it any more. That it has ended already is fine.
