@@ -50,9 +50,9 @@ pub(super) fn psql(args: &access::Psql, as_json: bool) -> Result<(), CallError> 
     let service = Service::of(&client, &args.target, args.user.as_deref())?;
     if args.print {
         if as_json {
-            print::json(&service.json())
+            print::json(&service.json());
         } else {
-            print::raw(&service.entry())
+            print::raw(&service.entry());
         }
         return Ok(());
     }

@@ -127,8 +127,7 @@ impl Keyring {
             }
             // `security -i` reads commands from standard input; -X takes the secret in base 16.
             Self::MacOs => {
-                let digits = secret.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-                let digits = Zeroizing::new(digits);
+                let digits = Zeroizing::new(digits(secret));
                 let line = Zeroizing::new(format!(
                     "add-generic-password -U -s {SERVICE} -a {profile} -X {}\n",
                     digits.as_str()
@@ -153,6 +152,12 @@ impl Keyring {
             }
         };
     }
+}
+
+/// Base 16.
+fn digits(secret: &[u8]) -> String {
+    let digit = |bits: u8| char::from_digit(u32::from(bits), 16).unwrap_or('0');
+    secret.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
 /// Runs a program to its end with `input`; its output, if it succeeded in time.

@@ -48,9 +48,9 @@ pub(super) fn config(args: &access::Kubeconfig, as_json: bool) -> Result<(), Cal
         let current = context(first, &client.profile().name);
         let whole = kube_merge::whole(&entries, &current);
         if as_json {
-            print::json(&whole)
+            print::json(&whole);
         } else {
-            print::raw(&kube_merge::yaml(&entries, &current))
+            print::raw(&kube_merge::yaml(&entries, &current));
         }
         return Ok(());
     }

@@ -116,7 +116,9 @@ fn of_json(old: &str, entries: &Entries, current: Option<&str>) -> Result<String
             *kept = json!([]);
         }
         let kept = kept.as_array_mut().ok_or(ODD)?;
-        ours.iter().for_each(|entry| put(kept, entry));
+        for entry in ours {
+            put(kept, entry);
+        }
     }
     if let Some(current) = current {
         config.insert("current-context".to_owned(), Value::from(current));

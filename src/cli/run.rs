@@ -47,7 +47,7 @@ pub(super) fn command(args: Args) -> ExitCode {
             }));
         }
         Command::Check { config, token, gateway } => {
-            return check(config.as_deref(), token.as_deref(), gateway.into(), as_json);
+            return check(config.as_deref(), token.as_deref(), &gateway.into(), as_json);
         }
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut super::command(), "weir", &mut std::io::stdout());
@@ -184,7 +184,12 @@ fn output(answer: &Value, shown: impl FnOnce(&Value), as_json: bool) {
     if as_json { print::json(answer) } else { shown(answer) }
 }
 
-fn check(config: Option<&Path>, token: Option<&Path>, gateway: Gateway, as_json: bool) -> ExitCode {
+fn check(
+    config: Option<&Path>,
+    token: Option<&Path>,
+    gateway: &Gateway,
+    as_json: bool,
+) -> ExitCode {
     if let Some(config) = config {
         match daemon::check(config) {
             Ok(report) if as_json => print::json(&json!(report)),
@@ -198,7 +203,7 @@ fn check(config: Option<&Path>, token: Option<&Path>, gateway: Gateway, as_json:
             }
         }
     }
-    token.map_or(ExitCode::SUCCESS, |file| ended(login::check_token(&gateway, file, as_json)))
+    token.map_or(ExitCode::SUCCESS, |file| ended(login::check_token(gateway, file, as_json)))
 }
 
 fn finished<E: std::error::Error + 'static>(result: Result<(), E>) -> ExitCode {

@@ -10,6 +10,7 @@ use crate::model::TargetName;
 
 /// `weir login`
 #[derive(Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "they are flags of a command line")]
 pub(in crate::cli) struct Login {
     /// Show a link, a code and a QR code, to sign in on another device
     #[arg(long, conflicts_with_all = ["workload", "no_browser"])]
@@ -111,7 +112,7 @@ pub(in crate::cli) enum ProfilesVerb {
 /// `weir psql`
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Psql {
-    /// Print a pg_service.conf entry with the files that psql, DBeaver or a driver needs
+    /// Print an entry of libpq's service file, with the files that a driver or GUI tool needs
     #[arg(long)]
     pub(in crate::cli) print: bool,
     /// Sign in to the database as this user, where the target offers it; else as yourself

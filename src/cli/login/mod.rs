@@ -206,7 +206,11 @@ pub(super) fn credentials(args: access::Credentials, as_json: bool) -> Result<()
         CredentialsVerb::Ls(CredentialsList { all, gateway }) => {
             let path = if all { "/credentials?all=true" } else { "/credentials" };
             let answer = Client::new(&gateway)?.get(path)?;
-            if as_json { print::json(&answer) } else { show::credentials(&answer) }
+            if as_json {
+                print::json(&answer);
+            } else {
+                show::credentials(&answer);
+            }
         }
         CredentialsVerb::Revoke { id, gateway } => {
             let shaped = |id: &str| {
@@ -301,9 +305,9 @@ pub(super) fn check_token(gateway: &Gateway, file: &Path, as_json: bool) -> Resu
     let token = super::files::text(file)?;
     let answer = Client::new(gateway)?.post("/check-token", &json!({ "token": token.trim() }))?;
     if as_json {
-        print::json(&answer)
+        print::json(&answer);
     } else {
-        show::findings(&answer)
+        show::findings(&answer);
     }
     Ok(())
 }
