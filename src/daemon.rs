@@ -9,6 +9,7 @@
 
 mod fetch;
 mod keys;
+mod providers;
 mod reader;
 mod reload;
 mod serve;
@@ -95,12 +96,12 @@ pub enum StartError {
     /// The `access` authority cannot be made or read.
     #[error("the access authority (access_ca.crt, access_ca.key)")]
     Access(#[source] tls::TlsError),
-    /// The key that signs who asks cannot be used.
-    #[error("the state folder's identity.key")]
-    Assertions(#[source] identity::AssertionError),
     /// The SSH half of the `access` authority cannot be made or read.
     #[error("the state folder's access_ssh_ca.key")]
     SshAccess(#[source] identity::ssh_certificate::SshAuthorityError),
+    /// The key that signs who asks cannot be used.
+    #[error("the state folder's identity.key")]
+    Assertions(#[source] identity::AssertionError),
     /// The key that seals refresh tokens cannot be used.
     #[error("the state folder's login.key")]
     Seal(#[source] identity::SealError),
@@ -158,7 +159,7 @@ pub fn serve(config_file: &Path) -> Result<(), StartError> {
 pub fn check(config_file: &Path) -> Result<Report, BadConfig> {
     tls::install();
     let loaded = config::load(config_file)?;
-    translate::identity(&loaded, Files::MayBeMissing)?;
+    providers::identity(&loaded, Files::MayBeMissing)?;
     translate::networks(&loaded)?;
     translate::check_state(&loaded)?;
     translate::version(&loaded, Files::MayBeMissing)?;
@@ -226,9 +227,9 @@ pub async fn start(config_file: &Path) -> Result<Running, StartError> {
         url: translate::url(&loaded.file),
         logins: Arc::clone(&logins),
         certifier: access,
+        ssh_authority: Arc::new(keys::ssh_access(&loaded.file.gateway.state_dir)?),
         assertions: Arc::new(keys::assertions(&loaded, &translate::url(&loaded.file))?),
         handoffs: Handoffs::default(),
-        ssh_authority: Arc::new(keys::ssh_access(&loaded.file.gateway.state_dir)?),
         invitations: Invitations::new(),
         parts,
     });
@@ -247,6 +248,7 @@ pub async fn start(config_file: &Path) -> Result<Running, StartError> {
         gateway: Arc::clone(&gateway),
         store,
         reader: Arc::new(reader),
+        ssh_host_key: ssh_host_key.clone(),
         signing: api::Signing::default(),
     });
     let own = Arc::new(serve::Own(api));
@@ -357,7 +359,7 @@ async fn note_heads(audit: Arc<Audit>) {
 }
 
 fn identity(loaded: &Loaded, clock: &Arc<dyn Clock>) -> Result<Arc<Identity>, StartError> {
-    let (options, fetchers) = translate::identity(loaded, Files::Needed)?;
+    let (options, fetchers) = providers::identity(loaded, Files::Needed)?;
     let fetch: Arc<dyn identity::Fetch> = Arc::new(fetch::Providers(fetchers));
     let identity = Identity::new(options, &fetch, clock).map_err(StartError::Identity)?;
     let identity = Arc::new(identity);

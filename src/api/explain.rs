@@ -111,5 +111,6 @@ fn nobody_yet(name: &str) -> Principal {
         residence: None,
         person: name.to_owned(),
         attributes: std::collections::BTreeMap::new(),
+        actors: Vec::new(),
     }
 }

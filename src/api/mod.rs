@@ -6,16 +6,20 @@
 //! handed.
 
 mod body;
+mod browser;
 mod certificates;
+mod check;
 mod credentials;
 mod explain;
 mod fail;
 mod note;
 mod oauth;
+mod pages;
 mod rates;
 mod requests;
 mod sessions;
 mod signing;
+mod table;
 
 use std::sync::Arc;
 
@@ -81,6 +85,8 @@ pub struct Resources {
     pub store: Store,
     /// Who reads commands.
     pub reader: Arc<dyn Reader>,
+    /// The gateway's SSH host key, as a line of OpenSSH's `known_hosts` has it.
+    pub ssh_host_key: String,
     /// Who is in the midst of signing in.
     pub signing: Signing,
 }
@@ -97,13 +103,28 @@ impl Api {
     /// The API of a gateway.
     pub fn new(resources: Resources) -> Self {
         let router = Router::new()
+            .route("/oauth/authorize", get(oauth::authorize::authorize))
+            .route("/oauth/signin", get(oauth::signin::signin))
+            .route("/oauth/callback", get(oauth::signin::callback))
+            .route("/oauth/confirm", get(oauth::confirm::show).post(oauth::confirm::answer))
             .route("/oauth/token", post(oauth::token::token))
+            .route("/oauth/device_authorization", post(oauth::device::authorization))
+            .route("/device", get(oauth::device::show).post(oauth::device::typed))
+            .route("/oauth/revoke", post(oauth::logout::revoke))
+            .route("/oauth/backchannel_logout", post(oauth::logout::by_provider))
+            .route("/login", get(oauth::login::login))
+            .route("/signin", get(oauth::signin::browser))
+            .route("/logout", get(oauth::logout::show).post(oauth::logout::logout))
+            .route("/.well-known/openid-configuration", get(oauth::discovery::metadata))
+            .route("/.well-known/oauth-authorization-server", get(oauth::discovery::metadata))
+            .route("/.well-known/weir", get(oauth::discovery::about))
             .route("/api/v1/whoami", get(credentials::whoami))
             .route("/api/v1/certificates", post(certificates::issue))
             .route("/api/v1/ssh-certificates", post(certificates::issue_ssh))
             .route("/api/v1/credentials", get(credentials::list))
             .route("/api/v1/credentials/{id}/revoke", post(credentials::revoke))
             .route("/api/v1/logout", post(credentials::logout))
+            .route("/api/v1/check-token", post(check::check))
             .route("/api/v1/targets", get(targets))
             .route("/api/v1/sessions", get(sessions::list))
             .route("/api/v1/sessions/{id}", get(sessions::show))

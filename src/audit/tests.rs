@@ -42,6 +42,7 @@ impl Admission for Someone {
             residence: None,
             person: "1".into(),
             attributes: [].into(),
+            actors: Vec::new(),
         };
         let address = "192.0.2.1".parse().unwrap();
         Opened {

@@ -12,6 +12,7 @@
 pub mod check;
 pub mod file;
 pub mod problem;
+pub mod preset;
 pub mod provider;
 pub mod report;
 pub mod secret;
@@ -129,6 +130,7 @@ impl File {
         }
         for provider in &mut self.providers {
             provider.ca_file.iter_mut().for_each(|path| rebase(path.get_mut()));
+            provider.client_secret.iter_mut().for_each(secret);
         }
         for target in self.targets.values_mut() {
             if let Some(postgres) = &mut target.postgres {

@@ -10,6 +10,7 @@ use serde::Serialize;
 use toml::Spanned;
 
 use crate::config::file::File;
+use crate::config::preset::Preset;
 use crate::config::problem::Problem;
 use crate::config::problem::Source;
 use crate::config::secret::SecretRef;
@@ -58,12 +59,11 @@ fn dials(file: &File) -> Vec<Dial> {
     });
     let providers = file.providers.iter().flat_map(|provider| {
         let issuer = provider.issuer.get_ref();
-        [Some(issuer), provider.jwks_uri.as_ref().map(Spanned::get_ref)].into_iter().flatten().map(
-            move |url| Dial {
-                purpose: format!("provider {}", issuer.as_str()),
-                address: url.address().to_string(),
-            },
-        )
+        let others = provider.jwks_uri.iter().chain(&provider.endpoints).map(Spanned::get_ref);
+        std::iter::once(issuer).chain(others).map(move |url| Dial {
+            purpose: format!("provider {}", issuer.as_str()),
+            address: url.address().to_string(),
+        })
     });
     let state = file.state.database.iter().map(|url| Dial {
         purpose: "state database".to_owned(),
@@ -128,6 +128,12 @@ impl Warnings<'_> {
                             data; set `claims.entity` and `entities`";
                 self.warn(&provider.issuer, what);
             }
+            if provider.preset.is_some_and(Preset::is_public) && provider.require.is_empty() {
+                let what = "whoever has a repository there can have a token made out to any \
+                            audience: say whose count, by `require`";
+                self.warn(&provider.issuer, what);
+            }
+            provider.client_secret.iter().for_each(|secret| self.secret(secret));
             provider.ca_file.iter().for_each(|path| self.file(path, path.get_ref(), false));
         }
         file.state.database.iter().for_each(|url| self.secret(url));

@@ -72,6 +72,13 @@ pub(super) fn assertions(loaded: &Loaded, url: &str) -> Result<Assertions, Start
     Assertions::new(url, &key).map_err(StartError::Assertions)
 }
 
+/// The SSH half of the `access` authority.
+pub(super) fn ssh_access(state_dir: &Path) -> Result<SshAuthority, StartError> {
+    let path = state_dir.join("access_ssh_ca.key");
+    let key = kept_bytes(&path, || SshAuthority::generate().map_err(StartError::SshAccess))?;
+    SshAuthority::from_pkcs8(&key).map_err(StartError::SshAccess)
+}
+
 /// Bytes of the state folder, written as hexadecimal digits.
 fn kept_bytes(
     path: &Path,
@@ -92,14 +99,6 @@ fn kept_bytes(
 fn bad(path: &Path, why: &str) -> StartError {
     let source = io::Error::new(io::ErrorKind::InvalidData, why.to_owned());
     StartError::State { path: path.to_owned(), source }
-}
-
-/// The SSH half of the `access` authority, kept in the state folder.
-pub(super) fn ssh_access(dir: &Path) -> Result<SshAuthority, StartError> {
-    let key = kept_bytes(&dir.join("access_ssh_ca.key"), || {
-        SshAuthority::generate().map_err(StartError::SshAccess)
-    })?;
-    SshAuthority::from_pkcs8(&key).map_err(StartError::SshAccess)
 }
 
 /// The `access` authority: as configured, or from the state folder.

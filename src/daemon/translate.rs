@@ -3,7 +3,6 @@
 //! An error names the place in the file. A file that another one names (a certificate, a policy,
 //! a key) is read here, so that a broken one stops the start and not the first session.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::path::PathBuf;
@@ -18,7 +17,6 @@ use crate::config::Loaded;
 use crate::config::Problem;
 use crate::config::SecretRef;
 use crate::config::file;
-use crate::config::provider;
 use crate::config::state;
 use crate::config::target::TlsMode;
 use crate::identity;
@@ -38,8 +36,6 @@ use crate::target::Catalogue;
 use crate::target::Credential;
 use crate::target::UpstreamTls;
 use crate::tls;
-use crate::upstream::Configured;
-use crate::upstream::Fetcher;
 
 /// Most policy files in the folder.
 const POLICY_FILES_MAX: usize = 1_000;
@@ -117,22 +113,6 @@ pub(super) fn version(loaded: &Loaded, files: Files) -> Result<Version, BadConfi
     };
     let snapshot = policy::Snapshot::compile(parts).map_err(BadConfig::Policy)?;
     Ok(Version { snapshot: Arc::new(snapshot), catalogue: Arc::new(catalogue) })
-}
-
-/// What identity is built from, and how each provider is reached.
-pub(super) fn identity(
-    loaded: &Loaded,
-    files: Files,
-) -> Result<(identity::Options, Vec<Fetcher>), BadConfig> {
-    let mut options = identity::Options::default();
-    let mut fetchers = Vec::new();
-    for provider in &loaded.file.providers {
-        options.providers.push(provider_options(loaded, provider)?);
-        for url in std::iter::once(&provider.issuer).chain(provider.jwks_uri.as_ref()) {
-            fetchers.extend(fetcher(loaded, files, provider, url)?);
-        }
-    }
-    Ok((options, fetchers))
 }
 
 /// Where the gateway listens.
@@ -366,100 +346,6 @@ fn policies(loaded: &Loaded) -> Result<Vec<(String, String)>, Problem> {
         Ok((path.display().to_string(), text))
     };
     files.iter().map(read).collect()
-}
-
-fn provider_options(
-    loaded: &Loaded,
-    provider: &provider::Provider,
-) -> Result<identity::ProviderOptions, Problem> {
-    let [audience] = provider.audience.get_ref().as_slice() else {
-        let what = "expected exactly one audience; for a second one, add a second provider";
-        return Err(loaded.source.problem(&provider.audience, what));
-    };
-    let mut options = identity::ProviderOptions::new(provider.issuer.get_ref().as_str(), audience);
-    options.jwks_uri = provider.jwks_uri.as_ref().map(|url| url.get_ref().as_str().to_owned());
-    options.algorithms =
-        provider.algorithms.get_ref().iter().map(|algorithm| algorithm_of(*algorithm)).collect();
-    options.skew_s = u32::try_from(provider.skew_s.count()).unwrap_or(u32::MAX);
-    options.mapping = mapping(provider).map_err(|what| {
-        loaded.source.problem(&provider.issuer, format!("[providers.claims]: {what}"))
-    })?;
-    Ok(options)
-}
-
-fn algorithm_of(algorithm: provider::Algorithm) -> identity::Algorithm {
-    match algorithm {
-        provider::Algorithm::Rs256 => identity::Algorithm::Rs256,
-        provider::Algorithm::Rs384 => identity::Algorithm::Rs384,
-        provider::Algorithm::Rs512 => identity::Algorithm::Rs512,
-        provider::Algorithm::Ps256 => identity::Algorithm::Ps256,
-        provider::Algorithm::Ps384 => identity::Algorithm::Ps384,
-        provider::Algorithm::Ps512 => identity::Algorithm::Ps512,
-        provider::Algorithm::Es256 => identity::Algorithm::Es256,
-        provider::Algorithm::Es384 => identity::Algorithm::Es384,
-        provider::Algorithm::EdDsa => identity::Algorithm::EdDsa,
-    }
-}
-
-fn mapping(provider: &provider::Provider) -> Result<identity::Mapping, String> {
-    let claim = |text: &str| {
-        text.parse::<identity::ClaimPath>().map_err(|error| format!("`{text}`: {error}"))
-    };
-    let claims = &provider.claims;
-    let roles = identity::RolesMapping {
-        claim: claim(&claims.roles)?,
-        prefix: None,
-        rename: provider.roles.clone(),
-    };
-    let entities = provider.entities.iter();
-    let entities = entities.map(|(word, id)| (word.clone(), id.get_ref().clone())).collect();
-    let entity = match &claims.entity {
-        Some(text) => Some(identity::EntityMapping { claim: claim(text)?, entities }),
-        None => None,
-    };
-    let mut attributes = BTreeMap::new();
-    for (attribute, text) in &claims.attributes {
-        attributes.insert(attribute.clone(), claim(text)?);
-    }
-    Ok(identity::Mapping {
-        name: claim(&claims.name)?,
-        person: claim(&claims.person)?,
-        roles: Some(roles),
-        entity,
-        residence: claims.residence.as_deref().map(claim).transpose()?,
-        kind: provider.kind,
-        kind_claim: None,
-        attributes,
-    })
-}
-
-/// How a provider's URL is fetched; `None` where its CA's file may be missing, and is.
-fn fetcher(
-    loaded: &Loaded,
-    files: Files,
-    provider: &provider::Provider,
-    url: &Spanned<provider::Url>,
-) -> Result<Option<Fetcher>, Problem> {
-    let address = url.get_ref().address();
-    let place = Configured::new(
-        format!("provider {}", provider.issuer.get_ref().as_str()),
-        address.host.to_string(),
-        address.port,
-    );
-    if url.get_ref().as_str().starts_with("http:") {
-        return Ok(Some(Fetcher::new(place, None)));
-    }
-    let roots = match &provider.ca_file {
-        Some(file) => match files.read(loaded, file)? {
-            Some(pem) => tls::Roots::Bundle(tls::Pem::bytes(pem)),
-            None => return Ok(None),
-        },
-        None => tls::Roots::System,
-    };
-    let client = tls::client(&roots, &[b"http/1.1"], None).map_err(|error| {
-        loaded.source.problem(url, crate::model::fault::Chain(&error).to_string())
-    })?;
-    Ok(Some(Fetcher::new(place, Some(client))))
 }
 
 fn catalogue(loaded: &Loaded, files: Files) -> Result<Catalogue, Problem> {

@@ -7,11 +7,13 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use crate::identity::ClaimPath;
 use crate::identity::EntityMapping;
+use crate::identity::Expression;
 use crate::identity::IdentityError;
 use crate::identity::Mapping;
 use crate::identity::RolesMapping;
+use crate::identity::delegation;
+use crate::identity::expression::Reading;
 use crate::identity::token::Claims;
 use crate::model::Country;
 use crate::model::EntityId;
@@ -29,36 +31,52 @@ pub(super) fn principal(
     mapping: &Mapping,
     claims: &Claims,
 ) -> Result<Principal, IdentityError> {
-    let subject = claims.named("sub").ok_or(IdentityError::claim("sub", "is missing"))?;
-    Ok(Principal {
-        issuer: issuer.to_owned(),
-        subject: text("sub", subject)?,
-        name: identifier(&mapping.name, claims)?,
-        kind: kind(mapping, claims)?,
-        roles: mapping.roles.as_ref().map_or(Ok(BTreeSet::new()), |roles| roles.read(claims))?,
-        entity: mapping.entity.as_ref().map_or(Ok(None), |entity| entity.read(claims))?,
-        residence: mapping.residence.as_ref().map_or(Ok(None), |path| residence(path, claims))?,
-        person: identifier(&mapping.person, claims)?,
-        attributes: attributes(&mapping.attributes, claims)?,
+    overflow(mapping, claims)?;
+    let delegation = delegation::read(issuer, mapping, claims)?;
+    let principal = bare(issuer, mapping, claims)?;
+    Ok(match delegation {
+        Some(delegation) => delegation.apply(principal),
+        None => principal,
     })
 }
 
+/// The principal, without regard to who acts for whom.
+pub(super) fn bare(
+    issuer: &str,
+    mapping: &Mapping,
+    claims: &Claims,
+) -> Result<Principal, IdentityError> {
+    Ok(Principal {
+        issuer: issuer.to_owned(),
+        subject: subject(claims)?,
+        name: identifier(&mapping.name, claims)?,
+        kind: kind(mapping, claims)?,
+        roles: roles(mapping, claims)?.unwrap_or_default(),
+        entity: entity(mapping, claims)?,
+        residence: residence(mapping, claims)?,
+        person: identifier(&mapping.person, claims)?,
+        attributes: attributes(mapping, claims)?,
+        actors: Vec::new(),
+    })
+}
+
+/// The issuer's identifier of the principal.
+pub(super) fn subject(claims: &Claims) -> Result<String, IdentityError> {
+    text("sub", claims.named("sub").ok_or(IdentityError::claim("sub", "is missing"))?)
+}
+
 /// A required text by which somebody is told from others.
-///
-/// An e-mail address is one only if the provider says that it was verified: at some providers
-/// anybody can write somebody else's address into their own account.
-fn identifier(path: &ClaimPath, claims: &Claims) -> Result<String, IdentityError> {
-    let value = claims.at(path).ok_or(IdentityError::claim(path.as_str(), "is missing"))?;
-    if matches!(path.as_str(), "email" | "/email")
-        && claims.named("email_verified").and_then(Value::as_bool) != Some(true)
-    {
-        return Err(IdentityError::claim("email_verified", "is not true, so `email` is not used"));
-    }
-    text(path.as_str(), value)
+pub(super) fn identifier(
+    expression: &Expression,
+    claims: &Claims,
+) -> Result<String, IdentityError> {
+    let value = expression.value(claims, Reading::Identifying)?;
+    let missing = || IdentityError::claim(expression.as_str(), "is missing");
+    text(expression.as_str(), &value.ok_or_else(missing)?)
 }
 
 /// An unknown kind is refused and not the default: an agent must not pass for a person.
-fn kind(mapping: &Mapping, claims: &Claims) -> Result<Kind, IdentityError> {
+pub(super) fn kind(mapping: &Mapping, claims: &Claims) -> Result<Kind, IdentityError> {
     let Some(by_claim) = &mapping.kind_claim else { return Ok(mapping.kind) };
     let Some(value) = claims.at(&by_claim.claim) else { return Ok(mapping.kind) };
     by_claim
@@ -68,12 +86,28 @@ fn kind(mapping: &Mapping, claims: &Claims) -> Result<Kind, IdentityError> {
         .ok_or(IdentityError::claim(by_claim.claim.as_str(), "is no kind that is configured"))
 }
 
+/// The roles; `None` where the claims have no such claim.
+pub(super) fn roles(
+    mapping: &Mapping,
+    claims: &Claims,
+) -> Result<Option<BTreeSet<String>>, IdentityError> {
+    mapping.roles.as_ref().map_or(Ok(None), |roles| roles.read(claims))
+}
+
+/// The legal entity.
+pub(super) fn entity(
+    mapping: &Mapping,
+    claims: &Claims,
+) -> Result<Option<EntityId>, IdentityError> {
+    mapping.entity.as_ref().map_or(Ok(None), |entity| entity.read(claims))
+}
+
 impl RolesMapping {
-    fn read(&self, claims: &Claims) -> Result<BTreeSet<String>, IdentityError> {
-        let Some(value) = claims.at(&self.claim) else { return Ok(BTreeSet::new()) };
+    fn read(&self, claims: &Claims) -> Result<Option<BTreeSet<String>>, IdentityError> {
+        let Some(value) = self.claim.value(claims, Reading::Plain)? else { return Ok(None) };
         let wrong = |problem| IdentityError::claim(self.claim.as_str(), problem);
-        let values = match value {
-            Value::String(_) => std::slice::from_ref(value),
+        let values = match &value {
+            Value::String(_) => std::slice::from_ref(&value),
             Value::Array(values) => values.as_slice(),
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => {
                 return Err(wrong("is neither a text nor a list of texts"));
@@ -85,49 +119,77 @@ impl RolesMapping {
             let prefix = self.prefix.as_deref().unwrap_or_default();
             let Some(role) = role.strip_prefix(prefix) else { continue };
             let role = text(self.claim.as_str(), &Value::from(role))?;
-            roles.insert(self.rename.get(&role).cloned().unwrap_or(role));
+            match self.rename.get(&role) {
+                Some(name) => roles.insert(name.clone()),
+                None if self.only_named => continue,
+                None => roles.insert(role),
+            };
             if roles.len() > ROLES_MAX {
                 return Err(wrong("has too many roles"));
             }
         }
-        Ok(roles)
+        Ok(Some(roles))
     }
 }
 
 impl EntityMapping {
     fn read(&self, claims: &Claims) -> Result<Option<EntityId>, IdentityError> {
-        let Some(value) = claims.at(&self.claim) else { return Ok(None) };
-        Ok(self.entities.get(&text(self.claim.as_str(), value)?).cloned())
+        let Some(value) = self.claim.value(claims, Reading::Plain)? else { return Ok(None) };
+        Ok(self.entities.get(&text(self.claim.as_str(), &value)?).cloned())
     }
 }
 
-fn residence(path: &ClaimPath, claims: &Claims) -> Result<Option<Country>, IdentityError> {
-    let Some(value) = claims.at(path) else { return Ok(None) };
-    Country::try_from(text(path.as_str(), value)?.to_ascii_uppercase())
+/// The country of residence.
+pub(super) fn residence(
+    mapping: &Mapping,
+    claims: &Claims,
+) -> Result<Option<Country>, IdentityError> {
+    let Some(expression) = &mapping.residence else { return Ok(None) };
+    let Some(value) = expression.value(claims, Reading::Plain)? else { return Ok(None) };
+    Country::try_from(text(expression.as_str(), &value)?.to_ascii_uppercase())
         .map(Some)
-        .map_err(|_| IdentityError::claim(path.as_str(), "is no country"))
+        .map_err(|_| IdentityError::claim(expression.as_str(), "is no country"))
 }
 
 /// Attributes are optional; those that are there must be a text, a number or a truth value.
-fn attributes(
-    paths: &BTreeMap<String, ClaimPath>,
+pub(super) fn attributes(
+    mapping: &Mapping,
     claims: &Claims,
 ) -> Result<BTreeMap<String, String>, IdentityError> {
     let mut attributes = BTreeMap::new();
-    for (name, path) in paths {
-        let value = match claims.at(path) {
+    for (name, expression) in &mapping.attributes {
+        let value = match expression.value(claims, Reading::Plain)? {
             None => continue,
             Some(Value::Bool(value)) => value.to_string(),
             Some(Value::Number(value)) => value.to_string(),
-            Some(value) => text(path.as_str(), value)?,
+            Some(value) => text(expression.as_str(), &value)?,
         };
         attributes.insert(name.clone(), value);
     }
     Ok(attributes)
 }
 
+/// A claim that the provider left out of the token because it is too long, and only says where it
+/// could be asked for (aggregated and distributed claims, OpenID Connect Core 1.0 §5.6.2), is not
+/// one that is missing: without its groups somebody would silently have no roles.
+pub(super) fn overflow(mapping: &Mapping, claims: &Claims) -> Result<(), IdentityError> {
+    let elsewhere = claims.named("_claim_names").and_then(Value::as_object);
+    // Entra's short form where a token must fit a URL.
+    let has_groups = claims.named("hasgroups").is_some_and(|value| {
+        value.as_bool() == Some(true) || value.as_str().is_some_and(|text| text == "true")
+    });
+    for path in mapping.expressions().flat_map(Expression::paths) {
+        let name = path.top();
+        let named = elsewhere.is_some_and(|names| names.contains_key(name.as_ref()));
+        if claims.named(&name).is_none() && (named || (has_groups && name == "groups")) {
+            return Err(IdentityError::Overflow(name.into_owned()));
+        }
+    }
+    Ok(())
+}
+
 /// A text that can stand in a record and on a page without being taken for another one.
-fn text(claim: &str, value: &Value) -> Result<String, IdentityError> {
+pub(super) fn text(claim: &str, value: &Value) -> Result<String, IdentityError> {
     let wrong = |problem| IdentityError::claim(claim, problem);
     let text = value.as_str().ok_or(wrong("is no text"))?;
     if text.is_empty() {
@@ -159,6 +221,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::identity::ClaimPath;
     use crate::identity::KindMapping;
 
     fn read(mapping: &Mapping, more: &Value) -> Result<Principal, IdentityError> {
@@ -169,14 +232,14 @@ mod tests {
         principal("https://id.example", mapping, &claims)
     }
 
-    fn path(text: &str) -> ClaimPath {
+    fn path(text: &str) -> Expression {
         text.parse().unwrap()
     }
 
     fn roles(prefix: Option<&str>) -> Mapping {
         let rename = BTreeMap::from([("ops".to_owned(), "operator".to_owned())]);
         let prefix = prefix.map(str::to_owned);
-        let roles = RolesMapping { claim: path("/realm/roles"), prefix, rename };
+        let roles = RolesMapping { claim: path("/realm/roles"), prefix, rename, only_named: false };
         Mapping { roles: Some(roles), ..Mapping::default() }
     }
 
@@ -255,7 +318,8 @@ mod tests {
     #[test]
     fn an_unknown_kind_is_refused_and_not_taken_for_a_person() {
         let kinds = BTreeMap::from([("bot".to_owned(), Kind::Agent)]);
-        let kind_claim = Some(KindMapping { claim: path("kind"), kinds });
+        let claim = "kind".parse::<ClaimPath>().unwrap();
+        let kind_claim = Some(KindMapping { claim, kinds });
         let mapping = Mapping { kind_claim, ..Mapping::default() };
         assert_eq!(read(&mapping, &json!({"kind": "bot"})).unwrap().kind, Kind::Agent);
         assert_eq!(read(&mapping, &json!({})).unwrap().kind, Kind::Person);
@@ -275,5 +339,46 @@ mod tests {
         assert!(alice.residence.is_none() && alice.attributes.is_empty());
         assert!(read(&mapping, &json!({"country": "Germany"})).is_err());
         assert!(read(&mapping, &json!({"team": ["a"]})).is_err());
+    }
+
+    #[test]
+    fn only_words_that_are_configured_give_roles_where_it_says_so() {
+        let list = json!({"realm": {"roles": ["ops", "administrator"]}});
+        let mut mapping = roles(None);
+        mapping.roles.as_mut().unwrap().only_named = true;
+        assert_eq!(read(&mapping, &list).unwrap().roles, BTreeSet::from(["operator".to_owned()]));
+    }
+
+    #[test]
+    fn an_address_inside_an_expression_identifies_only_if_it_was_verified() {
+        let mapping = Mapping { person: path("lower(first(email, upn))"), ..Mapping::default() };
+        let unverified = json!({"email": "Dana@acme.example", "upn": "Alice"});
+        assert!(read(&mapping, &unverified).is_err(), "not even the next one is taken");
+        let verified = json!({"email": "Dana@acme.example", "email_verified": true});
+        assert_eq!(read(&mapping, &verified).unwrap().person, "dana@acme.example");
+        assert_eq!(read(&mapping, &json!({"upn": "Alice"})).unwrap().person, "alice");
+    }
+
+    #[test]
+    fn a_list_that_was_left_out_of_the_token_is_not_an_empty_one() {
+        let mapping = Mapping { attributes: roles(None).attributes, ..roles(None) };
+        let elsewhere = json!({"_claim_names": {"realm": "src1"},
+            "_claim_sources": {"src1": {"endpoint": "https://graph.example/me"}}});
+        assert!(matches!(read(&mapping, &elsewhere), Err(IdentityError::Overflow(_))));
+        let mut there = elsewhere.clone();
+        there["realm"] = json!({"roles": ["dev"]});
+        assert_eq!(read(&mapping, &there).unwrap().roles.len(), 1, "it is in the token as well");
+        let other = json!({"_claim_names": {"photo": "src1"}});
+        assert!(read(&mapping, &other).is_ok(), "nobody asked for that");
+        let groups = RolesMapping {
+            claim: path("match(groups, \"weir-*\")"),
+            prefix: None,
+            rename: BTreeMap::new(),
+            only_named: false,
+        };
+        let groups = Mapping { roles: Some(groups), ..Mapping::default() };
+        for short in [json!(true), json!("true")] {
+            assert!(read(&groups, &json!({"hasgroups": short})).is_err());
+        }
     }
 }

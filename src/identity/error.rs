@@ -59,8 +59,51 @@ pub enum IdentityError {
         /// What is wrong with it.
         problem: &'static str,
     },
-    /// The keys that are needed cannot be had from the provider.
-    #[error("the keys of {issuer} cannot be had")]
+    /// A list that is mapped is not in the token, because the provider found it too long.
+    #[error(
+        "the claim `{0}` is not in the token: the provider keeps it elsewhere because it is long; \
+         let the provider send only the groups that matter here, or set `userinfo = true`"
+    )]
+    Overflow(String),
+    /// Nobody can sign in at a provider of this issuer.
+    #[error("there is no provider to sign in at: {0:?}")]
+    NoLogin(String),
+    /// An answer that does not belong to what was begun, or comes too late.
+    #[error("the answer to a sign-in {0}")]
+    Answer(&'static str),
+    /// The provider did not ask for what was wanted, or the person did not give it.
+    #[error("the sign-in is not what was asked for: {0}")]
+    StepUp(&'static str),
+    /// The provider does not take a code.
+    #[error("{issuer} does not take the code: {error}")]
+    CodeRefused {
+        /// The provider's issuer.
+        issuer: String,
+        /// Its word for it (RFC 6749 §5.2).
+        error: String,
+    },
+    /// The provider does not take this gateway for its client.
+    #[error("{issuer} does not accept this gateway as its client: {error}")]
+    ClientRefused {
+        /// The provider's issuer.
+        issuer: String,
+        /// Its word for it (RFC 6749 §5.2).
+        error: String,
+    },
+    /// The client's secret cannot be read.
+    #[error("the client secret for {issuer}")]
+    ClientSecret {
+        /// The provider's issuer.
+        issuer: String,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A logout token that was shown before.
+    #[error("the logout token was shown before")]
+    Replayed,
+    /// What is needed cannot be had from the provider.
+    #[error("what is needed from {issuer} cannot be had")]
     Provider {
         /// The provider's issuer.
         issuer: String,
@@ -104,15 +147,67 @@ impl IdentityError {
             | Self::Signature
             | Self::Expired(_)
             | Self::Early { .. }
+            | Self::Claim { .. }
+            | Self::NoLogin(_)
+            | Self::Answer(_)
+            | Self::StepUp(_)
+            | Self::CodeRefused { .. }
             | Self::TokenNotTaken
             | Self::RefreshRefused
             | Self::ForeignCertificate
             | Self::Credential(_)
             | Self::CredentialEnded(_)
-            | Self::Claim { .. } => Fault::Client,
-            Self::Provider { .. } => Fault::Provider,
-            Self::Stopped | Self::Vault(_) => Fault::Gateway,
+            | Self::Replayed => Fault::Client,
+            Self::Provider { .. } | Self::Overflow(_) => Fault::Provider,
+            Self::Stopped
+            | Self::ClientRefused { .. }
+            | Self::ClientSecret { .. }
+            | Self::Vault(_) => Fault::Gateway,
         }
+    }
+
+    /// The refusals of those who did prove who they are: they may know what is missing.
+    fn of_the_signed(&self) -> Option<Refusal> {
+        let (reason, hint) = match self {
+            Self::Overflow(_) => (
+                "your identity provider left out the list of your groups, because it is long",
+                "tell whoever runs the gateway: its log says what to configure",
+            ),
+            Self::StepUp(_) => (
+                "your identity provider did not prove who you are as freshly or as strongly as is \
+                 asked for here",
+                "sign in again, with the strongest method that you have",
+            ),
+            Self::RefreshRefused => (
+                "your login has ended: the identity provider does not renew it",
+                "sign in again: weir login",
+            ),
+            Self::Answer(_) | Self::CodeRefused { .. } => {
+                ("this sign-in is over or was not begun here", "sign in again: weir login")
+            }
+            Self::TooLong(_)
+            | Self::Malformed(_)
+            | Self::UnknownIssuer(_)
+            | Self::Algorithm(_)
+            | Self::UnknownKey(_)
+            | Self::NoKeyId
+            | Self::Signature
+            | Self::Expired(_)
+            | Self::Early { .. }
+            | Self::Claim { .. }
+            | Self::NoLogin(_)
+            | Self::ClientRefused { .. }
+            | Self::ClientSecret { .. }
+            | Self::Replayed
+            | Self::TokenNotTaken
+            | Self::ForeignCertificate
+            | Self::Credential(_)
+            | Self::CredentialEnded(_)
+            | Self::Vault(_)
+            | Self::Provider { .. }
+            | Self::Stopped => return None,
+        };
+        Some(Refusal::new(RefusalCode::Unauthenticated, reason).hint(hint))
     }
 
     /// An error about one claim.
@@ -129,6 +224,9 @@ impl IntoRefusal for IdentityError {
             let reason = "no target of that name takes a provider's token as it is";
             return Refusal::new(RefusalCode::Unauthenticated, reason)
                 .hint("sign in with `weir login` and use what it gives you, and check the name");
+        }
+        if let Some(refusal) = self.of_the_signed() {
+            return refusal;
         }
         match self.fault() {
             Fault::Client | Fault::Target => Refusal::new(
@@ -153,7 +251,7 @@ impl IntoRefusal for IdentityError {
     }
 }
 
-/// Why a provider's keys cannot be had.
+/// Why something cannot be had from a provider.
 #[derive(Debug, thiserror::Error)]
 pub enum ProviderError {
     /// No answer.
@@ -207,14 +305,25 @@ pub enum ProviderError {
         found: String,
     },
     /// The discovery document sends us where nobody configured us to go.
-    #[error(
-        "{url} names a key set elsewhere, at {found:?}; if that is right, configure `jwks_uri`"
-    )]
+    #[error("{url} names a `{what}` elsewhere, at {found:?}; if that is right, add to `endpoints`")]
     Elsewhere {
         /// What was asked for.
         url: String,
-        /// Where the key set is said to be.
+        /// What is elsewhere.
+        what: &'static str,
+        /// Where it is said to be.
         found: String,
+    },
+    /// The provider has no such endpoint.
+    #[error("the provider has no `{0}`")]
+    Missing(&'static str),
+    /// An answer that is none.
+    #[error("the answer of {url} {problem}")]
+    Answer {
+        /// What was asked.
+        url: String,
+        /// What is wrong with it.
+        problem: &'static str,
     },
     /// More keys than are kept.
     #[error("{url} has {count} keys, which is too many")]

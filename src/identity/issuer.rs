@@ -18,10 +18,17 @@ use serde_json::Map;
 use serde_json::Value;
 use serde_json::json;
 
+use crate::identity::encode;
+use crate::model::digest::Digest;
+
 /// Where, below the issuer's URL, its discovery document belongs.
 pub const DISCOVERY_PATH: &str = "/.well-known/openid-configuration";
 /// Where, below the issuer's URL, its keys belong.
 pub const JWKS_PATH: &str = "/jwks.json";
+/// Where, below the issuer's URL, browsers sign in.
+pub const AUTHORIZATION_PATH: &str = "/authorize";
+/// Where, below the issuer's URL, codes and refresh tokens are exchanged.
+pub const TOKEN_PATH: &str = "/token";
 /// Longest token that is minted, in bytes. OpenSSH's client reads answers of up to 1023 bytes.
 pub const LOCAL_TOKEN_BYTES_MAX: usize = 900;
 
@@ -74,12 +81,23 @@ impl LocalIssuer {
         let base = self.issuer.trim_end_matches('/');
         json!({
             "issuer": self.issuer,
-            "authorization_endpoint": format!("{base}/authorize"),
+            "authorization_endpoint": format!("{base}{AUTHORIZATION_PATH}"),
+            "token_endpoint": format!("{base}{TOKEN_PATH}"),
             "jwks_uri": format!("{base}{JWKS_PATH}"),
-            "response_types_supported": ["id_token"],
+            "response_types_supported": ["code"],
+            "grant_types_supported": ["authorization_code", "refresh_token"],
+            "code_challenge_methods_supported": ["S256"],
+            "token_endpoint_auth_methods_supported": ["none"],
+            "authorization_response_iss_parameter_supported": true,
             "subject_types_supported": ["public"],
+            "scopes_supported": ["openid", "profile", "offline_access"],
             "id_token_signing_alg_values_supported": ["ES256"],
         })
+    }
+
+    /// The challenge that belongs to a verifier: `S256` (RFC 7636 §4.2).
+    pub fn challenge(verifier: &str) -> String {
+        encode::base64url(Digest::of(verifier.as_bytes()).as_bytes())
     }
 
     /// Its public key, as a key set (RFC 7517 §5).

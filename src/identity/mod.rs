@@ -16,10 +16,16 @@ mod assertion;
 mod certifier;
 mod claim;
 mod claims;
+mod client;
+mod delegation;
+mod encode;
 mod error;
+mod explain;
+mod expression;
 mod fetch;
 mod issuer;
 mod keys;
+mod logout;
 mod logins;
 mod oidc;
 mod options;
@@ -44,17 +50,33 @@ pub use certifier::CertifyError;
 pub use certifier::SignedCertificate;
 pub use claim::Claim;
 pub use claim::Purpose;
+pub use client::ClientOptions;
+pub use client::ClientSecret;
+pub use client::PENDING_S_MAX;
+pub use client::Pending;
+pub use client::SCOPES_DEFAULT;
+pub use client::SignedIn;
 pub use error::IdentityError;
 pub use error::ProviderError;
+pub use explain::Explanation;
+pub use explain::Finding;
+pub use explain::Outcome;
+pub use expression::EXPRESSION_BYTES_MAX;
+pub use expression::Expression;
+pub use expression::ExpressionError;
+pub use expression::Pattern;
 pub use fetch::BODY_BYTES_MAX;
 pub use fetch::Fetch;
 pub use fetch::FetchError;
+pub use fetch::Request;
 pub use fetch::Response;
+pub use issuer::AUTHORIZATION_PATH;
 pub use issuer::DISCOVERY_PATH;
 pub use issuer::IssuerError;
 pub use issuer::JWKS_PATH;
 pub use issuer::LOCAL_TOKEN_BYTES_MAX;
 pub use issuer::LocalIssuer;
+pub use issuer::TOKEN_PATH;
 pub use logins::CREDENTIAL_S_MAX;
 pub use logins::Issued;
 pub use logins::LoginError;
@@ -63,6 +85,7 @@ pub use logins::Logins;
 pub use logins::Renewed;
 pub use logins::SSH_CERTIFICATE_S_MAX;
 pub use logins::Wanted;
+pub use logout::LogoutOrder;
 #[cfg(test)]
 pub(crate) use memory::Memory;
 pub use options::AGE_S_DEFAULT;
@@ -92,9 +115,8 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
-use secrecy::SecretString;
-
 use crate::identity::provider::Provider;
+use crate::identity::token::CREDENTIALS;
 use crate::identity::token::Token;
 use crate::model::Clock;
 
@@ -108,7 +130,8 @@ pub fn read_and_forget(bytes: &[u8]) {
         drop(keys);
     }
     let Ok(text) = std::str::from_utf8(bytes) else { return };
-    drop(Token::read(text).map(|token| token.text().len()));
+    drop(text.parse::<Expression>());
+    drop(Token::read(text, CREDENTIALS).map(|token| token.text().len()));
     if let Ok(claims) = serde_json::from_str::<token::Claims>(text) {
         drop(claims::principal(ISSUER, &mapping, &claims));
     }
@@ -143,23 +166,17 @@ impl Identity {
     /// May wait for the provider's keys when the token names one that is not known yet. Cancel
     /// safe: a fetch that was begun goes on for those who come after.
     pub async fn verify(&self, token: &str) -> Result<SignedIn, IdentityError> {
-        let token = Token::read(token)?;
-        let provider = self
-            .providers
-            .iter()
-            .find(|provider| provider.issuer() == token.issuer())
-            .ok_or_else(|| IdentityError::UnknownIssuer(token.issuer().to_owned()))?;
-        provider.verify(&token).await
+        let token = Token::read(token, CREDENTIALS)?;
+        self.provider(token.issuer())?.verify(&token).await
     }
 
-    /// Asks a provider again who somebody is, with the refresh token that it gave.
-    pub async fn refresh(
-        &self,
-        issuer: &str,
-        refresh: &SecretString,
-    ) -> Result<SignedIn, IdentityError> {
-        drop(refresh.clone());
-        Err(IdentityError::UnknownIssuer(issuer.to_owned()))
+    fn all(&self) -> impl Iterator<Item = &Arc<Provider>> {
+        self.providers.iter()
+    }
+
+    fn provider(&self, issuer: &str) -> Result<&Arc<Provider>, IdentityError> {
+        let provider = self.all().find(|provider| provider.issuer() == issuer);
+        provider.ok_or_else(|| IdentityError::UnknownIssuer(issuer.to_owned()))
     }
 
     /// Fetches the keys of all providers, so that the first to sign in need not wait, and known
@@ -172,19 +189,8 @@ impl Identity {
 
     /// The origins (scheme, host, port) that providers are contacted at: there are no others.
     pub fn origins(&self) -> BTreeSet<String> {
-        self.providers.iter().map(|provider| provider.origin()).collect()
+        self.providers.iter().flat_map(|provider| provider.origins()).collect()
     }
-}
-
-/// Somebody whom a provider has just vouched for.
-#[derive(Debug)]
-pub struct SignedIn {
-    /// Who.
-    pub verified: Verified,
-    /// The provider's own session (`sid`).
-    pub sid: Option<String>,
-    /// With what the provider can be asked again, where it gave something.
-    pub refresh: Option<SecretString>,
 }
 
 impl fmt::Debug for Identity {

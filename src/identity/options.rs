@@ -1,5 +1,6 @@
 //! What an operator configures about providers, and the checks of it.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
@@ -9,6 +10,9 @@ use openidconnect::url::Host;
 use openidconnect::url::Url;
 use serde::Deserialize;
 
+use crate::identity::ClientOptions;
+use crate::identity::Expression;
+use crate::identity::Pattern;
 use crate::model::EntityId;
 use crate::model::principal::Kind;
 
@@ -34,11 +38,23 @@ pub struct ProviderOptions {
     /// The issuer's identifier, byte for byte as the provider writes it: an `https` URL, or `http`
     /// on loopback.
     pub issuer: String,
-    /// What `aud` must be or contain: this gateway's client id.
-    pub audience: String,
+    /// What people call it; shown where they choose where to sign in.
+    pub name: Option<String>,
+    /// `aud` must be or contain one of these: this gateway's names at the provider.
+    pub audiences: Vec<String>,
+    /// How people sign in there. `None`: its tokens are taken, but nobody signs in interactively.
+    pub client: Option<ClientOptions>,
     /// Where the keys are, if not where discovery says, or if the provider keeps them on another
     /// host than its issuer's. With it nothing is discovered.
     pub jwks_uri: Option<String>,
+    /// Other origins (`https://host[:port]`) where discovery may say that the provider's endpoints
+    /// are. Left empty: the issuer's only.
+    pub endpoints: Vec<String>,
+    /// Whether claims that are not in the token are asked for at the userinfo endpoint (OpenID
+    /// Connect Core 1.0 §5.3) whenever somebody signs in or a login is renewed.
+    pub userinfo: bool,
+    /// What claims must be for a token to count at all: one of the patterns for each.
+    pub require: Vec<(Expression, Vec<Pattern>)>,
     /// The algorithms that its tokens may be signed with.
     pub algorithms: Vec<Algorithm>,
     /// How far its clock may be off, in seconds.
@@ -54,8 +70,13 @@ impl ProviderOptions {
     pub fn new(issuer: impl Into<String>, audience: impl Into<String>) -> Self {
         Self {
             issuer: issuer.into(),
-            audience: audience.into(),
+            name: None,
+            audiences: vec![audience.into()],
+            client: None,
             jwks_uri: None,
+            endpoints: Vec::new(),
+            userinfo: false,
+            require: Vec::new(),
             algorithms: Algorithm::DEFAULT.to_vec(),
             skew_s: SKEW_S_DEFAULT,
             age_s_max: AGE_S_DEFAULT,
@@ -105,34 +126,48 @@ impl Algorithm {
 #[derive(Debug, Clone)]
 pub struct Mapping {
     /// The claim with the name shown to people and in records. Required in every token.
-    pub name: ClaimPath,
+    pub name: Expression,
     /// The claim that tells one human being from another across accounts. Required in every token.
-    pub person: ClaimPath,
+    pub person: Expression,
     /// The claim with the roles.
     pub roles: Option<RolesMapping>,
     /// The claim with the legal entity.
     pub entity: Option<EntityMapping>,
     /// The claim with the country of residence, as an ISO 3166-1 code.
-    pub residence: Option<ClaimPath>,
+    pub residence: Option<Expression>,
     /// What kind of principal it is, where no claim says.
     pub kind: Kind,
     /// The claim that says what kind of principal it is.
     pub kind_claim: Option<KindMapping>,
     /// Further claims that policies may read, by the attribute's name.
-    pub attributes: BTreeMap<String, ClaimPath>,
+    pub attributes: BTreeMap<String, Expression>,
+    /// The claim in which an agent's own token says for whom it acts: an object with that person's
+    /// claims. `act` (RFC 8693 §4.1) is always read.
+    pub acting_for: Option<ClaimPath>,
+}
+
+impl Mapping {
+    /// Everything that is read from a token.
+    pub(super) fn expressions(&self) -> impl Iterator<Item = &Expression> {
+        let roles = self.roles.iter().map(|roles| &roles.claim);
+        let entity = self.entity.iter().map(|entity| &entity.claim);
+        let optional = roles.chain(entity).chain(&self.residence).chain(self.attributes.values());
+        [&self.name, &self.person].into_iter().chain(optional)
+    }
 }
 
 impl Default for Mapping {
     fn default() -> Self {
         Self {
-            name: ClaimPath::name("preferred_username"),
-            person: ClaimPath::name("sub"),
+            name: Expression::name("preferred_username"),
+            person: Expression::name("sub"),
             roles: None,
             entity: None,
             residence: None,
             kind: Kind::Person,
             kind_claim: None,
             attributes: BTreeMap::new(),
+            acting_for: None,
         }
     }
 }
@@ -141,18 +176,20 @@ impl Default for Mapping {
 #[derive(Debug, Clone)]
 pub struct RolesMapping {
     /// The claim.
-    pub claim: ClaimPath,
+    pub claim: Expression,
     /// Only what begins with this is a role, and the rest of it is its name.
     pub prefix: Option<String>,
-    /// New names for roles, after the prefix is gone; a role that is not named here keeps its name.
+    /// New names for roles, after the prefix is gone.
     pub rename: BTreeMap<String, String>,
+    /// Whether only what is named in `rename` is a role; otherwise the others keep their names.
+    pub only_named: bool,
 }
 
 /// How the legal entity is read.
 #[derive(Debug, Clone)]
 pub struct EntityMapping {
     /// The claim.
-    pub claim: ClaimPath,
+    pub claim: Expression,
     /// The configured entity for each value; any other value names no entity.
     pub entities: BTreeMap<String, EntityId>,
 }
@@ -174,8 +211,20 @@ pub struct ClaimPath(String);
 
 impl ClaimPath {
     /// A top-level claim whose name is known to be good.
-    fn name(name: &'static str) -> Self {
+    pub(super) fn name(name: &'static str) -> Self {
         Self(name.to_owned())
+    }
+
+    /// The top-level claim that it is, or lies in.
+    pub(super) fn top(&self) -> Cow<'_, str> {
+        let Some(pointer) = self.0.strip_prefix('/') else { return Cow::from(&self.0) };
+        let first = pointer.split('/').next().unwrap_or_default();
+        if first.contains('~') {
+            // RFC 6901 §4.
+            Cow::from(first.replace("~1", "/").replace("~0", "~"))
+        } else {
+            Cow::from(first)
+        }
     }
 
     /// The path as configured.
@@ -243,12 +292,28 @@ pub enum OptionsError {
     /// A claim that cannot be.
     #[error("`{0}` is no claim: use a name, or a JSON pointer such as /realm_access/roles")]
     Claim(String),
+    /// A requirement that no token meets.
+    #[error("`{0}` is required to be one of none: expected at least one pattern")]
+    Required(String),
+    /// A client that cannot sign anybody in.
+    #[error("the client at `{issuer}` cannot be used: {problem}")]
+    Client {
+        /// The provider.
+        issuer: String,
+        /// What is wrong.
+        problem: &'static str,
+    },
     /// A provider that may call its principals the gateway.
     #[error("the provider `{0}` maps principals to the kind gateway, which only the gateway is")]
     Gateway(String),
 }
 
 impl ProviderOptions {
+    /// Checks what the types do not.
+    pub fn validate(&self) -> Result<(), OptionsError> {
+        self.check().map(|_| ())
+    }
+
     /// Checks what the types do not, and parses the issuer and where its keys are.
     pub(super) fn check(&self) -> Result<(Url, Option<Url>), OptionsError> {
         let issuer = || self.issuer.clone();
@@ -257,7 +322,20 @@ impl ProviderOptions {
             return Err(OptionsError::Url(issuer()));
         }
         let jwks_uri = self.jwks_uri.as_deref().map(fetchable).transpose()?;
-        if self.audience.is_empty() {
+        for endpoint in &self.endpoints {
+            let url = fetchable(endpoint)?;
+            if url.path() != "/" || url.query().is_some() {
+                return Err(OptionsError::Url(endpoint.clone()));
+            }
+        }
+        if let Some(client) = &self.client {
+            let wrong = |problem| OptionsError::Client { issuer: issuer(), problem };
+            client.check().map_err(wrong)?;
+        }
+        if let Some((claim, _)) = self.require.iter().find(|(_, patterns)| patterns.is_empty()) {
+            return Err(OptionsError::Required(claim.to_string()));
+        }
+        if self.audiences.is_empty() || self.audiences.iter().any(String::is_empty) {
             return Err(OptionsError::Audience(issuer()));
         }
         if self.algorithms.is_empty() {
@@ -278,7 +356,7 @@ impl ProviderOptions {
 }
 
 /// A URL that may be fetched from: its answers cannot be forged on the way.
-fn fetchable(text: &str) -> Result<Url, OptionsError> {
+pub(super) fn fetchable(text: &str) -> Result<Url, OptionsError> {
     let refused = || OptionsError::Url(text.to_owned());
     let url = Url::parse(text).map_err(|_| refused())?;
     let loopback = match url.host() {
@@ -335,7 +413,10 @@ mod tests {
     #[test]
     fn what_would_accept_everything_or_nothing_is_refused() {
         for bad in [
-            ProviderOptions { audience: String::new(), ..provider() },
+            ProviderOptions { audiences: Vec::new(), ..provider() },
+            ProviderOptions { audiences: vec!["weir".into(), String::new()], ..provider() },
+            ProviderOptions { endpoints: vec!["https://a.example/b".into()], ..provider() },
+            ProviderOptions { endpoints: vec!["http://a.example".into()], ..provider() },
             ProviderOptions { algorithms: Vec::new(), ..provider() },
             ProviderOptions { skew_s: SKEW_S_MAX + 1, ..provider() },
             ProviderOptions { age_s_max: 0, ..provider() },

@@ -1,5 +1,6 @@
 //! One provider: verifies tokens that say they are from it.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -8,6 +9,8 @@ use jiff::Timestamp;
 use jsonwebtoken::Validation;
 use jsonwebtoken::errors::Error;
 use jsonwebtoken::errors::ErrorKind;
+use secrecy::SecretString;
+use serde_json::Value;
 
 use crate::identity::Algorithm;
 use crate::identity::Fetch;
@@ -18,10 +21,12 @@ use crate::identity::ProviderOptions;
 use crate::identity::SignedIn;
 use crate::identity::Verified;
 use crate::identity::claims;
+use crate::identity::expression::Reading;
 use crate::identity::keys::KeyCache;
 use crate::identity::keys::KeySet;
 use crate::identity::keys::Look;
 use crate::identity::keys::Wanted;
+use crate::identity::logout::Seen;
 use crate::identity::oidc::Source;
 use crate::identity::token::Claims;
 use crate::identity::token::Token;
@@ -29,11 +34,15 @@ use crate::model::Clock;
 use crate::model::fault::Chain;
 use crate::model::login::Authentication;
 
+/// Most methods (`amr`) that are kept of a sign-in.
+const METHODS_MAX: usize = 16;
+
 /// A configured provider and its keys.
 pub(super) struct Provider {
     options: ProviderOptions,
     source: Source,
     keys: KeyCache,
+    logouts: Seen,
     /// Held while keys are fetched, so that one fetch serves all who wait.
     flight: tokio::sync::Mutex<()>,
     clock: Arc<dyn Clock>,
@@ -47,12 +56,13 @@ impl Provider {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, OptionsError> {
         let (_, jwks_uri) = options.check()?;
-        let source = Source::new(&options.issuer, jwks_uri, fetch)?;
+        let source = Source::new(&options.issuer, jwks_uri, &options.endpoints, fetch)?;
         Ok(Self {
             options,
             source,
             keys: KeyCache::default(),
             flight: tokio::sync::Mutex::new(()),
+            logouts: Seen::default(),
             clock,
         })
     }
@@ -62,9 +72,29 @@ impl Provider {
         self.source.issuer()
     }
 
-    /// The only origin that is contacted.
-    pub(super) fn origin(&self) -> String {
-        self.source.origin()
+    /// The only origins that are contacted.
+    pub(super) fn origins(&self) -> BTreeSet<String> {
+        self.source.origins(self.options.client.is_some())
+    }
+
+    /// What was configured.
+    pub(super) fn options(&self) -> &ProviderOptions {
+        &self.options
+    }
+
+    /// Where its documents and endpoints are.
+    pub(super) fn source(&self) -> &Source {
+        &self.source
+    }
+
+    /// The logout tokens that were shown.
+    pub(super) fn logouts(&self) -> &Seen {
+        &self.logouts
+    }
+
+    /// Now.
+    pub(super) fn now(&self) -> Timestamp {
+        self.clock.now()
     }
 
     /// Verifies a token whose `iss` says that it is from this provider.
@@ -72,27 +102,52 @@ impl Provider {
         self: &Arc<Self>,
         token: &Token<'_>,
     ) -> Result<SignedIn, IdentityError> {
+        let claims = self.signed(token).await?;
+        self.audience(&claims)?;
+        self.credential(&claims)?;
+        self.believe(&claims, Rests::OnToken, None)
+    }
+
+    /// What claims say that were signed by the provider for this gateway: the last of the checks.
+    pub(super) fn believe(
+        &self,
+        claims: &Claims,
+        rests: Rests,
+        refresh: Option<SecretString>,
+    ) -> Result<SignedIn, IdentityError> {
+        let expires_at = self.times(claims)?;
+        self.required(claims)?;
+        let principal = claims::principal(self.issuer(), &self.options.mapping, claims)?;
+        let authentication = self.authentication(claims, rests)?;
+        let sid = claims.named("sid").map(|sid| claims::text("sid", sid)).transpose()?;
+        let verified = Verified::by_token(principal, expires_at, authentication);
+        Ok(SignedIn { verified, sid, refresh })
+    }
+
+    /// The claims of a token, if the provider signed it. All the rest is still to be checked.
+    pub(super) async fn signed(
+        self: &Arc<Self>,
+        token: &Token<'_>,
+    ) -> Result<Claims, IdentityError> {
+        let (wanted, keys) = self.keys_of(token).await?;
+        self.signed_with(token, wanted, &keys)
+    }
+
+    /// The keys that a token may be signed with.
+    pub(super) async fn keys_of<'a>(
+        self: &Arc<Self>,
+        token: &'a Token<'_>,
+    ) -> Result<(Wanted<'a>, Arc<KeySet>), IdentityError> {
         let algorithm = self.allowed(token.algorithm())?;
         let wanted = Wanted { id: token.key_id(), algorithm };
-        let keys = self.keys_for(wanted).await?;
-        let claims = self.signed(token, wanted, &keys)?;
-        if claims.issuer()? != self.issuer() {
-            return Err(IdentityError::claim("iss", "is not the provider's"));
-        }
-        // A security event token (RFC 8417 §2.2), such as one for logging out, is no credential.
-        if claims.named("events").is_some() {
-            return Err(IdentityError::claim("events", "makes it no credential"));
-        }
-        let expires_at = self.times(&claims, self.clock.now())?;
-        let principal = claims::principal(self.issuer(), &self.options.mapping, &claims)?;
-        let authentication = authentication(&claims)?;
-        let sid = claims.named("sid").and_then(serde_json::Value::as_str).map(str::to_owned);
-        let verified = Verified::by_token(principal, expires_at, authentication);
-        Ok(SignedIn { verified, sid, refresh: None })
+        Ok((wanted, self.keys_for(wanted).await?))
     }
 
     /// The header's algorithm, if it is in the configured list.
-    fn allowed(&self, named: jsonwebtoken::Algorithm) -> Result<Algorithm, IdentityError> {
+    pub(super) fn allowed(
+        &self,
+        named: jsonwebtoken::Algorithm,
+    ) -> Result<Algorithm, IdentityError> {
         self.options
             .algorithms
             .iter()
@@ -101,8 +156,8 @@ impl Provider {
             .ok_or(IdentityError::Algorithm(algorithm_name(named)))
     }
 
-    /// The claims, if the token is signed by one of the wanted keys and is for this gateway.
-    fn signed(
+    /// The claims, if the token is signed by one of the wanted keys.
+    pub(super) fn signed_with(
         &self,
         token: &Token<'_>,
         wanted: Wanted<'_>,
@@ -110,25 +165,79 @@ impl Provider {
     ) -> Result<Claims, IdentityError> {
         let mut validation = Validation::new(wanted.algorithm.into());
         // What is not required is silently skipped when it is missing or of another type.
-        validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
+        validation.set_required_spec_claims(&["iss"]);
         validation.set_issuer(&[self.issuer()]);
-        validation.set_audience(&[&self.options.audience]);
-        // jsonwebtoken would read the system's clock; `times` asks ours.
+        // `audience` and `times` look closer, and at our clock.
+        validation.validate_aud = false;
         validation.validate_exp = false;
         validation.validate_nbf = false;
         for key in keys.fitting(wanted) {
             match jsonwebtoken::decode::<Claims>(token.text(), key, &validation) {
-                Ok(token) => return Ok(token.claims),
+                Ok(token) if token.claims.issuer()? == self.issuer() => return Ok(token.claims),
+                Ok(_) => return Err(IdentityError::claim("iss", "is not the provider's")),
                 Err(error) if is_signature(&error) => {}
                 Err(error) => return Err(invalid(&error)),
             }
         }
         Err(IdentityError::Signature)
     }
+}
 
-    /// Checks `exp`, `nbf` and `iat` at `now`; gives until when the token is good.
-    fn times(&self, claims: &Claims, now: Timestamp) -> Result<Timestamp, IdentityError> {
-        let skew = SignedDuration::from_secs(self.options.skew_s.into());
+// === What claims must say ===
+
+/// What a sign-in rests on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rests {
+    /// On a token that was issued because somebody signed in.
+    OnToken,
+    /// On a renewal, for which nobody did anything.
+    OnRenewal,
+}
+
+impl Provider {
+    /// `aud` must name this gateway.
+    pub(super) fn audience(&self, claims: &Claims) -> Result<(), IdentityError> {
+        let named = claims.audience()?;
+        if self.options.audiences.iter().any(|ours| named.contains(&ours.as_str())) {
+            Ok(())
+        } else {
+            Err(IdentityError::claim("aud", "does not name this gateway"))
+        }
+    }
+
+    /// A security event token (RFC 8417 §2.2), such as one for logging out, is no credential.
+    pub(super) fn credential(&self, claims: &Claims) -> Result<(), IdentityError> {
+        match claims.named("events") {
+            None => Ok(()),
+            Some(_) => Err(IdentityError::claim("events", "makes it no credential")),
+        }
+    }
+
+    /// What the configuration demands of claims.
+    pub(super) fn required(&self, claims: &Claims) -> Result<(), IdentityError> {
+        for (expression, patterns) in &self.options.require {
+            let value = expression.value(claims, Reading::Plain)?;
+            let fits = |value: &Value| {
+                let text = value.as_str().map(str::to_owned);
+                let text = text.or_else(|| value.as_bool().map(|value| value.to_string()));
+                text.is_some_and(|text| patterns.iter().any(|one| one.capture(&text).is_some()))
+            };
+            let fitting = match &value {
+                None => false,
+                Some(Value::Array(list)) => list.iter().any(fits),
+                Some(value) => fits(value),
+            };
+            if !fitting {
+                let what = "is none of those that the configuration requires";
+                return Err(IdentityError::claim(expression.as_str(), what));
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks `exp`, `nbf` and `iat`; gives until when the token is good.
+    pub(super) fn times(&self, claims: &Claims) -> Result<Timestamp, IdentityError> {
+        let now = self.now();
         let required =
             |claim| date(claims, claim)?.ok_or(IdentityError::claim(claim, "is missing"));
         let expires = required("exp")?;
@@ -136,17 +245,56 @@ impl Provider {
         let later = |at: Timestamp, claim, by: SignedDuration| {
             at.checked_add(by).map_err(|_| IdentityError::claim(claim, "is out of range"))
         };
-        for (claim, at) in [("nbf", date(claims, "nbf")?), ("iat", Some(issued))] {
-            if let Some(at) = at.filter(|at| *at > now.saturating_add(skew).unwrap_or(now)) {
-                return Err(IdentityError::Early { claim, at });
-            }
-        }
+        self.not_early("nbf", date(claims, "nbf")?, now)?;
+        self.not_early("iat", Some(issued), now)?;
         let age_max = SignedDuration::from_secs(self.options.age_s_max.into());
-        let good_until = later(expires.min(later(issued, "iat", age_max)?), "exp", skew)?;
+        let good_until = later(expires.min(later(issued, "iat", age_max)?), "exp", self.skew())?;
         if good_until <= now {
             return Err(IdentityError::Expired(good_until));
         }
         Ok(good_until)
+    }
+
+    /// How and when somebody proved who they are.
+    ///
+    /// A renewal without `auth_time` proves nothing anew: its time is the epoch, older than any.
+    pub(super) fn authentication(
+        &self,
+        claims: &Claims,
+        rests: Rests,
+    ) -> Result<Authentication, IdentityError> {
+        let proved = date(claims, "auth_time")?;
+        self.not_early("auth_time", proved, self.now())?;
+        let at = match (proved, rests) {
+            (Some(at), Rests::OnToken | Rests::OnRenewal) => at,
+            (None, Rests::OnToken) => date(claims, "iat")?.unwrap_or(Timestamp::UNIX_EPOCH),
+            (None, Rests::OnRenewal) => Timestamp::UNIX_EPOCH,
+        };
+        let known = |value: &Value| claims::text("acr", value).ok();
+        let methods = claims.named("amr").and_then(Value::as_array);
+        Ok(Authentication {
+            at,
+            acr: claims.named("acr").and_then(known),
+            amr: methods.into_iter().flatten().filter_map(known).take(METHODS_MAX).collect(),
+        })
+    }
+
+    /// A date that must not lie in the future.
+    pub(super) fn not_early(
+        &self,
+        claim: &'static str,
+        at: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Result<(), IdentityError> {
+        match at.filter(|at| *at > now.saturating_add(self.skew()).unwrap_or(now)) {
+            Some(at) => Err(IdentityError::Early { claim, at }),
+            None => Ok(()),
+        }
+    }
+
+    /// How far its clock may be off.
+    pub(super) fn skew(&self) -> SignedDuration {
+        SignedDuration::from_secs(self.options.skew_s.into())
     }
 }
 
@@ -227,7 +375,7 @@ impl Provider {
         }
     }
 
-    fn unreachable(&self, source: Arc<ProviderError>) -> IdentityError {
+    pub(super) fn unreachable(&self, source: Arc<ProviderError>) -> IdentityError {
         IdentityError::Provider { issuer: self.issuer().to_owned(), source }
     }
 }
@@ -286,20 +434,11 @@ fn algorithm_name(algorithm: jsonwebtoken::Algorithm) -> &'static str {
     }
 }
 
-/// How and when somebody proved who they are (OpenID Connect Core 1.0 §2).
-fn authentication(claims: &Claims) -> Result<Authentication, IdentityError> {
-    let at = match date(claims, "auth_time")? {
-        Some(at) => at,
-        None => date(claims, "iat")?.ok_or(IdentityError::claim("iat", "is missing"))?,
-    };
-    let text = |value: &serde_json::Value| value.as_str().map(str::to_owned);
-    let methods = claims.named("amr").and_then(serde_json::Value::as_array);
-    let amr = methods.into_iter().flatten().filter_map(text).collect();
-    Ok(Authentication { at, acr: claims.named("acr").and_then(text), amr })
-}
-
 /// A `NumericDate` (RFC 7519 §2): seconds since the epoch, perhaps with a fraction, which is cut off.
-fn date(claims: &Claims, claim: &'static str) -> Result<Option<Timestamp>, IdentityError> {
+pub(super) fn date(
+    claims: &Claims,
+    claim: &'static str,
+) -> Result<Option<Timestamp>, IdentityError> {
     let Some(value) = claims.named(claim) else { return Ok(None) };
     let wrong = || IdentityError::claim(claim, "is no date");
     let seconds = match value.as_i64() {

@@ -22,9 +22,13 @@ use crate::identity::IdentityError;
 pub const TOKEN_BYTES_MAX: usize = 16 * 1024;
 /// Longest issuer or key id that is read, in bytes.
 const ID_BYTES_MAX: usize = 512;
-/// What a token may say it is (`typ`, RFC 7515 §4.1.9; RFC 9068 §2.1). Others, such as
+/// What a credential may say it is (`typ`, RFC 7515 §4.1.9; RFC 9068 §2.1). Others, such as
 /// `logout+jwt`, are signed by the same provider but are no credential.
-const TYPES: [&str; 4] = ["jwt", "at+jwt", "application/jwt", "application/at+jwt"];
+pub(super) const CREDENTIALS: &[&str] = &["jwt", "at+jwt", "application/jwt", "application/at+jwt"];
+/// What a logout token may say it is (OpenID Connect Back-Channel Logout 1.0 §2.4). Many providers
+/// say no more than `JWT`: what it must and must not have besides tells it from a credential.
+pub(super) const LOGOUTS: &[&str] =
+    &["logout+jwt", "application/logout+jwt", "jwt", "application/jwt"];
 
 /// A token of the right form, not yet verified.
 pub(super) struct Token<'a> {
@@ -34,8 +38,8 @@ pub(super) struct Token<'a> {
 }
 
 impl<'a> Token<'a> {
-    /// Reads the outer form.
-    pub(super) fn read(text: &'a str) -> Result<Self, IdentityError> {
+    /// Reads the outer form of a token whose type is one of `types`, or not said.
+    pub(super) fn read(text: &'a str, types: &[&str]) -> Result<Self, IdentityError> {
         if text.len() > TOKEN_BYTES_MAX {
             return Err(IdentityError::TooLong(text.len()));
         }
@@ -50,9 +54,9 @@ impl<'a> Token<'a> {
         if header.crit.is_some() {
             return Err(IdentityError::Malformed("its header names critical extensions"));
         }
-        let known = |typ: &String| TYPES.contains(&typ.to_ascii_lowercase().as_str());
+        let known = |typ: &String| types.contains(&typ.to_ascii_lowercase().as_str());
         if !header.typ.as_ref().is_none_or(known) {
-            return Err(IdentityError::Malformed("its type is not that of a credential"));
+            return Err(IdentityError::Malformed("its type is another one"));
         }
         if header.kid.as_ref().is_some_and(|id| id.len() > ID_BYTES_MAX) {
             return Err(IdentityError::Malformed("its key id is too long"));
@@ -92,6 +96,24 @@ impl<'a> Token<'a> {
 pub(super) struct Claims(Value);
 
 impl Claims {
+    /// The members of an object; `None` if it is none.
+    pub(super) fn of(value: &Value) -> Option<Self> {
+        value.is_object().then(|| Self(value.clone()))
+    }
+
+    /// Adds what `more` has and these claims have not.
+    pub(super) fn complete(&mut self, more: &Self) {
+        let (Some(claims), Some(more)) = (self.0.as_object_mut(), more.0.as_object()) else {
+            return;
+        };
+        for (name, value) in more {
+            let known = claims.get(name).is_some_and(|value| !value.is_null());
+            if !known {
+                claims.insert(name.clone(), value.clone());
+            }
+        }
+    }
+
     /// The claim at `path`; `null` is no claim.
     pub(super) fn at(&self, path: &ClaimPath) -> Option<&Value> {
         if path.as_str().starts_with('/') {
@@ -104,6 +126,22 @@ impl Claims {
     /// The top-level claim `name`; `null` is no claim.
     pub(super) fn named(&self, name: &str) -> Option<&Value> {
         self.0.get(name).filter(|value| !value.is_null())
+    }
+
+    /// Whom the token is for: one text, or a list of texts (RFC 7519 §4.1.3).
+    pub(super) fn audience(&self) -> Result<Vec<&str>, IdentityError> {
+        const WRONG: &str = "is neither a text nor a list of texts";
+        let wrong = || IdentityError::claim("aud", WRONG);
+        match self.named("aud") {
+            None => Err(IdentityError::claim("aud", "is missing")),
+            Some(Value::String(one)) => Ok(vec![one.as_str()]),
+            Some(Value::Array(list)) => {
+                list.iter().map(|value| value.as_str().ok_or_else(wrong)).collect()
+            }
+            Some(Value::Bool(_) | Value::Number(_) | Value::Object(_) | Value::Null) => {
+                Err(wrong())
+            }
+        }
     }
 
     /// The claim `iss`, which must be one text; a list of issuers is none.

@@ -90,6 +90,7 @@ impl Verified {
             residence: None,
             person: "gateway".to_owned(),
             attributes: BTreeMap::new(),
+            actors: Vec::new(),
         };
         Self { principal: Arc::new(principal), rests_on: RestsOn::Itself }
     }

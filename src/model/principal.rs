@@ -48,12 +48,30 @@ pub struct Principal {
     pub person: String,
     /// Further mapped claims that policies may read.
     pub attributes: BTreeMap<String, String>,
+    /// Who acts for the principal: the one that asks first, then whoever it asks for in turn
+    /// (RFC 8693 §4.1). Empty: the principal asks by itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub actors: Vec<Actor>,
 }
 
 impl fmt::Display for Principal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for actor in &self.actors {
+            write!(f, "{} for ", actor.name)?;
+        }
         f.write_str(&self.name)
     }
+}
+
+/// An agent that acts for somebody. It never may more than they may.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Actor {
+    /// Who knows it: the issuer that it names, or the token's.
+    pub issuer: String,
+    /// That issuer's identifier of it.
+    pub subject: String,
+    /// The name shown to people and in records.
+    pub name: String,
 }
 
 /// Whether an entity decides purposes or acts for another (GDPR Art. 4(7), (8)).

@@ -153,6 +153,7 @@ fn person(person: &str, roles: &[&str], works_for: Option<&str>) -> Principal {
         residence: None,
         person: format!("{person}@acme.example"),
         attributes: BTreeMap::new(),
+        actors: Vec::new(),
     }
 }
 

@@ -111,17 +111,17 @@ impl Invitations {
             return Err(Refusal::new(RefusalCode::TooLarge, reason)
                 .hint("try again in a few minutes, or run `weir login` first"));
         }
-        let code = code();
+        let code = fresh_code();
         open.insert(code.clone(), (Open { asks, since: now, until }, sender));
         drop(open);
-        let url = format!("{url}/device?code={}", shown(&code));
+        let url = format!("{url}/device?code={}", shown_code(&code));
         Ok(Invitation { code, url, until, answer, room: Arc::clone(self) })
     }
 
     /// What is asked under a code, as it was typed: signs that are no sign of a code do not count.
     pub fn find(&self, typed: &str, now: Timestamp) -> Option<Open> {
         let open = self.lock();
-        let (one, waits) = open.get(&plain(typed)?)?;
+        let (one, waits) = open.get(&plain_code(typed)?)?;
         (one.until > now && !waits.is_closed()).then(|| one.clone())
     }
 
@@ -136,7 +136,7 @@ impl Invitations {
     }
 
     fn answer(&self, typed: &str, answer: Answer, now: Timestamp) -> bool {
-        let Some(code) = plain(typed) else { return false };
+        let Some(code) = plain_code(typed) else { return false };
         let Some((one, waits)) = self.lock().remove(&code) else { return false };
         one.until > now && waits.send(answer).is_ok()
     }
@@ -154,7 +154,7 @@ impl Invitation {
 
     /// The code, as it is shown: `BCDF-GHJK`.
     pub fn code(&self) -> String {
-        shown(&self.code)
+        shown_code(&self.code)
     }
 
     /// Until when it is open.
@@ -197,7 +197,7 @@ fn same(asks: &Asks, address: IpAddr) -> bool {
 }
 
 /// A fresh code, from the operating system's random numbers.
-fn code() -> String {
+pub fn fresh_code() -> String {
     let random = [Uuid::new_v4(), Uuid::new_v4()];
     // Bytes 6 and 8 of a UUIDv4 carry its version and variant: they are left out.
     let bytes = random.into_iter().flat_map(|uuid| {
@@ -208,13 +208,13 @@ fn code() -> String {
 }
 
 /// A code as people read it.
-fn shown(code: &str) -> String {
+pub fn shown_code(code: &str) -> String {
     let (one, two) = code.split_at_checked(CODE_SIGNS / 2).unwrap_or((code, ""));
     format!("{one}-{two}")
 }
 
 /// A code as it was typed, without what is no sign of it.
-fn plain(typed: &str) -> Option<String> {
+pub fn plain_code(typed: &str) -> Option<String> {
     if typed.len() > 4 * CODE_SIGNS {
         return None;
     }

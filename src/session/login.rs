@@ -62,12 +62,12 @@ pub struct Gateway {
     pub logins: Arc<Logins>,
     /// Who signs people's certificates.
     pub certifier: Arc<dyn Certifier>,
+    /// Who signs people's SSH certificates: the SSH half of the same authority.
+    pub ssh_authority: Arc<SshAuthority>,
     /// Who says to targets, signed, who asks.
     pub assertions: Arc<Assertions>,
     /// Browsers on their way to a target's host.
     pub handoffs: Handoffs,
-    /// Who signs people's SSH certificates: the SSH half of the same authority.
-    pub ssh_authority: Arc<SshAuthority>,
     /// Who is asked to sign in from inside a connection.
     pub invitations: Arc<Invitations>,
     /// What a guard needs.

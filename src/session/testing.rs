@@ -42,6 +42,7 @@ use crate::identity::Logins;
 use crate::identity::Memory;
 use crate::identity::Options;
 use crate::identity::ProviderOptions;
+use crate::identity::Request;
 use crate::identity::Response;
 use crate::identity::RolesMapping;
 use crate::identity::SignedCertificate;
@@ -110,6 +111,10 @@ impl Fetch for Web {
         let status = if body.is_empty() { 404 } else { 200 };
         async move { Ok(Response { status, body: body.into() }) }.boxed()
     }
+
+    fn send<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Result<Response, FetchError>> {
+        self.get(&request.url)
+    }
 }
 
 impl World {
@@ -164,11 +169,11 @@ impl World {
             url: "https://weir.test".to_owned(),
             logins: Arc::new(logins),
             certifier: Arc::new(NoCertifier),
-            assertions: Arc::new(assertions),
-            handoffs: Handoffs::default(),
             ssh_authority: Arc::new(
                 SshAuthority::from_pkcs8(&SshAuthority::generate().unwrap()).unwrap(),
             ),
+            assertions: Arc::new(assertions),
+            handoffs: Handoffs::default(),
             invitations: Invitations::new(),
             parts,
         });
@@ -221,6 +226,7 @@ impl World {
             residence: None,
             person: format!("u-{name}"),
             attributes: BTreeMap::new(),
+            actors: Vec::new(),
         })
     }
 
@@ -249,7 +255,7 @@ impl World {
 
 fn roles() -> RolesMapping {
     let claim = "roles".to_owned().try_into().unwrap();
-    RolesMapping { claim, prefix: None, rename: BTreeMap::new() }
+    RolesMapping { claim, prefix: None, rename: BTreeMap::new(), only_named: false }
 }
 
 fn entity() -> EntityMapping {

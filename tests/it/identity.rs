@@ -18,13 +18,13 @@ use crate::gateway::Prepared;
 use crate::parts;
 
 /// The certified provider of `tests/parts/oidc`.
-struct Provider {
+pub(crate) struct Provider {
     child: Child,
     port: u16,
 }
 
 impl Provider {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         Self::start_at(port)
     }
@@ -40,7 +40,7 @@ impl Provider {
         Self { child, port }
     }
 
-    fn issuer(&self) -> String {
+    pub(crate) fn issuer(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
 

@@ -15,6 +15,7 @@
 
 mod architecture;
 mod attacks;
+mod browser;
 mod cli;
 mod cluster;
 mod corpus;
@@ -28,14 +29,19 @@ mod gateway;
 mod holds;
 mod http;
 mod identity;
+mod idp;
 mod known_attacks;
 mod kubernetes;
 mod listening;
 mod masking;
 mod parts;
+mod parts_themselves;
 mod postgres;
+mod psql18;
 mod record;
 mod residency;
+mod sign_in;
 mod ssh;
 mod state;
+mod visitor;
 mod wire;

@@ -6,7 +6,11 @@
 #   tests/parts/install.sh demo    PostgreSQL, OpenSSH, nginx, bubblewrap, curl, jq
 #   tests/parts/install.sh kube    one binary that is etcd, kube-apiserver and kubectl (some minutes to build)
 #   tests/parts/install.sh oidc    Node and the certified OpenID provider
+#   tests/parts/install.sh idp2    an OpenID provider of another make: Glewlwyd, in C
 #   tests/parts/install.sh drivers Postgres drivers of other languages: node-postgres, psycopg, asyncpg
+#   tests/parts/install.sh psql18  psql 18 with OAuth, of a newer Debian, with all its libraries, in a folder
+#   tests/parts/install.sh browser Chromium, and what drives it
+#   tests/parts/install.sh keyring a desktop's keyring, without a desktop
 #   tests/parts/install.sh test    all of the above, except build
 #   tests/parts/install.sh env     installs nothing; prints NAME=path lines that say where the private parts are
 set -euo pipefail
@@ -21,9 +25,18 @@ kube_version=v1.36.3
 
 build_packages=(gcc libc6-dev libclang-dev)
 demo_packages=(postgresql openssh-server openssh-client nginx bubblewrap curl jq)
-test_packages=("${demo_packages[@]}" openssl python3 python3-venv)
+idp2_packages=(glewlwyd openssl python3)
+browser_packages=(chromium libnss3-tools)
+keyring_packages=(gnome-keyring libsecret-tools dbus-daemon)
+# One call of apt for all of them: that is what takes the time.
+test_packages=("${demo_packages[@]}" openssl python3 python3-venv
+    "${idp2_packages[@]}" "${browser_packages[@]}" "${keyring_packages[@]}")
 # What those packages would start at the next boot. We run our own copies on loopback and want none of it.
-boot_services=(ssh nginx postgresql)
+boot_services=(ssh nginx postgresql glewlwyd)
+
+# The first Debian that has psql 18, which is the first that logs in by OAuth.
+psql18_suite=forky
+psql18_packages=(postgresql-client-18 libpq-oauth)
 
 say() { printf 'parts: %s\n' "$*"; }
 fail() {
@@ -102,6 +115,8 @@ place() {
         node) recipe=$node_version ;;
         oidc) recipe=$(cd "$here/oidc" && cat package.json package-lock.json && echo "$node_version") ;;
         drivers) recipe=$(cd "$here/drivers" && cat package.json package-lock.json requirements.txt && echo "$node_version") ;;
+        browser) recipe=$(cd "$here/browser" && cat package.json package-lock.json && echo "$node_version") ;;
+        psql18) recipe="$psql18_suite ${psql18_packages[*]} 1" ;; # count up when make_psql18 changes
         *) fail "no part is named $name" ;;
     esac
     printf '%s/%s-%s' "$parts" "$name" "$(printf '%s' "$recipe" | sha256sum | cut -c1-12)"
@@ -184,6 +199,43 @@ make_drivers() {
     venv "$1/venv" --requirement "$here/drivers/requirements.txt"
 }
 
+make_browser() {
+    say "npm playwright-core"
+    npm_ci "$1" "$here/browser"
+}
+
+# The packages and every library below them, down to the C library, come out of the same mirror as this machine's own
+# packages, by an apt that has its own folders; nothing of it is installed. A wrapper starts psql by its own loader.
+make_psql18() {
+    local dir=$1 mirror apt root loader package
+    say "psql of Debian $psql18_suite"
+    mirror=$(apt-get indextargets --format '$(REPO_URI) $(LABEL) $(COMPONENT)' 'Identifier: Packages' \
+        | sed -n 's/ Debian main$//p' | sort -u | sed -n 1p)
+    [ -n "$mirror" ] || fail "this machine's apt names no Debian mirror"
+    root=$dir/apt
+    mkdir -p "$root/state/lists/partial" "$root/cache/archives/partial"
+    echo "deb $mirror $psql18_suite main" >"$root/sources.list"
+    # Its Perl wrappers, which choose among versions, would need all of Perl.
+    printf '%s\n' 'Package: postgresql-client-common' 'Status: install ok installed' 'Version: 9999' \
+        'Architecture: all' 'Maintainer: none' 'Description: not wanted' '' >"$root/status"
+    apt=(apt-get -qq -y -o Dir::State="$root/state" -o Dir::State::status="$root/status" -o Dir::Cache="$root/cache"
+        -o Dir::Etc::sourcelist="$root/sources.list" -o Dir::Etc::sourceparts=/dev/null
+        -o Dir::Etc::preferences=/dev/null -o Dir::Etc::preferencesparts=/dev/null -o APT::Sandbox::User=
+        -o Acquire::Languages=none -o Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false)
+    quietly "${apt[@]}" update || fail "the package lists of Debian $psql18_suite cannot be had"
+    quietly "${apt[@]}" install --download-only --no-install-recommends "${psql18_packages[@]}" \
+        || fail "apt-get could not download: ${psql18_packages[*]}"
+    for package in "$root"/cache/archives/*.deb; do
+        dpkg-deb --extract "$package" "$dir/root"
+    done
+    rm -rf "$root" "$dir/root/etc" "$dir/root/usr/share"
+    loader=$(find "$dir/root/usr/lib" -type f -name 'ld-linux*.so.*')
+    printf '#!/bin/sh\nexec "%s" --library-path "%s" "%s" "$@"\n' \
+        "$loader" "${loader%/*}" "$dir/root/usr/lib/postgresql/18/bin/psql" >"$dir/psql18"
+    chmod 755 "$dir/psql18"
+    "$dir/psql18" --version >/dev/null || fail "psql 18 does not run here"
+}
+
 # --- What may be asked for ---------------------------------------------------------------------------------------
 
 locate() {
@@ -196,7 +248,9 @@ locate() {
         WEIR_NODE "$node/node/bin/node" \
         WEIR_OIDC_MODULES "$(place oidc)/node_modules" \
         WEIR_DRIVERS_MODULES "$drivers/node_modules" \
-        WEIR_PYTHON "$drivers/venv/bin/python"
+        WEIR_PYTHON "$drivers/venv/bin/python" \
+        WEIR_PSQL18 "$(place psql18)/psql18" \
+        WEIR_BROWSER_MODULES "$(place browser)/node_modules"
 }
 
 provide() {
@@ -212,19 +266,30 @@ provide() {
             private node
             private "$1"
             ;;
+        idp2) debian "${idp2_packages[@]}" ;;
+        psql18) private psql18 ;;
+        browser)
+            debian "${browser_packages[@]}" python3 python3-venv
+            private node
+            private browser
+            ;;
+        keyring) debian "${keyring_packages[@]}" ;;
         test)
             debian "${test_packages[@]}"
             private node
             private oidc
             private drivers
+            private browser
+            private psql18
             private kube
             ;;
         env) locate ;;
-        *) fail "what is \"$1\"? one or more of: build demo kube oidc drivers test env" ;;
+        *) fail "what is \"$1\"? one or more of: $groups" ;;
     esac
 }
 
-[ $# -gt 0 ] || fail "say what to install: build demo kube oidc drivers test env"
+groups='build demo kube oidc idp2 drivers psql18 browser keyring test env'
+[ $# -gt 0 ] || fail "say what to install: $groups"
 for what in "$@"; do
     provide "$what"
 done

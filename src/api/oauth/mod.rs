@@ -9,8 +9,15 @@
 //! Clients are programs on people's machines and keep no secret (RFC 8252 §8.5): what protects them
 //! is PKCE, a page that says who asks, and codes that count once.
 
+pub(super) mod authorize;
+pub(super) mod confirm;
+pub(super) mod device;
+pub(super) mod discovery;
 pub(super) mod fail;
+pub(super) mod login;
+pub(super) mod logout;
 pub(super) mod params;
+pub(super) mod signin;
 pub(super) mod token;
 
 use crate::model::login::Device;
@@ -19,6 +26,6 @@ use crate::model::login::Device;
 pub(super) const CLIENT: &str = "weir-cli";
 
 /// The device of a login, as its program calls it.
-pub(super) fn device(origin: &crate::model::Origin, label: Option<String>) -> Device {
+pub(super) fn device_of(origin: &crate::model::Origin, label: Option<String>) -> Device {
     Device { address: origin.address, label: label.unwrap_or_else(|| "a program".to_owned()) }
 }

@@ -17,16 +17,21 @@ use serde_json::json;
 use crate::api::Resources;
 use crate::api::Shared;
 use crate::api::note::Deed;
-use crate::api::oauth::device;
+use crate::api::oauth::CLIENT;
+use crate::api::oauth::device_of;
 use crate::api::oauth::fail::No;
 use crate::api::oauth::params::Params;
 use crate::api::oauth::params::scope;
+use crate::api::oauth::params::tame;
+use crate::api::signing::Code;
 use crate::identity::Claim;
 use crate::identity::Issued;
 use crate::identity::LoginError;
 use crate::identity::SignedIn;
 use crate::identity::Wanted;
+use crate::identity::base64url;
 use crate::model::Origin;
+use crate::model::digest::Digest;
 use crate::model::fault::Chain;
 use crate::model::login::Device;
 use crate::model::login::Form;
@@ -37,6 +42,9 @@ use crate::store::Note;
 
 /// The grants, by their names.
 const EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
+const DEVICE: &str = "urn:ietf:params:oauth:grant-type:device_code";
+/// Longest verifier, in bytes (RFC 7636 §4.1).
+const VERIFIER_BYTES_MAX: usize = 128;
 /// What kinds of a provider's token there are (RFC 8693 §3).
 const TOKEN_TYPES: [&str; 3] = [
     "urn:ietf:params:oauth:token-type:jwt",
@@ -44,12 +52,8 @@ const TOKEN_TYPES: [&str; 3] = [
     "urn:ietf:params:oauth:token-type:access_token",
 ];
 /// Every grant, for discovery.
-pub(in crate::api) const GRANTS: [&str; 4] = [
-    "authorization_code",
-    "refresh_token",
-    "urn:ietf:params:oauth:grant-type:device_code",
-    EXCHANGE,
-];
+pub(in crate::api) const GRANTS: [&str; 4] =
+    ["authorization_code", "refresh_token", DEVICE, EXCHANGE];
 
 /// What was got, and what else the answer has to say.
 type Answer = Map<String, Value>;
@@ -73,13 +77,81 @@ pub(in crate::api) async fn token(
 
 async fn granted(resources: &Resources, origin: &Origin, params: &Params) -> Result<Answer, No> {
     match params.need("grant_type")? {
+        "authorization_code" => coded(resources, origin, params).await,
         "refresh_token" => renewed(resources, origin, params).await,
+        DEVICE => polled(resources, origin, params).await,
         EXCHANGE => exchanged(resources, origin, params).await,
         _ => Err(No::new(
             "unsupported_grant_type",
             "use authorization_code, refresh_token, device_code or token-exchange",
         )),
     }
+}
+
+/// A one-time code, by the program that has its verifier, begins a login, or makes one stronger.
+async fn coded(resources: &Resources, origin: &Origin, params: &Params) -> Result<Answer, No> {
+    let now = resources.gateway.parts.clock.now();
+    let code = params.need("code")?;
+    let refused = || No::grant("the code was not accepted; begin again with weir login");
+    let granted = match resources.signing.redeem(code, now).ok_or_else(refused)? {
+        Code::Fresh(granted) => granted,
+        Code::Used(login) => {
+            // Somebody else has it too: what came of it ends (RFC 6749 §4.1.2).
+            if let Some(login) = login {
+                let ended = resources.gateway.logins.end(&login, LoginEnd::Replayed).await;
+                ended.map_err(LoginError::Vault)?;
+            }
+            return Err(refused());
+        }
+    };
+    let program = &granted.program;
+    let verifier = params.need("code_verifier")?;
+    let shown = base64url(Digest::of(verifier.as_bytes()).as_bytes());
+    if params.need("client_id")? != CLIENT
+        || params.need("redirect_uri")? != program.redirect_uri
+        || verifier.len() > VERIFIER_BYTES_MAX
+        || shown != program.challenge
+    {
+        return Err(refused());
+    }
+    if let Some(secret) = params.get("step_up_of") {
+        return stepped_up(resources, origin, secret, &granted.who).await;
+    }
+    let device = device_of(origin, program.label.clone());
+    let answer = begun(resources, origin, &granted.who, device, program.wanted.clone()).await?;
+    let login = answer.get("login").and_then(Value::as_str).and_then(|id| id.parse().ok());
+    if let Some(login) = login {
+        resources.signing.came_of(code, login, now);
+    }
+    Ok(answer)
+}
+
+/// Makes the login that `secret` belongs to stronger, for the same person only.
+async fn stepped_up(
+    resources: &Resources,
+    origin: &Origin,
+    secret: &str,
+    who: &SignedIn,
+) -> Result<Answer, No> {
+    let logins = &resources.gateway.logins;
+    let refused = || No::grant("the credential was not accepted; sign in again with weir login");
+    let (credential, login) = logins.whose(secret).await?.ok_or_else(refused)?;
+    note(resources, origin, &login, "step-up")?;
+    logins.step_up(&login.id, who).await?;
+    let scope = credential.scope;
+    let wanted = Wanted { uses: scope.uses, target: scope.target, host: None };
+    let session = logins.issue(&login.id, Form::Session, wanted).await?;
+    Ok(tokens(resources, &login, &session, None))
+}
+
+/// A device that asks whether somebody has typed its code.
+async fn polled(resources: &Resources, origin: &Origin, params: &Params) -> Result<Answer, No> {
+    let now = resources.gateway.parts.clock.now();
+    let client = tame(params.need("client_id")?);
+    let (waits, who) = resources.signing.poll(params.need("device_code")?, &client, now)?;
+    let label = waits.label.clone().unwrap_or_else(|| waits.client.clone());
+    let device = Device { address: waits.origin.address, label };
+    begun(resources, origin, &who, device, waits.wanted).await
 }
 
 /// A provider's token, or that of a workload, begins a login; a session credential of ours gives a
@@ -96,7 +168,8 @@ async fn exchanged(resources: &Resources, origin: &Origin, params: &Params) -> R
     } else {
         let signed_in = resources.gateway.logins.identity().verify(token).await;
         let signed_in = signed_in.map_err(LoginError::Identity)?;
-        begun(resources, origin, &signed_in, device(origin, params.shown("device")), wanted).await?
+        begun(resources, origin, &signed_in, device_of(origin, params.shown("device")), wanted)
+            .await?
     };
     let issued = "urn:ietf:params:oauth:token-type:access_token";
     answer.insert("issued_token_type".to_owned(), issued.into());

@@ -22,6 +22,7 @@ use crate::model::LoginId;
 use crate::model::digest::Digest;
 use crate::model::fault::Chain;
 use crate::model::login::Credential;
+use crate::model::login::Form;
 use crate::model::login::Login;
 use crate::model::login::LoginEnd;
 use crate::model::login::Use;
@@ -243,6 +244,21 @@ impl Logins {
             (_, None) => Ok(()),
             (_, Some(_)) => Err(IdentityError::Credential("is a cookie")),
         }
+    }
+
+    /// The living login, and credential, that a secret of ours belongs to, whatever it is good for.
+    /// Only for what changes the login itself: whoever shows it for a use goes by [`Self::verify`].
+    pub async fn whose(&self, secret: &str) -> Result<Option<(Credential, Login)>, LoginError> {
+        let found = self.vault.find(&Digest::of(secret.as_bytes())).await?;
+        let now = self.clock.now();
+        Ok(found.filter(|(credential, login)| {
+            matches!(credential.form, Form::Session | Form::Renewal)
+                && credential.ended.is_none()
+                && credential.expires_at > now
+                && credential.scope.region == self.options.region
+                && login.ended.is_none()
+                && login.ends_at > now
+        }))
     }
 
     pub(super) async fn living(

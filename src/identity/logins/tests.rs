@@ -17,6 +17,7 @@ use crate::identity::LocalIssuer;
 use crate::identity::Memory;
 use crate::identity::Options;
 use crate::identity::ProviderOptions;
+use crate::identity::Request;
 use crate::identity::Response;
 use crate::model::Protocol;
 
@@ -37,6 +38,10 @@ impl Fetch for Web {
     fn get<'a>(&'a self, url: &'a str) -> BoxFuture<'a, Result<Response, FetchError>> {
         let body = self.0.get(url).map(ToString::to_string).unwrap_or_default();
         async move { Ok(Response { status: 200, body: body.into() }) }.boxed()
+    }
+
+    fn send<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Result<Response, FetchError>> {
+        self.get(&request.url)
     }
 }
 

@@ -1,8 +1,13 @@
 //! The verifier as a whole, against a provider that does what a test tells it to.
 
+mod client;
+mod explain;
+mod hostile;
+mod logout;
 mod provider;
 mod token;
 
+use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -14,6 +19,8 @@ use futures_util::future::BoxFuture;
 use jiff::SignedDuration;
 use jiff::Timestamp;
 use jsonwebtoken::EncodingKey;
+use openidconnect::url::form_urlencoded;
+use secrecy::ExposeSecret;
 use serde_json::Map;
 use serde_json::Value;
 use serde_json::json;
@@ -29,6 +36,7 @@ use crate::identity::LocalIssuer;
 use crate::identity::Options;
 use crate::identity::OptionsError;
 use crate::identity::ProviderOptions;
+use crate::identity::Request;
 use crate::identity::Response;
 use crate::identity::Verified;
 use crate::model::Clock;
@@ -37,10 +45,19 @@ use crate::model::clock::Standing;
 const URL: &str = "https://id.example/realm";
 const NOW_S: i64 = 1_700_000_000;
 
+/// What was sent with secrets: where to, the header, the form.
+#[derive(Debug, Clone)]
+struct Sent {
+    url: String,
+    authorization: Option<String>,
+    form: BTreeMap<String, String>,
+}
+
 /// A provider's web server.
 struct Web {
     documents: Mutex<HashMap<String, Response>>,
     down: Mutex<bool>,
+    sent: Mutex<Vec<Sent>>,
     asked: AtomicUsize,
     /// Requests are answered while there are permits.
     gate: Semaphore,
@@ -51,6 +68,7 @@ impl Web {
         Self {
             documents: Mutex::default(),
             down: Mutex::default(),
+            sent: Mutex::default(),
             asked: AtomicUsize::default(),
             gate: Semaphore::new(Semaphore::MAX_PERMITS),
         }
@@ -64,6 +82,16 @@ impl Web {
     fn serve_issuer(&self, issuer: &LocalIssuer) {
         self.serve(&format!("{}{DISCOVERY_PATH}", issuer.issuer()), &issuer.discovery());
         self.serve(&format!("{}{JWKS_PATH}", issuer.issuer()), &issuer.jwks());
+    }
+
+    /// Answers at `url` with any status.
+    fn answer(&self, url: &str, status: u16, body: &Value) {
+        let body = body.to_string().into();
+        self.documents.lock().unwrap().insert(url.to_owned(), Response { status, body });
+    }
+
+    fn sent(&self) -> Vec<Sent> {
+        self.sent.lock().unwrap().clone()
     }
 
     fn go_down(&self, down: bool) {
@@ -87,6 +115,17 @@ impl Fetch for Web {
             Ok(found.unwrap_or(Response { status: 404, body: "".into() }))
         }
         .boxed()
+    }
+
+    fn send<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Result<Response, FetchError>> {
+        let form = request.form.as_ref().map(|form| form.expose_secret().to_owned());
+        let form = form.unwrap_or_default();
+        self.sent.lock().unwrap().push(Sent {
+            url: request.url.clone(),
+            authorization: request.authorization.as_ref().map(|s| s.expose_secret().to_owned()),
+            form: form_urlencoded::parse(form.as_bytes()).into_owned().collect(),
+        });
+        self.get(&request.url)
     }
 }
 

@@ -27,6 +27,7 @@ async fn a_good_token_becomes_the_mapped_principal() {
             claim: "groups".parse().unwrap(),
             prefix: None,
             rename: BTreeMap::new(),
+            only_named: false,
         });
     });
     let mut claims = good_claims();

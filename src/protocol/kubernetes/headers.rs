@@ -113,6 +113,7 @@ mod tests {
             residence: None,
             person: name.to_owned(),
             attributes: BTreeMap::new(),
+            actors: Vec::new(),
         }
     }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use proptest::test_runner::Config;
 use proptest::test_runner::TestRunner;
+use sqlx::Executor;
 
 use super::Case;
 use super::on_both;
@@ -29,6 +30,7 @@ use crate::model::login::LoginId;
 use crate::model::login::Scope;
 use crate::model::login::Use;
 use crate::store::Store;
+use crate::store::db::Db;
 use crate::store::logins::CHANGES_OVERLAP;
 
 on_both!(
@@ -265,6 +267,29 @@ async fn a_renewal_that_races_with_the_end_leaves_nothing_standing(case: Case) {
             Change::Credential(..) => false,
         }));
     }
+}
+
+/// A login's end is being written; a credential that comes meanwhile waits for it and is ended too.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_credential_that_comes_while_its_login_ends_waits_for_the_end() {
+    let case = Case::postgres().await;
+    let (alice, _) = begun(&case.store, "alice").await;
+    let Db::Postgres(pool) = &case.store.db else { panic!("a PostgreSQL") };
+    let mut end = pool.begin().await.unwrap();
+    let text = "UPDATE logins SET ended_at = 1, ended_why = '{\"why\":\"logged-out\"}'";
+    end.execute(text).await.unwrap();
+    let late = credential(&alice, Form::Session);
+    let (store, kept) = (case.store.clone(), late.clone());
+    let keeping = tokio::spawn(async move { store.keep(&kept).await });
+    let waits = "SELECT 1 FROM pg_stat_activity \
+                 WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    while !keeping.is_finished() && pool.fetch_all(waits).await.unwrap().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    end.commit().await.unwrap();
+    keeping.await.unwrap().unwrap();
+    let found = case.store.credential(&late.id).await.unwrap().unwrap();
+    assert_eq!(found.ended.unwrap().why, LoginEnd::LoggedOut);
 }
 
 async fn an_update_does_not_bring_back_what_ended(case: Case) {

@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # Runs the OpenID provider of server.mjs, or gets a token from it. See there for people, claims and test hooks.
 #
-#   run.sh PORT [--until-eof]     prints "ready", runs until SIGTERM (or until standard input ends)
+#   run.sh PORT [--until-eof] [--setup FILE]
+#                                 prints "ready", or "ready PORT" if PORT is 0;
+#                                 runs until SIGTERM (or until standard input ends)
 #   run.sh token PORT USER        logs USER in by the code flow and prints the id_token
 set -euo pipefail
 
@@ -15,6 +17,6 @@ done <<<"$locations"
 
 case ${1:-} in
     token) exec "$WEIR_NODE" "$here/token.mjs" "http://127.0.0.1:$2" "$3" ;;
-    *[!0-9]* | '') echo "usage: run.sh PORT [--until-eof] | run.sh token PORT USER" >&2; exit 2 ;;
+    *[!0-9]* | '') echo "usage: run.sh PORT [--until-eof] [--setup FILE] | run.sh token PORT USER" >&2; exit 2 ;;
     *) exec "$WEIR_NODE" "$here/server.mjs" "$@" ;;
 esac
