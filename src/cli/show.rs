@@ -72,38 +72,31 @@ pub(super) fn credentials(answer: &Value) {
     table(&["ID", "WHO / WHAT", "DEVICE / FOR", "FROM / AT", "SINCE", "UNTIL"], &rows);
 }
 
-/// How a token is read: whatever the gateway tells, one line for each value.
+/// How the gateway reads a token, and what policy grants to its holder.
 pub(super) fn findings(answer: &Value) {
-    fn lines(value: &Value, margin: usize, name: &str) {
-        let blank = " ".repeat(margin);
-        match value {
-            Value::Object(members) => {
-                line(&format!("{blank}{}:", tame(name)));
-                members.iter().for_each(|(name, value)| lines(value, margin + 2, name));
-            }
-            Value::Array(members) if members.iter().any(Value::is_object) => {
-                line(&format!("{blank}{}:", tame(name)));
-                for value in members {
-                    let word = |name: &str| text(value, name);
-                    if value["check"].is_string() {
-                        let mark = or(word("outcome"), &word("ok"));
-                        line(&format!("{blank}  {}: {mark} {}", word("check"), word("detail")));
-                    } else {
-                        lines(value, margin + 2, "-");
-                    }
-                }
-            }
-            Value::Array(_) => line(&format!("{blank}{}: {}", tame(name), list(value))),
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
-                line(&format!("{blank}{}: {}", tame(name), plain(value)));
-            }
-        }
+    let read = &answer["explanation"];
+    line(if read["accepted"] == true { "accepted" } else { "NOT ACCEPTED" });
+    let rows = each(&read["findings"], |finding| {
+        vec![text(finding, "check"), text(finding, "outcome"), text(finding, "detail")]
+    });
+    table(&["CHECK", "OUTCOME", ""], &rows);
+    let principal = &read["principal"];
+    if principal.is_object() {
+        let (name, roles) = (text(principal, "name"), list(&principal["roles"]));
+        let entity = or(text(principal, "entity"), "none");
+        line(&format!("\n{name}; roles: {}; entity: {entity}", or(roles, "none")));
     }
-    match answer {
-        Value::Object(members) => members.iter().for_each(|(name, value)| lines(value, 0, name)),
-        Value::Array(_) | Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
-            lines(answer, 0, "token");
-        }
+    let rows = each(&answer["targets"], |target| {
+        let judgement = &target["judgement"];
+        let connect = &judgement["connect"];
+        let may = if connect["is"] == "admit" { "yes".to_owned() } else { refusal(connect) };
+        let masks = &judgement["masks"];
+        let hidden = masks["hidden"].as_object().into_iter().flatten();
+        let hidden = hidden.map(|(class, _)| tame(class)).collect::<Vec<_>>().join(", ");
+        vec![text(target, "target"), list(&masks["shown"]), hidden, may]
+    });
+    if !rows.is_empty() {
+        table(&["TARGET", "SHOWN", "MASKED", "MAY CONNECT"], &rows);
     }
 }
 
