@@ -165,7 +165,7 @@ pub fn check(config_file: &Path) -> Result<Report, BadConfig> {
     tls::install();
     let loaded = config::load(config_file)?;
     providers::identity(&loaded, Files::MayBeMissing)?;
-    translate::networks(&loaded)?;
+    translate::networks(&loaded, Files::MayBeMissing)?;
     translate::check_state(&loaded)?;
     translate::version(&loaded, Files::MayBeMissing)?;
     let tls = &loaded.file.tls;
@@ -205,7 +205,8 @@ pub async fn start(config_file: &Path) -> Result<Running, StartError> {
     let loaded = config::load(config_file).map_err(BadConfig::from)?;
     let clock: Arc<dyn Clock> = Arc::new(clock::System);
     let version = Arc::new(translate::version(&loaded, Files::Needed)?);
-    let (networks_in_force, networks) = watch::channel(translate::networks(&loaded)?);
+    let (networks_in_force, networks) =
+        watch::channel(translate::networks(&loaded, Files::Needed)?);
     let identity = identity(&loaded, &clock)?;
     let (audit, store) = record(&loaded, &version, &clock).await?;
     let access = Arc::new(keys::access(&loaded)?);

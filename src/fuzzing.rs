@@ -17,6 +17,7 @@ use crate::identity;
 use crate::identity::ssh_certificate::SshAuthorityKey;
 use crate::identity::ssh_certificate::parse;
 use crate::listen::Limits;
+use crate::listen::country;
 use crate::listen::detect;
 use crate::listen::proxy;
 use crate::listen::proxy::Parsed;
@@ -36,6 +37,7 @@ pub const ALL: &[(&str, Reads)] = &[
     ("audit", audit::chain),
     ("checkpoint", operator::checkpoint),
     ("config", operator::config),
+    ("country_database", country::read_and_ask),
     ("detect", first_bytes),
     ("http_head", http::head),
     ("http_json", http::json),

@@ -41,8 +41,12 @@ pub(super) async fn check(
     let targets = explanation.principal.as_ref().map(|principal| {
         let principal = Arc::new(principal.clone());
         let judged = |name| {
-            let (snapshot, origin) = (&version.snapshot, &caller.origin);
-            policy::judge(snapshot, &principal, origin, name, None, now)
+            let who = policy::Who {
+                principal: &principal,
+                origin: &caller.origin,
+                authentication: explanation.authentication.as_ref(),
+            };
+            policy::judge(&version.snapshot, who, name, None, now)
         };
         let all = version.catalogue.targets().map(|target| {
             let name = &target.facts().name;

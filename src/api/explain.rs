@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use jiff::SignedDuration;
+use jiff::Timestamp;
 use serde::Deserialize;
 
 use crate::api::Caller;
@@ -20,6 +22,7 @@ use crate::model::Origin;
 use crate::model::Principal;
 use crate::model::Refusal;
 use crate::model::TargetName;
+use crate::model::login::Authentication;
 use crate::model::place::PlaceMethod;
 use crate::model::principal::Kind;
 use crate::model::refusal::RefusalCode;
@@ -41,6 +44,16 @@ pub(super) struct Question {
     /// From which country. Without one, from where the caller is.
     #[serde(default)]
     from: Option<Country>,
+    /// How long ago they would have signed in. Without it and what follows: as the caller did, and
+    /// somebody else long ago.
+    #[serde(default)]
+    auth_age_s: Option<u32>,
+    /// How strongly, in the provider's word.
+    #[serde(default)]
+    acr: Option<String>,
+    /// By which methods.
+    #[serde(default)]
+    amr: Option<BTreeSet<String>>,
     /// Which target.
     target: TargetName,
     /// What they would ask of it. Without it, only whether they may connect.
@@ -68,6 +81,9 @@ pub(super) async fn explain(
             Arc::new(seen.unwrap_or_else(|| nobody_yet(who)))
         }
     };
+    let now = resources.gateway.parts.clock.now();
+    let known = if own { caller.verified.authentication() } else { None };
+    let authentication = authentication(known, &question, now);
     let principal = Principal {
         roles: question.roles.unwrap_or_else(|| principal.roles.clone()),
         entity: question.entity.or_else(|| principal.entity.clone()),
@@ -82,9 +98,13 @@ pub(super) async fn explain(
         None => caller.origin.clone(),
     };
     let version = resources.gateway.version();
-    let now = resources.gateway.parts.clock.now();
+    let who = policy::Who {
+        principal: &principal,
+        origin: &origin,
+        authentication: authentication.as_ref(),
+    };
     let judge = |command: Option<&Command>| {
-        policy::judge(&version.snapshot, &principal, &origin, &question.target, command, now)
+        policy::judge(&version.snapshot, who, &question.target, command, now)
     };
     let judged = judge(None);
     let Some(text) = &question.command else { return Ok(Json(judged)) };
@@ -97,6 +117,27 @@ pub(super) async fn explain(
     let command = command.map_err(|why| Fail(Refusal::new(RefusalCode::Malformed, why)))?;
     let judged = judge(Some(&command));
     Ok(Json(judged))
+}
+
+/// The login of the question: what it says, and for the rest what is known.
+fn authentication(
+    known: Option<Authentication>,
+    question: &Question,
+    now: Timestamp,
+) -> Option<Authentication> {
+    let asked = question.auth_age_s.is_some() || question.acr.is_some() || question.amr.is_some();
+    if !asked {
+        return known;
+    }
+    let age = question.auth_age_s.map(|age| SignedDuration::from_secs(age.into()));
+    let at = age.and_then(|age| now.checked_sub(age).ok());
+    let long_ago = Authentication { at: Timestamp::UNIX_EPOCH, acr: None, amr: BTreeSet::new() };
+    let known = known.unwrap_or(long_ago);
+    Some(Authentication {
+        at: at.unwrap_or(known.at),
+        acr: question.acr.clone().or(known.acr),
+        amr: question.amr.clone().unwrap_or(known.amr),
+    })
 }
 
 /// Somebody whom this gateway has not seen: no roles and no entity but those of the question.

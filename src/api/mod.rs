@@ -182,7 +182,13 @@ impl Caller {
         let parts = &resources.gateway.parts;
         let snapshot = Arc::clone(&resources.gateway.version().snapshot);
         let now = parts.clock.now();
-        let answer = policy::may(&snapshot, self.principal(), &self.origin, ask, now);
+        let authentication = self.verified.authentication();
+        let who = policy::Who {
+            principal: self.principal(),
+            origin: &self.origin,
+            authentication: authentication.as_ref(),
+        };
+        let answer = policy::may(&snapshot, who, ask, now);
         if let Some((action, of)) = noted {
             let event = LedgerEvent::Control {
                 principal: Arc::clone(self.principal()),
@@ -242,10 +248,16 @@ async fn unknown_path() -> Fail {
 async fn targets(State(resources): Shared, caller: Caller) -> Json<Vec<Arc<TargetFacts>>> {
     let version = resources.gateway.version();
     let now = resources.gateway.parts.clock.now();
+    let authentication = caller.verified.authentication();
+    let who = policy::Who {
+        principal: caller.principal(),
+        origin: &caller.origin,
+        authentication: authentication.as_ref(),
+    };
     let may_connect = |facts: &Arc<TargetFacts>| {
-        let (principal, origin) = (caller.principal(), &caller.origin);
-        let judged = policy::judge(&version.snapshot, principal, origin, &facts.name, None, now);
-        judged.connect.admits()
+        let judged = policy::judge(&version.snapshot, who, &facts.name, None, now);
+        // Whoever would have to sign in again may know of it.
+        judged.connect.admits() || judged.connect.asks_for_login()
     };
     let all = version.catalogue.targets().map(|target| Arc::clone(target.facts()));
     Json(all.filter(may_connect).collect())

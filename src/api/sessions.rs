@@ -155,14 +155,13 @@ fn hides_something(resources: &Resources, caller: &Caller, target: &TargetName) 
     let now = resources.gateway.parts.clock.now();
     let Some(facts) = snapshot.target(target).cloned() else { return true };
     let classes: Vec<&DataClass> = facts.classes.iter().collect();
-    let masks = policy::control::view(
-        &snapshot,
-        caller.principal(),
-        &caller.origin,
-        target,
-        classes.iter().copied(),
-        now,
-    );
+    let authentication = caller.verified.authentication();
+    let who = policy::Who {
+        principal: caller.principal(),
+        origin: &caller.origin,
+        authentication: authentication.as_ref(),
+    };
+    let masks = policy::control::view(&snapshot, who, target, classes.iter().copied(), now);
     masks.hides_any(classes)
 }
 

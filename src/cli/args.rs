@@ -225,6 +225,15 @@ pub(super) enum Policy {
         /// From which country; without it, from where you are
         #[arg(long, value_name = "COUNTRY")]
         from: Option<Country>,
+        /// How long ago they would have signed in; without it, when you did, or long ago
+        #[arg(long, value_name = "SECONDS")]
+        auth_age: Option<u32>,
+        /// How strong their provider would call it (acr)
+        #[arg(long, value_name = "WORD")]
+        acr: Option<String>,
+        /// By which methods they would have signed in (amr), such as hwk,otp
+        #[arg(long, value_name = "WORD", value_delimiter = ',')]
+        amr: Vec<String>,
         /// At which target
         #[arg(long, value_name = "TARGET")]
         target: TargetName,

@@ -152,7 +152,8 @@ fn answer(
 }
 
 fn explain(policy: Policy, as_json: bool) -> Result<(), CallError> {
-    let Policy::Explain { who, roles, entity, from, target, command, gateway } = policy;
+    let Policy::Explain { who, roles, entity, from, auth_age, acr, amr, target, command, gateway } =
+        policy;
     let mut question = json!({ "target": target });
     let mut set = |name: &str, value: Option<Value>| {
         if let (Some(value), Some(object)) = (value, question.as_object_mut()) {
@@ -163,6 +164,9 @@ fn explain(policy: Policy, as_json: bool) -> Result<(), CallError> {
     set("roles", (!roles.is_empty()).then(|| json!(roles)));
     set("entity", entity.map(|entity| json!(entity)));
     set("from", from.map(|from| json!(from)));
+    set("auth_age_s", auth_age.map(Value::from));
+    set("acr", acr.map(Value::from));
+    set("amr", (!amr.is_empty()).then(|| json!(amr)));
     set("command", command.map(Value::from));
     let judged = Client::new(&gateway)?.post("/policy/explain", &question)?;
     output(&judged, show::judgement, as_json);

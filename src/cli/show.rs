@@ -1,5 +1,6 @@
 //! Answers of the API, as people read them. Whatever came from outside is tamed first.
 
+use serde::Deserialize;
 use serde_json::Value;
 
 use crate::cli::print::line;
@@ -7,6 +8,7 @@ use crate::cli::print::table;
 use crate::cli::print::tame;
 use crate::model::Clock;
 use crate::model::clock::System;
+use crate::model::place::PlaceMethod;
 
 pub(super) fn whoami(answer: &Value) {
     let principal = &answer["principal"];
@@ -305,15 +307,16 @@ fn outcome(outcome: &Value) -> String {
     }
 }
 
+/// `SG, by configured network 10.65.0.0/16 (10.65.0.7)`, or why the country is unknown.
 fn place(origin: &Value) -> String {
-    let country = or(text(origin, "country"), "an unknown country");
-    let how = match &origin["method"] {
-        Value::String(word) => tame(word),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
-            format!("network {}", text(&origin["method"], "configured-network"))
-        }
-    };
-    format!("{country} ({}, {how})", text(origin, "address"))
+    let address = text(origin, "address");
+    let how = PlaceMethod::deserialize(&origin["method"]).map(|method| method.to_string());
+    let how = how
+        .map_or_else(|_| "in a way that this version does not know".to_owned(), |how| tame(&how));
+    match origin["country"].as_str() {
+        Some(country) => format!("{}, {how} ({address})", tame(country)),
+        None => format!("unknown: {how} ({address})"),
+    }
 }
 
 /// One detail of a command: `name = value`.

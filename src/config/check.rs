@@ -11,6 +11,7 @@ use std::net::Ipv6Addr;
 use toml::Spanned;
 
 use crate::config::file::Basis;
+use crate::config::file::DATABASES_MAX;
 use crate::config::file::File;
 use crate::config::file::Proxy;
 use crate::config::file::Region;
@@ -31,6 +32,7 @@ pub(super) fn problems(file: &File, source: &Source) -> Vec<Problem> {
     check.gateway();
     check.listeners();
     check.regions();
+    check.places();
     check.providers();
     check.bases();
     for (name, target) in &file.targets {
@@ -139,6 +141,30 @@ impl Check<'_> {
                     self.problem(network, what);
                 }
                 self.one_country(name.get_ref(), region, network);
+            }
+        }
+    }
+
+    /// Records call a database by the name of its file, and one that is asked twice would agree with
+    /// itself.
+    fn places(&mut self) {
+        let databases = &self.file.places.databases;
+        if let Some(one_more) = databases.get(DATABASES_MAX) {
+            let what = format!("there are more than {DATABASES_MAX} country databases");
+            self.problem(one_more, what);
+        }
+        let mut seen = BTreeSet::new();
+        for path in databases {
+            let Some(name) = path.get_ref().file_name() else {
+                self.problem(path, "it names no file; expected a country database (.mmdb)");
+                continue;
+            };
+            if !seen.insert(name) {
+                let name = name.display();
+                let what = format!(
+                    "two country databases are called `{name}`; expected each once, under a name of its own"
+                );
+                self.problem(path, what);
             }
         }
     }

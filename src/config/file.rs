@@ -26,6 +26,9 @@ use crate::model::TargetName;
 use crate::model::digest::Digest;
 use crate::model::principal::Role;
 
+/// Most country databases.
+pub(super) const DATABASES_MAX: usize = 8;
+
 /// The whole file. Paths in it are relative to its folder until [`crate::config::load`] is done.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -47,6 +50,9 @@ pub struct File {
     /// From which network somebody comes from which country: the most specific one counts.
     #[serde(default)]
     pub networks: BTreeMap<Spanned<Network>, Country>,
+    /// Who else says from which country somebody comes.
+    #[serde(default)]
+    pub places: Places,
     /// Who says who somebody is.
     pub providers: Vec<Provider>,
     /// Legal entities.
@@ -195,6 +201,15 @@ pub struct Region {
     pub country: Country,
     /// Every address of a target of the region lies in one of these.
     pub networks: Vec<Spanned<Network>>,
+}
+
+/// `[places]`: who else says from which country somebody comes.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Places {
+    /// Country databases, for addresses that no configured network holds.
+    #[serde(default)]
+    pub databases: Vec<Spanned<PathBuf>>,
 }
 
 /// `[entities.<id>]`: a legal entity.

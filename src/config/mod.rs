@@ -86,28 +86,39 @@ impl Loaded {
 
     /// Reads a file that the configuration names.
     pub fn read(&self, path: &Spanned<PathBuf>) -> Result<Vec<u8>, Problem> {
-        read_bounded(path.get_ref()).map_err(|what| {
+        self.read_up_to(path, FILE_BYTES_MAX)
+    }
+
+    /// Reads a file that the configuration names and that may have `bytes_max` bytes.
+    pub fn read_up_to(&self, path: &Spanned<PathBuf>, bytes_max: u64) -> Result<Vec<u8>, Problem> {
+        read_at_most(path.get_ref(), bytes_max).map_err(|what| {
             self.source.problem(path, format!("{}: {what}", path.get_ref().display()))
         })
     }
 }
 
 fn read_bounded(path: &Path) -> Result<Vec<u8>, String> {
-    const EXPECTED: &str = "expected a readable file of at most 4 MiB";
+    read_at_most(path, FILE_BYTES_MAX)
+}
+
+fn read_at_most(path: &Path, bytes_max: u64) -> Result<Vec<u8>, String> {
     let read = || {
         let mut bytes = Vec::new();
         // A pipe or a device would block or never end.
         if !fs::metadata(path)?.is_file() {
             return Err(std::io::Error::other("it is not a regular file"));
         }
-        let read = fs::File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
-        if u64::try_from(read).is_ok_and(|read| read <= FILE_BYTES_MAX) {
+        let read =
+            fs::File::open(path)?.take(bytes_max.saturating_add(1)).read_to_end(&mut bytes)?;
+        if u64::try_from(read).is_ok_and(|read| read <= bytes_max) {
             Ok(bytes)
         } else {
             Err(std::io::Error::other("it is too large"))
         }
     };
-    read().map_err(|error| format!("cannot read it: {error}; {EXPECTED}"))
+    let mib = bytes_max / (1024 * 1024);
+    let expected = format!("expected a readable file of at most {mib} MiB");
+    read().map_err(|error| format!("cannot read it: {error}; {expected}"))
 }
 
 impl File {
@@ -120,6 +131,7 @@ impl File {
         };
         let tls = |tls: &mut target::Tls| tls.ca_file.iter_mut().for_each(|p| rebase(p.get_mut()));
         rebase(&mut self.gateway.state_dir);
+        self.places.databases.iter_mut().for_each(|path| rebase(path.get_mut()));
         self.state.database.iter_mut().for_each(secret);
         rebase(self.gateway.policies_dir.get_mut());
         rebase(self.tls.certificate_file.get_mut());

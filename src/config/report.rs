@@ -136,6 +136,8 @@ impl Warnings<'_> {
             provider.client_secret.iter().for_each(|secret| self.secret(secret));
             provider.ca_file.iter().for_each(|path| self.file(path, path.get_ref(), false));
         }
+        let databases = file.places.databases.iter();
+        databases.for_each(|path| self.file(path, path.get_ref(), false));
         file.state.database.iter().for_each(|url| self.secret(url));
         self.folder(&gateway.policies_dir);
         self.file(&file.tls.certificate_file, file.tls.certificate_file.get_ref(), false);

@@ -154,6 +154,12 @@ const SENSE: &[Mistake] = &[
         "\"10.1.9.0/24\"",
         &["another country"],
     ),
+    (
+        "[places]",
+        "[places]\ndatabases = [\"a.mmdb\", \"b/a.mmdb\"]",
+        "\"b/a.mmdb\"",
+        &["two country databases are called `a.mmdb`"],
+    ),
     ("audience = [\"weir\"]", "audience = []", "[] ", &["the list is empty", "expected"]),
     ("# algorithms = [\"ES256\", \"RS256\"]", "algorithms = []", "[] ", &["the list is empty"]),
     (
@@ -329,6 +335,12 @@ fn a_secret_that_was_written_into_the_file_is_not_repeated() {
         let line = format!("login = \"weir\"\n{line}");
         let told = load_with("login = \"weir\"", &line).unwrap_err();
         assert!(!format!("{told} {told:?}").contains("planted"), "{line}: {told}");
+    }
+    for url in
+        ["\"postgres://u:planted@h/d\"", "\"postgres://u:planted@h/d", "postgres://u:planted@h/d"]
+    {
+        let told = load_with("# database = {", &format!("database = {url} # {{")).unwrap_err();
+        assert!(!format!("{told} {told:?}").contains("planted"), "{url}: {told}");
     }
     let user = "\"https://alice:planted@login.example\"";
     let told = load_with("\"https://login.example/realms/acme\"", user).unwrap_err();

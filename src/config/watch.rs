@@ -7,6 +7,7 @@ use std::io;
 use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
+use std::time::SystemTime;
 
 use notify::EventKind;
 use notify::RecommendedWatcher;
@@ -170,12 +171,20 @@ fn fingerprint(paths: &[PathBuf]) -> Digest {
         }
         for file in files {
             let content = read_bounded(&file).map(|bytes| Digest::of(&bytes)).ok();
+            let content = content.or_else(|| outside(&file));
             let name = Digest::of(file.as_os_str().as_encoded_bytes());
             parts.extend([name, content.unwrap_or(Digest::ZERO)]);
         }
     }
     let parts: Vec<&[u8]> = parts.iter().map(|part| part.as_bytes().as_slice()).collect();
     Digest::of_parts(&parts)
+}
+
+/// What is told of a file that is too large to be read here: how long it is, and since when.
+fn outside(path: &Path) -> Option<Digest> {
+    let about = fs::metadata(path).ok().filter(fs::Metadata::is_file)?;
+    let since = about.modified().ok()?.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+    Some(Digest::of_parts(&[&about.len().to_be_bytes(), &since.as_nanos().to_be_bytes()]))
 }
 
 #[cfg(test)]

@@ -37,6 +37,8 @@ impl Reload {
         let mut paths = vec![self.path.clone(), loaded.file.gateway.policies_dir.get_ref().clone()];
         paths.push(loaded.file.tls.certificate_file.get_ref().clone());
         paths.push(loaded.file.tls.key_file.get_ref().clone());
+        let databases = loaded.file.places.databases.iter();
+        paths.extend(databases.map(|path| path.get_ref().clone()));
         let mut watch = match config::watch(paths) {
             Ok(watch) => watch,
             Err(error) => {
@@ -54,7 +56,7 @@ impl Reload {
         let read = config::load(&self.path).map_err(translate::BadConfig::from);
         let read = read.and_then(|loaded| {
             let version = translate::version(&loaded, translate::Files::Needed)?;
-            let networks = translate::networks(&loaded)?;
+            let networks = translate::networks(&loaded, translate::Files::Needed)?;
             Ok((loaded, version, networks))
         });
         let (loaded, version, networks) = match read {

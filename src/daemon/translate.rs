@@ -21,6 +21,8 @@ use crate::config::state;
 use crate::config::target::TlsMode;
 use crate::identity;
 use crate::listen;
+use crate::listen::country;
+use crate::listen::country::Database;
 use crate::listen::origin::Networks;
 use crate::model::Host;
 use crate::model::principal::Entity;
@@ -131,16 +133,25 @@ pub(super) fn listeners(file: &config::File) -> Vec<listen::Options> {
     file.listeners.iter().map(options).collect()
 }
 
-/// From which network somebody comes from which country.
-pub(super) fn networks(loaded: &Loaded) -> Result<Networks, BadConfig> {
+/// From which network somebody comes from which country, and who else is asked.
+pub(super) fn networks(loaded: &Loaded, files: Files) -> Result<Networks, BadConfig> {
     let all = loaded.file.networks.iter();
     let pairs = all.map(|(network, country)| (network.get_ref().net(), country.clone()));
-    Networks::new(pairs).map_err(|error| {
+    let networks = Networks::new(pairs).map_err(|error| {
         let place = Spanned::new(0..0, ());
         let place =
             loaded.file.networks.keys().next().map_or(place, |n| Spanned::new(n.span(), ()));
         BadConfig::Problem(loaded.source.problem(&place, error.to_string()))
-    })
+    })?;
+    let databases = &loaded.file.places.databases;
+    let there = databases.iter().filter(|path| files == Files::Needed || path.get_ref().exists());
+    let databases = there.map(|path| {
+        let bytes = loaded.read_up_to(path, country::DATABASE_BYTES_MAX)?;
+        let name = path.get_ref().file_name().unwrap_or_default().to_string_lossy();
+        Database::read(name, bytes)
+            .map_err(|error| BadConfig::Problem(loaded.source.problem(path, error.to_string())))
+    });
+    Ok(networks.with(databases.collect::<Result<Vec<_>, _>>()?))
 }
 
 /// The side that clients see. A certificate that cannot be used is a problem of the configuration.

@@ -18,10 +18,11 @@ pub(super) const GATEWAY: &str = include_str!("gateway.toml");
 /// What a cluster adds.
 const CLUSTER: &str = include_str!("cluster.toml");
 /// The policies of `config/policies`, which explain themselves.
-const POLICIES: [(&str, &str); 6] = [
+const POLICIES: [(&str, &str); 7] = [
     ("cluster.cedar", include_str!("../../config/policies/cluster.cedar")),
     ("control.cedar", include_str!("../../config/policies/control.cedar")),
     ("customers.cedar", include_str!("../../config/policies/customers.cedar")),
+    ("step-up.cedar", include_str!("../../config/policies/step-up.cedar")),
     ("travel.cedar", include_str!("../../config/policies/travel.cedar")),
     ("web.cedar", include_str!("../../config/policies/web.cedar")),
     ("wiki.cedar", include_str!("../../config/policies/wiki.cedar")),

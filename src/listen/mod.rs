@@ -14,8 +14,9 @@
 //! - [`detect`]: what a connection speaks, told by its first bytes
 //! - [`prefixed`]: a stream that gives back what was read ahead
 //! - [`drain`]: ending in good order
-//! - [`origin`]: the country of an address
+//! - [`origin`]: the country of an address, and [`country`], what databases say of it
 
+pub mod country;
 pub mod detect;
 pub mod drain;
 pub mod limits;

@@ -1,14 +1,18 @@
-//! The country of an address, by the networks that an administrator configured.
+//! The country of an address, by the networks that an administrator configured; where these do not
+//! hold it, by country databases.
 //!
 //! Knows networks and countries only; whether a country may see something is not asked here.
 
 use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use ipnet::Ipv4Net;
 
+use crate::listen::country;
+use crate::listen::country::Database;
 use crate::model::Country;
 use crate::model::Origin;
 use crate::model::place::PlaceMethod;
@@ -16,12 +20,13 @@ use crate::model::place::PlaceMethod;
 /// An IPv6 prefix of this length and more can lie within `::ffff:0:0/96` (RFC 4291, 2.5.5.2).
 const MAPPED_PREFIX_BITS: u8 = 96;
 
-/// The configured networks and the country of each.
+/// The configured networks and the country of each, and the country databases.
 #[derive(Debug, Clone, Default)]
 pub struct Networks {
     countries: HashMap<IpNet, Country>,
     /// The lengths of prefixes that occur, so that a search tries no others.
     lengths: BTreeSet<u8>,
+    databases: Arc<[Database]>,
 }
 
 /// One network is configured to lie in two countries.
@@ -57,21 +62,28 @@ impl Networks {
         Ok(known)
     }
 
-    /// Where an address lies: the country of the most specific network that holds it.
+    /// The same, with databases to ask about addresses that no network holds.
+    #[must_use]
+    pub fn with(mut self, databases: Vec<Database>) -> Self {
+        self.databases = databases.into();
+        self
+    }
+
+    /// Where an address lies: the country of the most specific network that holds it, or else the
+    /// one that the databases agree on.
     pub fn origin(&self, address: IpAddr) -> Origin {
         let address = address.to_canonical();
         let found = self.lengths.iter().rev().find_map(|&length| {
             let network = IpNet::new(address, length).ok()?.trunc();
             self.countries.get(&network).map(|country| (network, country.clone()))
         });
-        match found {
-            Some((network, country)) => Origin {
-                address,
-                country: Some(country),
-                method: PlaceMethod::ConfiguredNetwork(network.to_string()),
-            },
-            None => Origin { address, country: None, method: PlaceMethod::Unknown },
-        }
+        let (country, method) = match found {
+            Some((network, country)) => {
+                (Some(country), PlaceMethod::ConfiguredNetwork(network.to_string()))
+            }
+            None => country::agreed(&self.databases, address),
+        };
+        Origin { address, country, method }
     }
 }
 
@@ -94,6 +106,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::listen::country::tests as country_tests;
 
     fn networks(list: &[(&str, &str)]) -> Result<Networks, Contradiction> {
         Networks::new(list.iter().map(|(net, country)| {
@@ -127,6 +140,20 @@ mod tests {
         assert_eq!((origin.country, origin.method), (None, PlaceMethod::Unknown));
         assert_eq!(country(&known, "2001:db8::1"), "FR");
         assert_eq!(country(&known, "2001:db9::1"), "?");
+    }
+
+    #[test]
+    fn a_configured_network_counts_for_more_than_any_database() {
+        let databases =
+            vec![country_tests::database("db", &[("::/0", country_tests::nested("US"))])];
+        let known = networks(&[("81.2.69.0/24", "DE")]).unwrap().with(databases);
+        let origin = known.origin("81.2.69.160".parse().unwrap());
+        assert_eq!(origin.method.to_string(), "by configured network 81.2.69.0/24");
+        assert_eq!(country(&known, "81.2.69.160"), "DE");
+        let origin = known.origin("81.2.70.1".parse().unwrap());
+        assert_eq!(origin.method.to_string(), "by country database db");
+        assert_eq!(country(&known, "81.2.70.1"), "US");
+        assert_eq!(country(&known, "127.0.0.1"), "?");
     }
 
     #[test]

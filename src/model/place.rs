@@ -80,10 +80,61 @@ pub struct Origin {
 pub enum PlaceMethod {
     /// The most specific configured network that holds the address; its text form.
     ConfiguredNetwork(String),
-    /// No configured network holds the address.
+    /// No configured network holds the address; country databases that know it agree.
+    Databases {
+        /// Those that say so.
+        agree: Vec<String>,
+        /// Those that do not know the address.
+        silent: Vec<String>,
+    },
+    /// No configured network holds the address, and country databases contradict each other.
+    Disagreement(Vec<Said>),
+    /// No configured network holds the address, and no country database knows it.
     Unknown,
     /// Given by an administrator in a what-if question (`weir policy explain --from`).
     Assumed,
+}
+
+/// What one country database says of an address.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Said {
+    /// The database.
+    pub database: String,
+    /// The country. `None`: what it says cannot be read.
+    pub country: Option<Country>,
+}
+
+impl fmt::Display for Said {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.country {
+            Some(country) => write!(f, "{} says {country}", self.database),
+            None => write!(f, "{} cannot be read there", self.database),
+        }
+    }
+}
+
+/// How the country is known, or why it is not: `by configured network 10.65.0.0/16`.
+impl fmt::Display for PlaceMethod {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ConfiguredNetwork(network) => write!(f, "by configured network {network}"),
+            Self::Databases { agree, silent } => {
+                let databases = if agree.len() == 1 { "database" } else { "databases" };
+                write!(f, "by country {databases} {}", agree.join(", "))?;
+                match silent.as_slice() {
+                    [] => Ok(()),
+                    [one] => write!(f, " ({one} does not know it)"),
+                    several => write!(f, " ({} do not know it)", several.join(", ")),
+                }
+            }
+            Self::Disagreement(said) => {
+                let said = said.iter().map(ToString::to_string).collect::<Vec<_>>();
+                f.write_str(&said.join(", "))
+            }
+            Self::Unknown => f.write_str("no configured network and no country database knows it"),
+            Self::Assumed => f.write_str("assumed in a what-if question"),
+        }
+    }
 }
 
 impl fmt::Display for Origin {

@@ -19,12 +19,14 @@ use crate::model::TargetFacts;
 use crate::model::TargetName;
 use crate::model::digest::Digest;
 use crate::model::refusal::RefusalCode;
+use crate::policy::agent;
 use crate::policy::engine::Action;
 use crate::policy::law;
 use crate::policy::seat::Purpose;
 use crate::policy::seat::Seat;
 use crate::policy::seat::place_facts;
 use crate::policy::snapshot::Snapshot;
+use crate::policy::step_up::Proven;
 use crate::policy::transfer::Decision;
 use crate::policy::words;
 
@@ -46,6 +48,8 @@ pub struct Asked<'a> {
 pub struct Permit {
     session: SessionId,
     identity: Verified,
+    /// How fresh and strong the login was at admission.
+    admitted_by: Proven,
     rules: Vec<RuleId>,
     observed: Option<Refusal>,
     /// As it was at admission; it stands in the record.
@@ -76,8 +80,8 @@ impl Permit {
         &self.admitted.origin
     }
 
-    /// When the principal's proof of identity ends: from then on everything is refused. `None`:
-    /// never, which only the gateway's own does.
+    /// When the principal's proof of identity ends, as it is now: from then on everything is
+    /// refused. `None`: never, which only the gateway's own does.
     pub fn expires_at(&self) -> Option<Timestamp> {
         self.identity.expires_at()
     }
@@ -128,6 +132,17 @@ impl Permit {
         Arc::clone(&self.seat.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// How and when the principal last proved who they are: read anew for every question, for a
+    /// login may be repeated while the session lives.
+    pub(super) fn proven(&self, now: Timestamp) -> Proven {
+        proven(&self.identity, now)
+    }
+
+    /// Whether the proof of identity holds no longer.
+    pub(super) fn has_ended(&self, now: Timestamp) -> bool {
+        alive(&self.identity, now).is_err()
+    }
+
     /// The seat under `snapshot` at `now`; refused if the identity has ended or the target is gone.
     pub(super) fn seat(&self, snapshot: &Snapshot, now: Timestamp) -> Result<Arc<Seat>, Refusal> {
         alive(&self.identity, now)?;
@@ -164,7 +179,8 @@ pub fn admit(
     let place = snapshot.place(asked.target).ok_or_else(|| words::no_target(asked.target))?;
     let who = (verified.principal(), asked.origin);
     let seat = Arc::new(Seat::take(snapshot, who, place, Purpose::Session, now));
-    let answer = connect(snapshot, &seat);
+    let proven = proven(verified, now);
+    let answer = connect(snapshot, &seat, &proven);
     if asked.protocol != seat.facts.protocol {
         // Only who may reach the target learns what it speaks.
         return Err(match answer {
@@ -183,6 +199,7 @@ pub fn admit(
     Ok(Permit {
         session: asked.session,
         identity: verified.clone(),
+        admitted_by: proven,
         rules,
         observed,
         version: snapshot.version(),
@@ -193,7 +210,9 @@ pub fn admit(
 
 /// Asks again whether the session that `permit` is for may go on under `snapshot`.
 ///
-/// To be asked whenever policy, law, catalogue or identity change, and at [`Permit::valid_until`].
+/// To be asked whenever policy, law, catalogue, identity or login change, and at
+/// [`Permit::valid_until`]. Where a policy wants a fresh login to begin a session, it is enough that
+/// it was fresh then.
 pub fn readmit(permit: &Permit, snapshot: &Snapshot, now: Timestamp) -> Result<(), Refusal> {
     let seat = permit.seat(snapshot, now)?;
     let (then, facts) = (&permit.admitted.facts, &seat.facts);
@@ -207,7 +226,8 @@ pub fn readmit(permit: &Permit, snapshot: &Snapshot, now: Timestamp) -> Result<(
         )
         .hint("connect again"));
     }
-    match connect(snapshot, &seat) {
+    let proven = permit.proven(now).no_older_than(&permit.admitted_by);
+    match connect(snapshot, &seat, &proven) {
         Err(refusal) if !facts.observe => return Err(refusal),
         // Refused, and observed as at admission.
         Err(_) => return Ok(()),
@@ -219,12 +239,26 @@ pub fn readmit(permit: &Permit, snapshot: &Snapshot, now: Timestamp) -> Result<(
     }
 }
 
-/// The question `connect`: the rules that admit, or the refusal.
-pub(super) fn connect(snapshot: &Snapshot, seat: &Seat) -> Result<Vec<RuleId>, Refusal> {
+/// The question `connect`: the rules that admit, or the refusal; of an agent, also as if its person
+/// asked.
+pub(super) fn connect(
+    snapshot: &Snapshot,
+    seat: &Seat,
+    proven: &Proven,
+) -> Result<Vec<RuleId>, Refusal> {
+    let answer = connect_as(snapshot, seat, proven);
+    match seat.as_person() {
+        None => answer,
+        Some(person) => agent::answers(answer, || connect_as(snapshot, person, proven)),
+    }
+}
+
+fn connect_as(snapshot: &Snapshot, seat: &Seat, proven: &Proven) -> Result<Vec<RuleId>, Refusal> {
     let decision = &seat.residency.applied;
     let mut facts = seat.facts(decision);
     facts.set("rows", decision.rows.iter().map(ToString::to_string));
-    let answer = seat.ask(snapshot, Action::Connect, facts, false);
+    let answer =
+        seat.ask_lifting(snapshot, Action::Connect, &facts, proven).map_err(words::step_up)?;
     if answer.allowed {
         return Ok(answer.ids());
     }
@@ -238,7 +272,7 @@ pub(super) fn connect(snapshot: &Snapshot, seat: &Seat) -> Result<Vec<RuleId>, R
         let mut facts = place_facts(&seat.origin);
         facts.text("residency", "none");
         facts.set("rows", []);
-        let otherwise = seat.ask(snapshot, Action::Connect, facts, false);
+        let otherwise = seat.ask(snapshot, Action::Connect, (facts, proven), false);
         if otherwise.allowed {
             return Err(words::residency(decision));
         }
@@ -250,6 +284,10 @@ pub(super) fn connect(snapshot: &Snapshot, seat: &Seat) -> Result<Vec<RuleId>, R
         return Err(words::refusal(&answer, asked, None));
     }
     Err(words::no_target(name))
+}
+
+fn proven(verified: &Verified, now: Timestamp) -> Proven {
+    Proven::at(verified.principal().kind, verified.authentication().as_ref(), now)
 }
 
 /// Whether a proof of identity still holds.

@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
+use jiff::civil::Date;
 
 use crate::model::Command;
 use crate::model::DataClass;
@@ -14,16 +15,22 @@ use crate::model::Effect;
 use crate::model::Principal;
 use crate::model::Refusal;
 use crate::model::Verdict;
+use crate::model::digest::Digest;
+use crate::model::login::Authentication;
 use crate::model::refusal::RefusalCode;
 use crate::model::verdict::Masks;
 use crate::policy::admit::Permit;
+use crate::policy::agent;
 use crate::policy::engine::Action;
 use crate::policy::engine::Answer;
 use crate::policy::engine::Facts;
+use crate::policy::law;
 use crate::policy::rules::Rule;
 use crate::policy::seat::Seat;
 use crate::policy::seat::lineage;
 use crate::policy::snapshot::Snapshot;
+use crate::policy::step_up;
+use crate::policy::step_up::Proven;
 use crate::policy::transfer::Decision;
 use crate::policy::transfer::Op;
 use crate::policy::words;
@@ -52,7 +59,7 @@ pub fn decide(
     now: Timestamp,
 ) -> Verdict {
     match permit.seat(snapshot, now) {
-        Ok(seat) => execute(snapshot, &seat, command, approval),
+        Ok(seat) => execute(snapshot, &seat, &permit.proven(now), command, approval),
         Err(refusal) => Verdict::Deny(refusal),
     }
 }
@@ -65,7 +72,7 @@ pub fn reveal<'a>(
     now: Timestamp,
 ) -> Masks {
     match permit.seat(snapshot, now) {
-        Ok(seat) => masks(snapshot, &seat, classes),
+        Ok(seat) => masks(snapshot, &seat, &permit.proven(now), classes),
         Err(refusal) => {
             let mut masks = Masks::none_asked();
             classes.into_iter().for_each(|class| masks.hide(class.clone(), refusal.rules.clone()));
@@ -74,10 +81,56 @@ pub fn reveal<'a>(
     }
 }
 
-/// The question `execute`.
+/// What the answers of [`reveal`] rest on in one session: they hold as long as it stays the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standpoint {
+    version: Digest,
+    day: Date,
+    ended: bool,
+    authentication: Option<Authentication>,
+    /// Where a policy about what is shown reads it.
+    proven: Option<Proven>,
+}
+
+impl Standpoint {
+    /// The snapshot.
+    pub fn version(&self) -> Digest {
+        self.version
+    }
+}
+
+/// What [`reveal`] would rest on now.
+pub fn standpoint(permit: &Permit, snapshot: &Snapshot, now: Timestamp) -> Standpoint {
+    Standpoint {
+        version: snapshot.version(),
+        day: law::day(now),
+        ended: permit.has_ended(now),
+        authentication: permit.identity().authentication(),
+        proven: snapshot.engine().shows_by_age().then(|| permit.proven(now)),
+    }
+}
+
+/// The question `execute`; of an agent, also as if its person asked.
 pub(super) fn execute(
     snapshot: &Snapshot,
     seat: &Seat,
+    proven: &Proven,
+    command: &Command,
+    approval: Option<&Approval<'_>>,
+) -> Verdict {
+    let verdict = execute_as(snapshot, seat, proven, command, approval);
+    match seat.as_person() {
+        None => verdict,
+        Some(person) => {
+            agent::verdicts(verdict, || execute_as(snapshot, person, proven, command, approval))
+        }
+    }
+}
+
+fn execute_as(
+    snapshot: &Snapshot,
+    seat: &Seat,
+    proven: &Proven,
     command: &Command,
     approval: Option<&Approval<'_>>,
 ) -> Verdict {
@@ -90,19 +143,33 @@ pub(super) fn execute(
     }
     let decision = residency(snapshot, seat, command);
     let opaque = command.effects.is_empty() || command.effects.contains(&Effect::Opaque);
-    let ask = |approved| {
+    let ask = |proven: &Proven, approved| {
         let facts = facts(seat, command, &decision, approved);
-        seat.ask(snapshot, Action::Execute, facts, opaque)
+        seat.ask(snapshot, Action::Execute, (facts, proven), opaque)
     };
-    let plain = ask(false);
+    let lift = |no: &Answer<'_>, approved| {
+        let permits = || seat.step_ups(snapshot, Action::Execute, opaque);
+        let lifted = step_up::lift(no, permits, proven, |proven| ask(proven, approved));
+        lifted.map(|lifted| Verdict::Deny(words::step_up(lifted)))
+    };
+    let plain = ask(proven, false);
     if plain.allowed {
         return Verdict::Allow { rules: plain.ids() };
     }
     if !plain.broken.is_empty() {
         return Verdict::Deny(refusal(seat, command, &plain, &decision));
     }
-    let approved = ask(true);
+    // Where another login is enough, nobody else need be asked.
+    if approval.is_none()
+        && let Some(verdict) = lift(&plain, false)
+    {
+        return verdict;
+    }
+    let approved = ask(proven, true);
     if !approved.allowed {
+        if let Some(verdict) = lift(&approved, true) {
+            return verdict;
+        }
         // What an approval cannot lift is the reason; what it could is not worth telling.
         return Verdict::Deny(refusal(seat, command, &approved, &decision));
     }
@@ -113,10 +180,25 @@ pub(super) fn execute(
     }
 }
 
-/// The question `reveal`, once for each class.
+/// The question `reveal`, once for each class; of an agent, also as if its person looked.
 pub(super) fn masks<'a>(
     snapshot: &Snapshot,
     seat: &Seat,
+    proven: &Proven,
+    classes: impl IntoIterator<Item = &'a DataClass>,
+) -> Masks {
+    let mut masks = masks_as(snapshot, seat, proven, classes);
+    if let Some(person) = seat.as_person() {
+        let theirs = masks_as(snapshot, person, proven, masks.shown());
+        theirs.hidden().iter().for_each(|(class, rules)| masks.hide(class.clone(), rules.clone()));
+    }
+    masks
+}
+
+fn masks_as<'a>(
+    snapshot: &Snapshot,
+    seat: &Seat,
+    proven: &Proven,
     classes: impl IntoIterator<Item = &'a DataClass>,
 ) -> Masks {
     let mut masks = Masks::none_asked();
@@ -127,7 +209,7 @@ pub(super) fn masks<'a>(
         } else if !seat.facts.classes.iter().any(|declared| declared.covers(class)) {
             masks.hide(class.clone(), words::own(words::UNDECLARED));
         } else {
-            let answer = seat.ask_reveal(snapshot, class);
+            let answer = seat.ask_reveal(snapshot, class, proven);
             if answer.allowed {
                 masks.show(class.clone());
             } else if answer.broken.is_empty() {
@@ -261,9 +343,8 @@ impl<'a> Hold<'a> {
             hint.map_or(refusal.clone(), |hint| refusal.hint(hint))
         };
         if self.approvers.is_empty() {
-            let reason = "it needs approvals that no single role may give";
-            let rules = rules.into_iter().chain(words::own(words::NO_APPROVER)).collect();
-            return Verdict::Deny(deny(reason).by(rules));
+            let refusal = words::nobody_approves(rules);
+            return Verdict::Deny(hint.map_or(refusal.clone(), |hint| refusal.hint(hint)));
         }
         if let Some(why) = &command.unholdable {
             return Verdict::Deny(deny(why).by(rules));

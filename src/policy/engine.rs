@@ -85,12 +85,16 @@ pub(super) enum Kind {
 }
 
 /// Values of a question's context, by name.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(super) struct Facts(Vec<(String, RestrictedExpression)>);
 
 impl Facts {
     pub(super) fn text(&mut self, name: &str, value: impl Into<String>) {
         self.0.push((name.to_owned(), RestrictedExpression::new_string(value.into())));
+    }
+
+    pub(super) fn number(&mut self, name: &str, value: i64) {
+        self.0.push((name.to_owned(), RestrictedExpression::new_long(value)));
     }
 
     pub(super) fn flag(&mut self, name: &str, value: bool) {
@@ -164,6 +168,8 @@ pub(super) struct Engine {
     /// For `execute`: every forbid, and the permits that name "opaque".
     opaque: PolicySet,
     rules: HashMap<PolicyId, Rule>,
+    /// A policy about what is shown reads how old the login is.
+    shows_by_age: bool,
     /// What Cedar warns of, and what loads but probably is not meant.
     warnings: Vec<String>,
 }
@@ -218,14 +224,22 @@ impl Engine {
         let kinds = kinds.collect::<Vec<EntityTypeName>>();
         let kinds = kinds.try_into().map_err(|_| schema_file.bad(0, "types are missing"))?;
         let actions = actions.try_into().map_err(|_| schema_file.bad(0, "actions are missing"))?;
+        let reveal = uid(Action::Reveal)?;
+        let shows_by_age =
+            loaded.iter().any(|(rule, policy)| rule.reads_age && concerns(policy, &reveal));
         let rules = loaded.into_iter().map(|(rule, policy)| (policy.id().clone(), rule)).collect();
         let authorizer = Authorizer::new();
-        Ok(Self { authorizer, schema, kinds, actions, opaque, rules, warnings })
+        Ok(Self { authorizer, schema, kinds, actions, opaque, rules, shows_by_age, warnings })
     }
 
     /// What loads but probably is not meant.
     pub(super) fn warnings(&self) -> &[String] {
         &self.warnings
+    }
+
+    /// Whether what is shown may change only because a login gets older.
+    pub(super) fn shows_by_age(&self) -> bool {
+        self.shows_by_age
     }
 
     /// Every entity that policies name, with the policy that does.
@@ -288,10 +302,15 @@ impl Engine {
         })
     }
 
-    /// Asks one question. Whatever goes wrong makes the answer no.
-    pub(super) fn ask(&self, question: Question<'_>) -> Answer<'_> {
+    /// The policies that an action is decided by, and the action.
+    fn concerning<'s>(
+        &'s self,
+        action: Action,
+        opaque: bool,
+        narrow: Option<&'s Narrow>,
+    ) -> (&'s EntityUid, &'s PolicySet) {
         let [connect, execute, reveal, approve, replay, search, administer] = &self.actions;
-        let (action, policies) = match question.action {
+        let (uid, policies) = match action {
             Action::Connect => connect,
             Action::Execute => execute,
             Action::Reveal => reveal,
@@ -300,11 +319,11 @@ impl Engine {
             Action::Search => search,
             Action::Administer => administer,
         };
-        let policies = match (question.action, question.narrow) {
-            (Action::Execute, Some(narrow)) if question.opaque => &narrow.opaque,
+        let policies = match (action, narrow) {
+            (Action::Execute, Some(narrow)) if opaque => &narrow.opaque,
             (Action::Execute, Some(narrow)) => &narrow.execute,
             (Action::Reveal, Some(narrow)) => &narrow.reveal,
-            (Action::Execute, None) if question.opaque => &self.opaque,
+            (Action::Execute, None) if opaque => &self.opaque,
             (
                 Action::Execute
                 | Action::Connect
@@ -316,6 +335,27 @@ impl Engine {
                 Some(_) | None,
             ) => policies,
         };
+        (uid, policies)
+    }
+
+    /// The permits that would reach further after another login, as they stand in the files.
+    pub(super) fn step_ups(
+        &self,
+        action: Action,
+        opaque: bool,
+        narrow: Option<&Narrow>,
+    ) -> Vec<&Rule> {
+        let (_, policies) = self.concerning(action, opaque, narrow);
+        let rules = policies.policies().filter_map(|policy| self.rules.get(policy.id()));
+        let mut rules =
+            rules.filter(|rule| rule.permits && rule.step_up.is_some()).collect::<Vec<_>>();
+        rules.sort_by_key(|rule| rule.order);
+        rules
+    }
+
+    /// Asks one question. Whatever goes wrong makes the answer no.
+    pub(super) fn ask(&self, question: Question<'_>) -> Answer<'_> {
+        let (action, policies) = self.concerning(question.action, question.opaque, question.narrow);
         // The context is ours, so its types are checked in tests, not on every command.
         let schema = cfg!(debug_assertions).then_some(&self.schema);
         let request = Context::from_pairs(question.facts.into_pairs()).ok().and_then(|context| {

@@ -10,18 +10,20 @@ use serde::Serialize;
 
 use crate::model::Command;
 use crate::model::Origin;
-use crate::model::Principal;
 use crate::model::Refusal;
 use crate::model::RuleId;
 use crate::model::TargetName;
 use crate::model::Verdict;
 use crate::model::digest::Digest;
+use crate::model::refusal::RefusalCode;
 use crate::model::verdict::Masks;
+use crate::policy::Who;
 use crate::policy::admit;
 use crate::policy::decide;
 use crate::policy::seat::Purpose;
 use crate::policy::seat::Seat;
 use crate::policy::snapshot::Snapshot;
+use crate::policy::step_up::Proven;
 use crate::policy::transfer::Decision;
 use crate::policy::words;
 
@@ -71,17 +73,26 @@ impl Connect {
             Self::Refuse(_) => false,
         }
     }
+
+    /// Whether a session may begin after another login.
+    pub fn asks_for_login(&self) -> bool {
+        match self {
+            Self::Admit { .. } => false,
+            Self::Refuse(refusal) => refusal.code == RefusalCode::StepUp,
+        }
+    }
 }
 
-/// Answers "may `principal`, from `origin`, do this on `target`?" as the daemon would.
+/// Answers "may `who` do this on `target`?" as the daemon would.
 pub fn judge(
     snapshot: &Snapshot,
-    principal: &Principal,
-    origin: &Origin,
+    who: Who<'_>,
     target: &TargetName,
     command: Option<&Command>,
     now: Timestamp,
 ) -> Judgement {
+    let Who { principal, origin, authentication } = who;
+    let proven = Proven::at(principal.kind, authentication, now);
     let mut judgement = Judgement {
         principal: principal.name.clone(),
         from: origin.clone(),
@@ -97,13 +108,14 @@ pub fn judge(
     let Some(place) = snapshot.place(target) else { return judgement };
     let who = Arc::new(principal.clone());
     let seat = Seat::take(snapshot, (&who, origin), place, Purpose::Session, now);
-    judgement.connect = match admit::connect(snapshot, &seat) {
+    judgement.connect = match admit::connect(snapshot, &seat, &proven) {
         Ok(rules) => Connect::Admit { rules },
         Err(refusal) => Connect::Refuse(refusal),
     };
     judgement.observe = seat.facts.observe;
-    judgement.command = command.map(|command| decide::execute(snapshot, &seat, command, None));
-    judgement.masks = decide::masks(snapshot, &seat, &seat.facts.classes);
+    judgement.command =
+        command.map(|command| decide::execute(snapshot, &seat, &proven, command, None));
+    judgement.masks = decide::masks(snapshot, &seat, &proven, &seat.facts.classes);
     judgement.transfer = Some(seat.residency.applied);
     judgement.suppressed_by = seat.residency.suppressed_by;
     judgement

@@ -14,6 +14,7 @@
 //! - [`control`]: questions of the control plane
 //! - [`explain`]: the daemon's own verdict, by its own code
 //! - [`transfer`]: the law
+//! - `step_up`: the login that would turn a no into a yes; `agent`: never more than its person
 //! - `rules` and `engine`: policy texts, and Cedar; `law` and `seat`: what a question rests on
 //!
 //! Every question is one request to Cedar, typed against `schema.cedarschema`. A forbid beats every
@@ -32,11 +33,13 @@ pub mod explain;
 pub mod snapshot;
 pub mod transfer;
 
+mod agent;
 mod engine;
 mod law;
 mod nesting;
 mod rules;
 mod seat;
+mod step_up;
 mod words;
 mod writes;
 
@@ -45,11 +48,14 @@ pub use admit::Permit;
 pub use admit::admit;
 pub use admit::readmit;
 pub use control::Ask;
+pub use control::Who;
 pub use control::may;
 pub use control::view;
 pub use decide::Approval;
+pub use decide::Standpoint;
 pub use decide::decide;
 pub use decide::reveal;
+pub use decide::standpoint;
 pub use explain::Judgement;
 pub use explain::judge;
 pub use rules::BadPolicy;

@@ -13,7 +13,9 @@ use cedar_policy::ffi::DetailedError;
 use serde_json::Value;
 
 use crate::model::RuleId;
+use crate::model::login::StepUp;
 use crate::policy::nesting;
+use crate::policy::step_up;
 
 /// Largest policy file, in bytes.
 pub(super) const POLICY_BYTES_MAX: usize = 1024 * 1024;
@@ -23,7 +25,7 @@ pub(super) const POLICIES_MAX: usize = 10_000;
 /// Ids of rules that are in the binary begin so.
 pub(super) const BASE_PREFIX: &str = "weir.";
 
-const ANNOTATIONS: [&str; 4] = ["id", "reason", "hint", "approvers"];
+const ANNOTATIONS: [&str; 5] = ["id", "reason", "hint", "approvers", "step_up"];
 
 /// A policy that cannot be loaded: where, what, and what was expected.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,6 +62,10 @@ impl std::fmt::Display for BadPolicy {
 
 /// What is known of a policy beside its meaning.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "four findings about a text that have nothing to do with each other"
+)]
 pub(super) struct Rule {
     pub(super) id: RuleId,
     /// Its place among all, so that answers list rules in a steady order.
@@ -71,6 +77,10 @@ pub(super) struct Rule {
     pub(super) hint: Option<String>,
     /// Roles that may approve. Not empty if and only if the policy reads `context.approved`.
     pub(super) approvers: BTreeSet<String>,
+    /// What another login must be like for this rule to say otherwise.
+    pub(super) step_up: Option<StepUp>,
+    /// It reads how old the login is.
+    pub(super) reads_age: bool,
     /// It says "opaque", so commands whose effect cannot be told may reach it.
     pub(super) names_opaque: bool,
     /// It looks whether an effect is among the effects, but never that no other is.
@@ -168,7 +178,7 @@ impl File<'_> {
         if let Some(key) = unknown.filter(|key| !ANNOTATIONS.contains(key)).min() {
             return Err(bad(
                 format!("there is no annotation @{key}"),
-                "expected @id, @reason, @hint or @approvers",
+                "expected @id, @reason, @hint, @approvers or @step_up",
             ));
         }
         let id = said.clone().unwrap_or_else(|| self.id_of_place(at.byte));
@@ -183,7 +193,7 @@ impl File<'_> {
         let approvers = policy.annotation("approvers").unwrap_or_default();
         let approvers = approvers.split(',').map(str::trim).filter(|role| !role.is_empty());
         let approvers = approvers.map(ToOwned::to_owned).collect::<BTreeSet<_>>();
-        match (reads_approval(&json), approvers.is_empty()) {
+        match (reads(&json, "approved"), approvers.is_empty()) {
             (true, true) => Err(bad(
                 "it reads context.approved, but says nobody who may approve".to_owned(),
                 "add @approvers(\"role, role\")",
@@ -194,6 +204,17 @@ impl File<'_> {
             )),
             (true, false) | (false, true) => Ok(()),
         }?;
+        let step_up = policy.annotation("step_up").map(step_up::parse).transpose();
+        let step_up = step_up.map_err(|problem| bad(problem, step_up::EXPECTED))?;
+        let unread = step_up
+            .as_ref()
+            .and_then(|need| step_up::facts_of(need).find(|fact| !reads(&json, fact)));
+        if let Some(fact) = unread {
+            return Err(bad(
+                format!("its @step_up asks for a login that it does not look at: context.{fact}"),
+                "read the fact in the policy, or take it out of @step_up",
+            ));
+        }
         let text = |key: &str| policy.annotation(key).map(str::trim).filter(|s| !s.is_empty());
         let permits = match policy.effect() {
             CedarEffect::Permit => true,
@@ -207,6 +228,8 @@ impl File<'_> {
             reason: text("reason").map(ToOwned::to_owned),
             hint: text("hint").map(ToOwned::to_owned),
             approvers,
+            step_up,
+            reads_age: reads(&json, step_up::AGE),
             names_opaque: holds(&json, &|node| node.get("Value") == Some(&Value::from("opaque"))),
             is_loose: permits && is_loose(&json),
         })
@@ -251,9 +274,9 @@ fn holds(json: &Value, is: &dyn Fn(&Value) -> bool) -> bool {
     }
 }
 
-/// Whether the policy looks at `approved`, of whatever record: rather too often than too rarely.
-fn reads_approval(json: &Value) -> bool {
-    holds(json, &|node| node.get("attr") == Some(&Value::from("approved")))
+/// Whether the policy looks at `fact`, of whatever record: rather too often than too rarely.
+fn reads(json: &Value, fact: &str) -> bool {
+    holds(json, &|node| node.get("attr") == Some(&Value::from(fact)))
 }
 
 fn is_loose(json: &Value) -> bool {
@@ -307,6 +330,13 @@ mod tests {
                 "nobody",
             ),
             ("permit (principal == ?principal, action, resource);", 1, "templates"),
+            ("\n\n@step_up(\"max_age=15m\") permit (principal, action, resource);", 3, "max_age"),
+            (
+                "@step_up(\"acr=phr\") permit (principal, action, resource) \
+                 when { context.auth_age_s < 900 };",
+                1,
+                "context.acr",
+            ),
             (
                 "@id(\"x\") permit (principal, action, resource);\n@id(\"x\") \
                  permit (principal, action, resource);",

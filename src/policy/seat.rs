@@ -29,8 +29,12 @@ use crate::policy::engine::texts;
 use crate::policy::law;
 use crate::policy::law::Residency;
 use crate::policy::law::Viewer;
+use crate::policy::rules::Rule;
 use crate::policy::snapshot::Place;
 use crate::policy::snapshot::Snapshot;
+use crate::policy::step_up::Lifted;
+use crate::policy::step_up::Proven;
+use crate::policy::step_up::lift;
 use crate::policy::transfer::Decision;
 use crate::policy::transfer::Op;
 
@@ -59,6 +63,8 @@ pub(super) struct Seat {
     entities: Option<Entities>,
     narrow: Option<Narrow>,
     known: BTreeSet<DataClass>,
+    /// The same seat, were the agent on it a person.
+    as_person: Option<Box<Self>>,
 }
 
 impl Seat {
@@ -95,6 +101,9 @@ impl Seat {
             // Asked once or twice: all policies may be.
             Purpose::Approve(_) | Purpose::Replay => None,
         };
+        let as_person = person_of(principal)
+            .map(|person| Self::take(snapshot, (&person, origin), place, purpose, now));
+        let as_person = as_person.map(Box::new);
         Self {
             version: snapshot.version(),
             day,
@@ -107,7 +116,13 @@ impl Seat {
             entities,
             narrow,
             known,
+            as_person,
         }
+    }
+
+    /// The seat of an agent's person, which must be asked as well.
+    pub(super) fn as_person(&self) -> Option<&Self> {
+        self.as_person.as_deref()
     }
 
     /// Whether this is still the seat under `snapshot` at `now`.
@@ -132,15 +147,44 @@ impl Seat {
         facts
     }
 
+    /// Asks a question about this target: an answer, and where it is a no that another login would
+    /// lift, that login.
+    pub(super) fn ask_lifting<'s>(
+        &self,
+        snapshot: &'s Snapshot,
+        action: Action,
+        facts: &Facts,
+        proven: &Proven,
+    ) -> Result<Answer<'s>, Lifted<'s>> {
+        let ask = |proven: &Proven| self.ask(snapshot, action, (facts.clone(), proven), false);
+        let answer = ask(proven);
+        let permits = || self.step_ups(snapshot, action, false);
+        match lift(&answer, permits, proven, ask) {
+            None => Ok(answer),
+            Some(lifted) => Err(lifted),
+        }
+    }
+
+    /// The permits for this seat that another login may make say yes.
+    pub(super) fn step_ups<'s>(
+        &self,
+        snapshot: &'s Snapshot,
+        action: Action,
+        opaque: bool,
+    ) -> Vec<&'s Rule> {
+        snapshot.engine().step_ups(action, opaque, self.narrow.as_ref())
+    }
+
     /// Asks a question about this target.
     pub(super) fn ask<'s>(
         &self,
         snapshot: &'s Snapshot,
         action: Action,
-        facts: Facts,
+        (mut facts, proven): (Facts, &Proven),
         opaque: bool,
     ) -> Answer<'s> {
         let Some(entities) = &self.entities else { return unaskable(snapshot) };
+        proven.tell(&mut facts);
         snapshot.engine().ask(Question {
             action,
             principal: &self.principal_uid,
@@ -153,12 +197,18 @@ impl Seat {
     }
 
     /// Asks whether a value of `class` may be shown.
-    pub(super) fn ask_reveal<'s>(&self, snapshot: &'s Snapshot, class: &DataClass) -> Answer<'s> {
+    pub(super) fn ask_reveal<'s>(
+        &self,
+        snapshot: &'s Snapshot,
+        class: &DataClass,
+        proven: &Proven,
+    ) -> Answer<'s> {
         let mut facts = self.facts(&self.residency.applied);
         facts.entity("class", snapshot.engine().uid(Kind::Class, class.as_str()));
         if self.known.contains(class) {
-            return self.ask(snapshot, Action::Reveal, facts, false);
+            return self.ask(snapshot, Action::Reveal, (facts, proven), false);
         }
+        proven.tell(&mut facts);
         // A class deeper than those declared: the engine must know in what it nests, or a forbid on
         // an outer class would miss it.
         let engine = snapshot.engine();
@@ -184,12 +234,45 @@ impl Seat {
     /// The same seat, but every policy is asked.
     pub(super) fn asking_all(mut self) -> Self {
         self.narrow = None;
+        self.as_person = self.as_person.map(|person| Box::new(person.asking_all()));
         self
     }
 }
 
-/// Asks a question about the gateway itself.
+/// An agent as the person that it acts for: the same in all but the kind. `None`: it is no agent.
+pub(super) fn person_of(principal: &Principal) -> Option<Arc<Principal>> {
+    match principal.kind {
+        PrincipalKind::Agent => {
+            let person = Principal { kind: PrincipalKind::Person, ..principal.clone() };
+            Some(Arc::new(person))
+        }
+        PrincipalKind::Person | PrincipalKind::Workload | PrincipalKind::Gateway => None,
+    }
+}
+
+/// Asks a question about the gateway itself: an answer, and where it is a no that another login
+/// would lift, that login.
 pub(super) fn ask_gateway<'s>(
+    snapshot: &'s Snapshot,
+    principal: &Principal,
+    action: Action,
+    facts: &Facts,
+    proven: &Proven,
+) -> Result<Answer<'s>, Lifted<'s>> {
+    let ask = |proven: &Proven| {
+        let mut facts = facts.clone();
+        proven.tell(&mut facts);
+        ask_gateway_plainly(snapshot, principal, action, facts)
+    };
+    let answer = ask(proven);
+    let permits = || snapshot.engine().step_ups(action, false, None);
+    match lift(&answer, permits, proven, ask) {
+        None => Ok(answer),
+        Some(lifted) => Err(lifted),
+    }
+}
+
+fn ask_gateway_plainly<'s>(
     snapshot: &'s Snapshot,
     principal: &Principal,
     action: Action,

@@ -3,11 +3,13 @@
 //! Here: the people, targets and commands that the tests below are about.
 
 mod admission;
+mod agents;
 mod base;
 mod commands;
 mod control;
 mod matrix;
 mod properties;
+mod step_up;
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -41,14 +43,17 @@ use crate::policy::GatewayFacts;
 use crate::policy::Parts;
 use crate::policy::Permit;
 use crate::policy::Snapshot;
+use crate::policy::Who;
 use crate::policy::admit;
 use crate::policy::decide;
+use crate::policy::step_up::Proven;
 use crate::policy::transfer::Pack;
 
-const DEMO: [(&str, &str); 6] = [
+const DEMO: [(&str, &str); 7] = [
     ("cluster.cedar", include_str!("../../config/policies/cluster.cedar")),
     ("control.cedar", include_str!("../../config/policies/control.cedar")),
     ("customers.cedar", include_str!("../../config/policies/customers.cedar")),
+    ("step-up.cedar", include_str!("../../config/policies/step-up.cedar")),
     ("travel.cedar", include_str!("../../config/policies/travel.cedar")),
     ("web.cedar", include_str!("../../config/policies/web.cedar")),
     ("wiki.cedar", include_str!("../../config/policies/wiki.cedar")),
@@ -179,6 +184,15 @@ fn from(country: &str) -> Origin {
         country: (!country.is_empty()).then(|| country.parse().unwrap()),
         method: PlaceMethod::Assumed,
     }
+}
+
+/// Somebody of whom it is not known when they signed in.
+fn who<'a>(principal: &'a Principal, origin: &'a Origin) -> Who<'a> {
+    Who { principal, origin, authentication: None }
+}
+
+fn unproven() -> Proven {
+    Proven::at(Kind::Person, None, now())
 }
 
 fn ask(

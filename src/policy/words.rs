@@ -7,9 +7,11 @@ use crate::model::Principal;
 use crate::model::Refusal;
 use crate::model::RuleId;
 use crate::model::TargetName;
+use crate::model::login::StepUp;
 use crate::model::refusal::RefusalCode;
 use crate::policy::engine::Answer;
 use crate::policy::rules::Rule;
+use crate::policy::step_up::Lifted;
 use crate::policy::transfer::Decision;
 
 /// The base policy that says no where the transfer decision does.
@@ -29,7 +31,7 @@ pub(super) const APPROVER_SEES: &str = "weir.approve.sees";
 /// Two policies hold the command, and no role may approve for both.
 pub(super) const NO_APPROVER: &str = "weir.approve.nobody";
 
-const ASK: &str = "ask an administrator of this gateway for a policy that permits it";
+pub(super) const ASK: &str = "ask an administrator of this gateway for a policy that permits it";
 
 /// The id of a rule that is code, not policy.
 pub(super) fn own(rule: &str) -> Vec<RuleId> {
@@ -87,6 +89,66 @@ pub(super) fn refusal(
         Some(hint) => refusal.hint(*hint),
         None => refusal,
     }
+}
+
+/// The refusal of what another login would allow: which login, and the line that begins it.
+pub(super) fn step_up(lifted: Lifted<'_>) -> Refusal {
+    let Lifted { need, rules } = lifted;
+    let references = rules.iter().collect::<Vec<_>>();
+    let reasons = texts(&references, |rule| rule.reason.as_deref());
+    let reason = if reasons.is_empty() {
+        format!("this needs {}", login(&need))
+    } else {
+        reasons.join("; ")
+    };
+    let hint = texts(&references, |rule| rule.hint.as_deref()).first().copied();
+    let rules = rules.iter().map(|rule| rule.id.clone()).collect();
+    step_up_needed(reason, rules, need, hint)
+}
+
+/// The refusal that asks for another login. What to do comes first, then what the policy says.
+pub(super) fn step_up_needed(
+    reason: String,
+    rules: Vec<RuleId>,
+    need: StepUp,
+    hint: Option<&str>,
+) -> Refusal {
+    let mut todo = "run `weir login --fresh".to_owned();
+    if let Some(acr) = &need.acr {
+        todo.push_str(" --acr ");
+        todo.push_str(acr);
+    }
+    todo.push('`');
+    if !need.amr.is_empty() {
+        todo.push_str(" and sign in with ");
+        todo.push_str(&list(&need));
+    }
+    todo.push_str(", then try again");
+    if let Some(hint) = hint {
+        todo.push_str("; ");
+        todo.push_str(hint);
+    }
+    let refusal = Refusal::new(RefusalCode::StepUp, reason).by(rules).hint(todo);
+    Refusal { step_up: Some(Box::new(need)), ..refusal }
+}
+
+/// A login as policies ask for it: `a login of the last 900 s, with acr phr, by hwk and otp`.
+fn login(need: &StepUp) -> String {
+    let age = need.age_s_max.map(|age| format!(" of the last {age} s"));
+    let acr = need.acr.as_ref().map(|acr| format!(" with acr {acr}"));
+    let amr = (!need.amr.is_empty()).then(|| format!(" by {}", list(need)));
+    let all = [age, acr, amr].into_iter().flatten().collect::<Vec<_>>();
+    format!("a login{}", all.join(","))
+}
+
+fn list(need: &StepUp) -> String {
+    need.amr.iter().map(String::as_str).collect::<Vec<_>>().join(" and ")
+}
+
+/// The refusal of what several policies hold, each for others.
+pub(super) fn nobody_approves(rules: Vec<RuleId>) -> Refusal {
+    let rules = rules.into_iter().chain(own(NO_APPROVER)).collect();
+    Refusal::new(RefusalCode::Denied, "it needs approvals that no single role may give").by(rules)
 }
 
 /// The refusal of a flow that the transfer decision forbids.

@@ -100,5 +100,6 @@ fn principal(subject: &str) -> Principal {
         residence: Some("DE".parse().unwrap()),
         person: subject.to_owned(),
         attributes: BTreeMap::from([("department".to_owned(), "ümläut \"quoted\"".to_owned())]),
+        actors: Vec::new(),
     }
 }

@@ -198,7 +198,7 @@ fn explaining_gives_the_daemons_own_verdict() {
     {
         let origin = from(country);
         let target = name("customers");
-        let judgement = judge(&snapshot, &principal, &origin, &target, Some(&update()), now());
+        let judgement = judge(&snapshot, who(&principal, &origin), &target, Some(&update()), now());
         let admitted = ask(&snapshot, &principal, &origin, "customers", Protocol::Postgres);
         match admitted {
             Err(refusal) => assert_eq!(
@@ -217,11 +217,11 @@ fn explaining_gives_the_daemons_own_verdict() {
         serde_json::to_string(&judgement).unwrap();
     }
     let (alice, origin) = (alice(), from("SG"));
-    let said = judge(&snapshot, &alice, &origin, &name("customers"), Some(&select()), now());
+    let said = judge(&snapshot, who(&alice, &origin), &name("customers"), Some(&select()), now());
     let said = said.to_string();
     for part in ["alice from SG", "none+log", "[customers.engineers-work]", "pii.email: masked"] {
         assert!(said.contains(part), "{said}");
     }
-    let unknown = judge(&snapshot, &alice, &origin, &name("no-such"), None, now());
+    let unknown = judge(&snapshot, who(&alice, &origin), &name("no-such"), None, now());
     assert!(unknown.to_string().contains("no target `no-such`"));
 }

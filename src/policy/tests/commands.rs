@@ -241,39 +241,3 @@ fn too_many_objects_are_refused() {
     let refusal = denied(verdict(&demo(), &alice(), "customers", &wide));
     assert_eq!(refusal.code, RefusalCode::TooLarge);
 }
-
-/// Not a test but a measurement: `cargo test --release -- --ignored --nocapture how_long`.
-#[test]
-#[ignore = "measures, asserts nothing"]
-fn how_long_a_decision_takes() {
-    let mut parts = parts();
-    let own = |file: &str| ["customers.cedar", "control.cedar"].contains(&file);
-    parts.policies.retain(|(file, _)| own(file));
-    let others = (0..85).map(|number| {
-        format!(
-            "@id(\"other-{number}\") permit (principal in Weir::Role::\"team-{number}\", \
-             action == Weir::Action::\"execute\", resource == Weir::Target::\"wiki\")\n\
-             when {{ [\"read\"].containsAll(context.effects) }};\n"
-        )
-    });
-    parts.policies.push(("others.cedar".to_owned(), others.collect()));
-    let snapshot = compile(parts);
-    let alice = alice();
-    let permit = session(&snapshot, &alice, "customers");
-    let measure = |what: &str, run: &dyn Fn()| {
-        let rounds = 2000_u32;
-        let begin = std::time::Instant::now();
-        (0..rounds).for_each(|_| run());
-        println!("{what}: {:?}", begin.elapsed() / rounds);
-    };
-    let decide = |command: Command| {
-        drop(decide(&permit, &snapshot, &command, None, now()));
-    };
-    measure("admit", &|| drop(session(&snapshot, &alice, "customers")));
-    measure("decide, allowed", &|| decide(select()));
-    measure("decide, held", &|| decide(update()));
-    measure("decide, denied", &|| decide(delete_all()));
-    measure("reveal, 3 classes", &|| {
-        drop(reveal(&permit, &snapshot, &permit.target().classes, now()));
-    });
-}

@@ -8,7 +8,7 @@ use crate::policy::may;
 use crate::policy::view;
 
 fn asks(principal: &Principal, country: &str, ask: &Ask<'_>) -> Result<Vec<RuleId>, Refusal> {
-    may(&demo(), principal, &from(country), ask, now())
+    may(&demo(), who(principal, &from(country)), ask, now())
 }
 
 #[test]
@@ -77,7 +77,7 @@ fn replays_are_accesses_and_kills_are_for_administrators() {
 fn who_replays_sees_what_they_may_see_not_what_the_owner_saw() {
     let all = select().reads;
     let sees = |principal: &Principal, country: &str| {
-        let masks = view(&demo(), principal, &from(country), &name("customers"), &all, now());
+        let masks = view(&demo(), who(principal, &from(country)), &name("customers"), &all, now());
         masks.shown().clone()
     };
     assert_eq!(sees(&olaf(), "DE"), all);

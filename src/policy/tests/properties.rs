@@ -129,14 +129,14 @@ proptest! {
             let (few, all) = (seat(), seat().asking_all());
             for command in [select(), update(), delete_all(), command("?", "?", &[], None)] {
                 prop_assert_eq!(
-                    decide::execute(&snapshot, &few, &command, None),
-                    decide::execute(&snapshot, &all, &command, None)
+                    decide::execute(&snapshot, &few, &unproven(), &command, None),
+                    decide::execute(&snapshot, &all, &unproven(), &command, None)
                 );
             }
             let classes = select().reads;
             prop_assert_eq!(
-                decide::masks(&snapshot, &few, &classes),
-                decide::masks(&snapshot, &all, &classes)
+                decide::masks(&snapshot, &few, &unproven(), &classes),
+                decide::masks(&snapshot, &all, &unproven(), &classes)
             );
         }
     }

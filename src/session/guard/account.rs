@@ -93,7 +93,7 @@ impl Guard {
         let decision = self.permit.transfer();
         let mut state = self.state();
         if volume.bytes > 0 && state.reading.is_none() && decision.outcome != Outcome::None {
-            let hidden = state.masks.as_ref().map(|(_, masks)| Arc::clone(masks));
+            let hidden = state.masks.as_ref().map(|kept| Arc::clone(&kept.applied));
             let shown = |class: &&DataClass| hidden.as_ref().is_none_or(|m| !m.hides(class));
             let classes = self.permit.target().classes.iter().filter(shown).cloned().collect();
             let principal = self.permit.principal();

@@ -46,11 +46,13 @@ use crate::model::Refusal;
 use crate::model::SessionId;
 use crate::model::Verdict;
 use crate::model::digest::Digest;
+use crate::model::login::Authentication;
 use crate::model::refusal::IntoRefusal;
 use crate::model::verdict::Masks;
 use crate::policy;
 use crate::policy::Permit;
 use crate::policy::Snapshot;
+use crate::policy::Standpoint;
 use crate::session::guard::pulse::Pulse;
 use crate::session::hold::Desk;
 use crate::session::hold::Pending;
@@ -119,6 +121,8 @@ pub struct Guard {
     live: Arc<Live>,
     parts: Parts,
     pulse: Pulse,
+    /// How the principal had proved who they are when the session was admitted.
+    admitted_by: Option<Authentication>,
     state: Mutex<State>,
 }
 
@@ -126,8 +130,8 @@ pub struct Guard {
 struct State {
     /// The last snapshot that the trail names.
     snapshot: Digest,
-    /// Masks of all the target's classes, and the snapshot that they were asked of.
-    masks: Option<(Digest, Arc<Masks>)>,
+    /// Masks of all the target's classes, and what they rest on.
+    masks: Option<Kept>,
     /// Everything that was released.
     volume: Volume,
     /// Transfers that are open in the ledger, by direction, and what it was last told of them.
@@ -137,6 +141,17 @@ struct State {
     denied: u64,
     /// Why the session ended, once that is known.
     reason: Option<String>,
+}
+
+/// Masks that were asked for and recorded.
+#[derive(Debug)]
+struct Kept {
+    /// They hold as long as this stays the same.
+    standpoint: Standpoint,
+    /// What policy said.
+    said: Masks,
+    /// What is applied: in observe mode, nothing.
+    applied: Arc<Masks>,
 }
 
 /// A command on record.
@@ -168,7 +183,8 @@ impl Guard {
             reason: None,
         };
         let (pulse, state) = (Pulse::new(), Mutex::new(state));
-        Ok(Arc::new(Self { permit, trail, live, parts, pulse, state }))
+        let admitted_by = permit.identity().authentication();
+        Ok(Arc::new(Self { permit, trail, live, parts, pulse, admitted_by, state }))
     }
 
     /// The session.
@@ -252,22 +268,30 @@ impl Guard {
     /// What the principal may see of the target's classes now. In observe mode everything is shown
     /// and what would be hidden is recorded.
     pub fn masks(&self) -> Result<Arc<Masks>, Unrecorded> {
-        let snapshot = self.snapshot();
-        if let Some((version, masks)) = &self.state().masks
-            && *version == snapshot.version()
+        let (snapshot, now) = (self.snapshot(), self.now());
+        let standpoint = policy::standpoint(&self.permit, &snapshot, now);
+        if let Some(kept) = &self.state().masks
+            && kept.standpoint == standpoint
         {
-            return Ok(Arc::clone(masks));
+            return Ok(Arc::clone(&kept.applied));
         }
         let target = self.permit.target();
-        let masks = policy::reveal(&self.permit, &snapshot, &target.classes, self.now());
-        self.trail.append(&TrailEvent::Masks {
-            shown: masks.shown().clone(),
-            hidden: masks.hidden().clone(),
-            observed: target.observe && masks.hides_something(),
-        })?;
-        let masks = Arc::new(if target.observe { shows_all(&target.classes) } else { masks });
-        self.state().masks = Some((snapshot.version(), Arc::clone(&masks)));
-        Ok(masks)
+        let said = policy::reveal(&self.permit, &snapshot, &target.classes, now);
+        // A login gets older by the second; the record is told when that makes a difference.
+        let told = self.state().masks.as_ref().is_some_and(|kept| {
+            kept.said == said && kept.standpoint.version() == standpoint.version()
+        });
+        if !told {
+            self.trail.append(&TrailEvent::Masks {
+                shown: said.shown().clone(),
+                hidden: said.hidden().clone(),
+                observed: target.observe && said.hides_something(),
+            })?;
+        }
+        let applied = if target.observe { shows_all(&target.classes) } else { said.clone() };
+        let applied = Arc::new(applied);
+        self.state().masks = Some(Kept { standpoint, said, applied: Arc::clone(&applied) });
+        Ok(applied)
     }
 
     /// Waits until the session has to end although neither side ended it: killed, policy changed,
@@ -323,11 +347,18 @@ impl Guard {
         }
         let snapshot = self.snapshot();
         let changed = snapshot.version() != self.permit.version()
+            || self.authentication_changed()
             || self.asked_again_at().is_some_and(|at| now >= at);
         if changed && let Err(refusal) = policy::readmit(&self.permit, &snapshot, now) {
             return Some(EndReason::PolicyChanged(refusal));
         }
         None
+    }
+
+    /// Whether another sign-in counts now than at admission: it may be a weaker one.
+    fn authentication_changed(&self) -> bool {
+        let identity = self.permit.identity();
+        identity.standing().is_some() && identity.authentication() != self.admitted_by
     }
 
     /// Decides and records.
