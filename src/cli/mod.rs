@@ -7,7 +7,7 @@
 //!
 //! ```text
 //! home, files, keyring ─▶ profile (which gateway) ─▶ wallet (which credential) ─▶ client (calls)
-//!                                                      └▶ certificate ─▶ connect, ssh_config, kube, proxy
+//!                                                      └▶ certificate ─▶ connect, ssh_config, kubectl, proxy
 //! ```
 //!
 //! | exit code | means |
@@ -27,7 +27,7 @@ mod files;
 mod home;
 mod import;
 mod keyring;
-mod kube;
+mod kubectl;
 mod kube_merge;
 mod login;
 mod man;

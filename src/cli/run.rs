@@ -18,7 +18,7 @@ use crate::cli::client::CallError;
 use crate::cli::client::Client;
 use crate::cli::connect;
 use crate::cli::import;
-use crate::cli::kube;
+use crate::cli::kubectl;
 use crate::cli::login;
 use crate::cli::man;
 use crate::cli::print;
@@ -66,8 +66,8 @@ pub(super) fn command(args: Args) -> ExitCode {
         Command::SshConfig(args) => ssh_config::run(&args),
         Command::SshCertificate(args) => return ssh_certificate(args),
         Command::ProxyCommand(args) => tunnel::proxy_command(&args),
-        Command::Kubeconfig(args) => kube::config(&args, as_json),
-        Command::KubeCredential(gateway) => kube::credential(&gateway),
+        Command::Kubeconfig(args) => kubectl::config(&args, as_json),
+        Command::KubeCredential(gateway) => kubectl::credential(&gateway),
         Command::Proxy(args) => proxy::run(&args, as_json),
         Command::Import(args) => import::run(&args, as_json),
         Command::Whoami(gateway) => get(&gateway, "/whoami", show::whoami, as_json),
