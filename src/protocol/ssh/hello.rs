@@ -120,17 +120,20 @@ fn asked(user: &str) -> Option<(&str, TargetName)> {
     Some((login, target.parse().ok()?))
 }
 
-impl Hello {
-    /// Which login at which target: by the user name, or by the connection; by both only if they
-    /// agree.
-    fn asked<'u>(&self, user: &'u str) -> Option<(&'u str, TargetName)> {
-        match &self.at {
-            Some(at) if !user.contains('@') => {
-                Some((user, at.clone())).filter(|_| (1..=USER_BYTES_MAX).contains(&user.len()))
-            }
-            Some(at) => asked(user).filter(|(_, target)| target == at),
-            None => asked(user),
+/// Which login at which target: by the user name, or by the connection; by both only if they agree.
+fn asked_at<'u>(user: &'u str, at: Option<&TargetName>) -> Option<(&'u str, TargetName)> {
+    match at {
+        Some(at) if !user.contains('@') => {
+            Some((user, at.clone())).filter(|_| (1..=USER_BYTES_MAX).contains(&user.len()))
         }
+        Some(at) => asked(user).filter(|(_, target)| target == at),
+        None => asked(user),
+    }
+}
+
+impl Hello {
+    fn asked<'u>(&self, user: &'u str) -> Option<(&'u str, TargetName)> {
+        asked_at(user, self.at.as_ref())
     }
 
     /// A key is offered, alone or in a certificate: russh does not say which. So its owner is asked
@@ -369,6 +372,17 @@ pub(super) fn shown(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_connection_that_is_for_a_target_needs_no_target_in_the_user_name_and_takes_no_other() {
+        let at = "web-1".parse::<TargetName>().unwrap();
+        assert_eq!(asked_at("deploy", Some(&at)), Some(("deploy", at.clone())));
+        assert_eq!(asked_at("deploy@web-1", Some(&at)), Some(("deploy", at.clone())));
+        for bad in ["deploy@web-2", "", "a@b@web-1", &"x".repeat(USER_BYTES_MAX + 1)] {
+            assert!(asked_at(bad, Some(&at)).is_none(), "{bad:?}");
+        }
+        assert!(asked_at("deploy", None).is_none());
+    }
 
     #[test]
     fn a_user_name_is_a_login_at_a_target() {
