@@ -349,7 +349,7 @@ impl Provider {
             return Err(IdentityError::claim("iss", "is not the provider's"));
         }
         let claims = self.signed(&token).await?;
-        self.credential(&claims)?;
+        Self::credential(&claims)?;
         let client = self.client()?.id.as_str();
         let named = claims.audience()?;
         let party = claims.named("azp");
@@ -548,7 +548,7 @@ fn half_hash(algorithm: jsonwebtoken::Algorithm, text: &str) -> Option<String> {
         A::ES384 | A::RS384 | A::PS384 => &digest::SHA384,
         // Ed25519 hashes with SHA-512 itself (RFC 8032 §5.1).
         A::RS512 | A::PS512 | A::EdDSA => &digest::SHA512,
-        _ => return None,
+        A::HS256 | A::HS384 | A::HS512 | _ => return None,
     };
     let digest = digest::digest(hash, text.as_bytes());
     digest.as_ref().get(..hash.output_len() / 2).map(encode::base64url)

@@ -32,7 +32,7 @@ impl Direct {
             Said::Json(status, value) => {
                 Response { status: status.as_u16(), body: value.to_string().into() }
             }
-            other => panic!("{url}: {other:?}"),
+            Said::Page(..) | Said::Elsewhere(_) => panic!("{url}"),
         }
     }
 }

@@ -51,9 +51,10 @@ impl World {
     fn will_answer(&self, asked: &BTreeMap<String, String>, changes: &Value, answer: &Value) {
         let mut claims = claims_with(&json!({ "nonce": asked.get("nonce") }));
         for (name, value) in changes.as_object().unwrap().clone() {
-            match value {
-                Value::Null => drop(claims.as_object_mut().unwrap().remove(&name)),
-                value => claims[name] = value,
+            if value.is_null() {
+                claims.as_object_mut().unwrap().remove(&name);
+            } else {
+                claims[name] = value;
             }
         }
         let token = sign(&self.issuer, &json!({}), &claims.to_string());
