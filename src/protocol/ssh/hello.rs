@@ -90,6 +90,8 @@ pub(super) enum Entry {
 pub(super) struct Hello {
     pub(super) gateway: Arc<Gateway>,
     pub(super) origin: Origin,
+    /// The target that the connection itself is for, by its name in TLS.
+    pub(super) at: Option<TargetName>,
     pub(super) limits: Limits,
     pub(super) dials: Arc<Dials>,
     pub(super) shared: Arc<Shared>,
@@ -118,7 +120,22 @@ fn asked(user: &str) -> Option<(&str, TargetName)> {
     Some((login, target.parse().ok()?))
 }
 
+/// Which login at which target: by the user name, or by the connection; by both only if they agree.
+fn asked_at<'u>(user: &'u str, at: Option<&TargetName>) -> Option<(&'u str, TargetName)> {
+    match at {
+        Some(at) if !user.contains('@') => {
+            Some((user, at.clone())).filter(|_| (1..=USER_BYTES_MAX).contains(&user.len()))
+        }
+        Some(at) => asked(user).filter(|(_, target)| target == at),
+        None => asked(user),
+    }
+}
+
 impl Hello {
+    fn asked<'u>(&self, user: &'u str) -> Option<(&'u str, TargetName)> {
+        asked_at(user, self.at.as_ref())
+    }
+
     /// A key is offered, alone or in a certificate: russh does not say which. So its owner is asked
     /// to prove it, where that can be verified; nothing comes of a plain key even then.
     pub(super) fn offered(&mut self, offer: &PublicKeyOffer<'_>) -> Auth {
@@ -171,7 +188,7 @@ impl Hello {
         if self.tried.certificate {
             lines.push("The certificate was not accepted: run `weir login`.".to_owned());
         }
-        let Some((_, target)) = asked(user) else {
+        let Some((_, target)) = self.asked(user) else {
             self.tried.waiting = None;
             lines.push(format!("{}: {}", WHICH.0, self.usage()));
             return self.question(&lines, Some("Session credential: "));
@@ -242,7 +259,7 @@ impl Hello {
 
     /// Verifies a claim and enters the session that `user` names. `false`: it is not verified.
     async fn sign_in(&self, user: &str, claim: &Claim<'_>) -> bool {
-        let target = asked(user).map(|(_, target)| target);
+        let target = self.asked(user).map(|(_, target)| target);
         let target = target.as_ref().map(TargetName::as_str);
         let usage = Use::Target(Protocol::Ssh);
         let Ok(verified) = self.gateway.verify(claim, usage, target, &self.origin).await else {
@@ -256,7 +273,7 @@ impl Hello {
     /// Enters the session that `user` names, for somebody who is verified and whom `admit` admits;
     /// or keeps why there is none.
     fn enter(&self, user: &str, admit: impl FnOnce(&str) -> Result<Admitted, Refusal>) {
-        let entry = match asked(user) {
+        let entry = match self.asked(user) {
             Some((login, target)) => {
                 admit(target.as_str()).and_then(|admitted| self.session(admitted, login))
             }
@@ -355,6 +372,17 @@ pub(super) fn shown(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_connection_that_is_for_a_target_needs_no_target_in_the_user_name_and_takes_no_other() {
+        let at = "web-1".parse::<TargetName>().unwrap();
+        assert_eq!(asked_at("deploy", Some(&at)), Some(("deploy", at.clone())));
+        assert_eq!(asked_at("deploy@web-1", Some(&at)), Some(("deploy", at.clone())));
+        for bad in ["deploy@web-2", "", "a@b@web-1", &"x".repeat(USER_BYTES_MAX + 1)] {
+            assert!(asked_at(bad, Some(&at)).is_none(), "{bad:?}");
+        }
+        assert!(asked_at("deploy", None).is_none());
+    }
 
     #[test]
     fn a_user_name_is_a_login_at_a_target() {

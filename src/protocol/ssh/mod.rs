@@ -262,6 +262,20 @@ impl Server {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        self.serve_at(gateway, stream, origin, None).await;
+    }
+
+    /// As [`Self::serve`], for a connection that is itself for a target: it came by that name in
+    /// TLS, so that the user name need only say which login.
+    pub async fn serve_at<S>(
+        &self,
+        gateway: Arc<Gateway>,
+        stream: S,
+        origin: Origin,
+        at: Option<TargetName>,
+    ) where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let knife = CancellationToken::new();
         let _cut = knife.clone().drop_guard();
         let login = Duration::from_secs(self.limits.login_s_max.into());
@@ -277,6 +291,7 @@ impl Server {
         let hello = Hello {
             gateway,
             origin: origin.clone(),
+            at,
             limits: self.limits,
             dials: Arc::clone(&self.dials),
             shared: Arc::clone(&shared),
