@@ -16,6 +16,7 @@
 mod architecture;
 mod attacks;
 mod browser;
+mod browser_login;
 mod cli;
 mod cluster;
 mod corpus;
@@ -41,6 +42,7 @@ mod psql18;
 mod record;
 mod residency;
 mod sign_in;
+mod site;
 mod ssh;
 mod state;
 mod visitor;
