@@ -13,6 +13,7 @@ mod providers;
 mod reader;
 mod reload;
 mod serve;
+mod ssh_host;
 mod targets;
 mod translate;
 
@@ -42,6 +43,7 @@ use crate::identity;
 use crate::identity::Certifier;
 use crate::identity::Identity;
 use crate::identity::Logins;
+use crate::identity::ssh_certificate::SshAskError;
 use crate::listen;
 use crate::listen::Listener;
 use crate::model::Clock;
@@ -111,6 +113,9 @@ pub enum StartError {
     /// SSH cannot be set up.
     #[error("the state folder's ssh_host_key")]
     Ssh(#[source] ssh::HostKeyError),
+    /// The gateway's own SSH host certificate cannot be signed.
+    #[error("the SSH host certificate")]
+    SshHost(#[source] SshAskError),
     /// A file of the state folder cannot be read or written.
     #[error("{path}")]
     State {
@@ -235,6 +240,8 @@ pub async fn start(config_file: &Path) -> Result<Running, StartError> {
         parts,
     });
 
+    ssh_host::certify(&ssh, &gateway)?;
+
     let drain = listen::Drain::new();
     let postgres = Arc::new(Postgres::new(Arc::clone(&gateway)));
     let plain: Arc<dyn http::Dialect> = Arc::new(http::Plain);
@@ -263,8 +270,11 @@ pub async fn start(config_file: &Path) -> Result<Running, StartError> {
         gateway: Arc::clone(&gateway),
     });
     let mut addresses = Vec::new();
-    let mut tasks =
-        vec![tokio::spawn(note_heads(Arc::clone(&audit))), tokio::spawn(logins.watch())];
+    let mut tasks = vec![
+        tokio::spawn(note_heads(Arc::clone(&audit))),
+        tokio::spawn(logins.watch()),
+        tokio::spawn(ssh_host::certify_again(Arc::clone(&front))),
+    ];
     for options in translate::listeners(&loaded.file) {
         let listener = Listener::bind(options)?;
         let address = listener.local_addr();

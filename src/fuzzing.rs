@@ -51,6 +51,7 @@ pub const ALL: &[(&str, Reads)] = &[
     ("postgres_answers", postgres::answers),
     ("postgres_requests", postgres::requests),
     ("postgres_rows", postgres::rows),
+    ("postgres_sasl", postgres::sasl),
     ("postgres_sql", postgres::sql),
     ("postgres_startup", postgres::startup),
     ("proxy", proxy_header),

@@ -20,6 +20,7 @@ use crate::api::body::Sent;
 use crate::api::certificates::failed;
 use crate::api::fail::Fail;
 use crate::api::note::Deed;
+use crate::identity::LoginError;
 use crate::model::CredentialId;
 use crate::model::LoginId;
 use crate::model::Origin;
@@ -165,9 +166,8 @@ pub(super) async fn revoke(
             found.ok_or_else(missing)?.login
         }
     };
-    let login = logins.login(&of).await.map_err(|error| match error {
-        crate::identity::LoginError::Ended => missing(),
-        other => failed(&other),
+    let login = logins.login(&of).await.map_err(|error| {
+        if matches!(error, LoginError::Ended) { missing() } else { failed(&error) }
     })?;
     let who = caller.principal();
     let own = login.principal.issuer == who.issuer && login.principal.subject == who.subject;

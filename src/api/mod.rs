@@ -20,6 +20,8 @@ mod requests;
 mod sessions;
 mod signing;
 mod table;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
@@ -102,6 +104,10 @@ type Shared = State<Arc<Resources>>;
 impl Api {
     /// The API of a gateway.
     pub fn new(resources: Resources) -> Self {
+        Self::of(Arc::new(resources))
+    }
+
+    fn of(resources: Arc<Resources>) -> Self {
         let router = Router::new()
             .route("/oauth/authorize", get(oauth::authorize::authorize))
             .route("/oauth/signin", get(oauth::signin::signin))
@@ -136,7 +142,7 @@ impl Api {
             .route("/api/v1/requests/{id}/deny", post(requests::deny))
             .route("/api/v1/policy/explain", post(explain::explain))
             .fallback(unknown_path)
-            .with_state(Arc::new(resources));
+            .with_state(resources);
         Self { router }
     }
 

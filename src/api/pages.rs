@@ -37,13 +37,13 @@ impl Page {
 
     /// A paragraph of text.
     pub(super) fn text(mut self, text: &str) -> Self {
-        let _written = write!(self.body, "<p>{}</p>\n", escaped(text));
+        let _written = writeln!(self.body, "<p>{}</p>", escaped(text));
         self
     }
 
     /// A paragraph that should not be overlooked.
     pub(super) fn careful(mut self, text: &str) -> Self {
-        let _written = write!(self.body, "<p class=\"careful\">{}</p>\n", escaped(text));
+        let _written = writeln!(self.body, "<p class=\"careful\">{}</p>", escaped(text));
         self
     }
 
@@ -61,7 +61,7 @@ impl Page {
     /// A link.
     pub(super) fn link(mut self, to: &str, text: &str) -> Self {
         let (to, text) = (escaped(to), escaped(text));
-        let _written = write!(self.body, "<p><a href=\"{to}\">{text}</a></p>\n");
+        let _written = writeln!(self.body, "<p><a href=\"{to}\">{text}</a></p>");
         self
     }
 
@@ -76,7 +76,7 @@ impl Page {
     /// A button that sends fields with a POST.
     pub(super) fn button(mut self, to: &str, fields: &[(&str, &str)], text: &str) -> Self {
         self.open(to, fields);
-        let _written = write!(self.body, "<button>{}</button></form>\n", escaped(text));
+        let _written = writeln!(self.body, "<button>{}</button></form>", escaped(text));
         self
     }
 
@@ -84,11 +84,11 @@ impl Page {
     pub(super) fn code_form(mut self, to: &str, fields: &[(&str, &str)], code: &str) -> Self {
         self.open(to, fields);
         let code = escaped(code);
-        let _written = write!(
+        let _written = writeln!(
             self.body,
             "<label>Code <input name=\"code\" value=\"{code}\" size=\"12\" maxlength=\"32\" \
              autocomplete=\"off\" autocapitalize=\"characters\" required></label> \
-             <button>Go on</button></form>\n"
+             <button>Go on</button></form>"
         );
         self
     }

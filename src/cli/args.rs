@@ -1,9 +1,12 @@
-//! What can be typed.
+//! What can be typed. The commands that sign in and connect are in [`access`].
+
+pub(super) mod access;
 
 use std::path::PathBuf;
 
 use clap::Parser;
 use clap::Subcommand;
+use secrecy::SecretString;
 
 use crate::model::Country;
 use crate::model::EntityId;
@@ -32,18 +35,53 @@ pub(super) enum Command {
         #[arg(long, short, value_name = "FILE")]
         config: PathBuf,
     },
-    /// Check a configuration, its policies and the files it names
+    /// Check a configuration, its policies and the files it names; or how a token is read
     Check {
         /// The configuration
-        #[arg(value_name = "FILE")]
-        config: PathBuf,
+        #[arg(value_name = "FILE", required_unless_present = "token_read")]
+        config: Option<PathBuf>,
+        /// A file with a provider's token: ask the gateway how it reads it, and what its holder may
+        /// reach
+        #[arg(id = "token_read", long = "token", value_name = "FILE")]
+        token: Option<PathBuf>,
+        #[command(flatten)]
+        gateway: Place,
     },
     /// Run a gateway with embedded defaults in front of real servers, to try it out
     Demo(DemoArgs),
+    /// Sign in: in the browser, with a code on another device, or as a workload of CI
+    Login(access::Login),
+    /// End your login here, or on every device
+    Logout(access::Logout),
+    /// List and revoke what you, or others, are signed in with
+    Credentials(access::Credentials),
+    /// List the gateways that you know, and choose one
+    Profiles(access::Profiles),
     /// Show who you are to the gateway, and from where it sees you come
     Whoami(Gateway),
     /// List the targets that you may reach from where you are
     Targets(Gateway),
+    /// Open psql at a target
+    Psql(access::Psql),
+    /// Open a shell, or run a command, at a target
+    Ssh(access::Ssh),
+    /// Print the settings with which plain ssh, scp, git and Ansible reach targets as NAME.weir
+    SshConfig(access::SshConfig),
+    /// Renew the SSH certificate where that is due
+    #[command(hide = true)]
+    SshCertificate(access::SshCertificate),
+    /// Carry one SSH connection to a target
+    #[command(hide = true)]
+    ProxyCommand(access::ProxyCommand),
+    /// Print a kubeconfig for targets, or merge it into yours
+    Kubeconfig(access::Kubeconfig),
+    /// Print a credential for kubectl
+    #[command(hide = true)]
+    KubeCredential(Gateway),
+    /// Give local ports or sockets to tools that can do none of this
+    Proxy(access::Proxy),
+    /// Turn what a team has into entries of a gateway's catalogue
+    Import(access::Import),
     /// List, show and end sessions
     #[command(subcommand)]
     Sessions(Sessions),
@@ -74,6 +112,12 @@ pub(super) enum Command {
     /// Check a record
     #[command(subcommand)]
     Audit(Audit),
+    /// Print the manual page, or write the pages of all commands into a folder
+    Man {
+        /// The folder
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
     /// Print completions for a shell
     Completions {
         /// Which shell
@@ -84,21 +128,40 @@ pub(super) enum Command {
 /// Where the gateway is, and who asks.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct Gateway {
-    /// The gateway's URL
-    #[arg(
-        id = "gateway_url",
-        long = "gateway",
-        env = "WEIR_GATEWAY",
-        default_value = "https://localhost:8443",
-        value_name = "URL"
-    )]
-    pub(super) url: String,
+    /// The gateway's URL; else that of the profile
+    #[arg(id = "gateway_url", long = "gateway", env = "WEIR_GATEWAY", value_name = "URL")]
+    pub(super) url: Option<String>,
+    /// A profile: a gateway that you have signed in at, by name; else the default one
+    #[arg(long, env = "WEIR_PROFILE", value_name = "NAME")]
+    pub(super) profile: Option<String>,
     /// Who vouches for the gateway's certificate; else the system's roots
     #[arg(long, env = "WEIR_CA_FILE", value_name = "FILE")]
     pub(super) ca_file: Option<PathBuf>,
     /// Your provider's token
     #[arg(long, env = "WEIR_TOKEN", hide_env_values = true, hide = true)]
-    pub(super) token: Option<String>,
+    pub(super) token: Option<SecretString>,
+}
+
+/// Where the gateway is, for a command whose `--token` is something else.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct Place {
+    /// The gateway's URL; else that of the profile
+    #[arg(long = "gateway", env = "WEIR_GATEWAY", value_name = "URL")]
+    url: Option<String>,
+    /// A profile: a gateway that you have signed in at, by name; else the default one
+    #[arg(long, env = "WEIR_PROFILE", value_name = "NAME")]
+    profile: Option<String>,
+    /// Who vouches for the gateway's certificate; else the system's roots
+    #[arg(long, env = "WEIR_CA_FILE", value_name = "FILE")]
+    ca_file: Option<PathBuf>,
+}
+
+impl From<Place> for Gateway {
+    fn from(place: Place) -> Self {
+        let Place { url, profile, ca_file } = place;
+        let token = crate::cli::home::variable("WEIR_TOKEN").map(SecretString::from);
+        Self { url, profile, ca_file, token }
+    }
 }
 
 #[derive(Debug, clap::Args)]

@@ -1,12 +1,19 @@
-//! Talks to a running gateway's API.
+//! Talks to a running gateway: its API with a credential, its OAuth endpoints without.
 
 use std::path::PathBuf;
 
 use bytes::Bytes;
 use http::Method;
+use secrecy::ExposeSecret;
+use secrecy::SecretString;
 use serde_json::Value;
 
 use crate::cli::args::Gateway;
+use crate::cli::encode;
+use crate::cli::home::Home;
+use crate::cli::profile::Profile;
+use crate::cli::profile::Profiles;
+use crate::cli::wallet::Wallet;
 use crate::model::fault::Chain;
 use crate::tls;
 use crate::upstream::Configured;
@@ -15,7 +22,7 @@ use crate::upstream::Fetcher;
 /// Why a call came to nothing; each has its exit code.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CallError {
-    /// The command line is wrong.
+    /// The command line, or a file, is wrong.
     #[error("{0}")]
     Usage(String),
     /// The gateway cannot be reached.
@@ -26,35 +33,165 @@ pub(super) enum CallError {
     Refused(String),
 }
 
-/// A gateway to talk to.
-#[derive(Debug)]
-pub(super) struct Client {
+/// A gateway to talk to; knows nobody's credential.
+#[derive(Debug, Clone)]
+pub(super) struct Link {
     base: String,
+    host: String,
+    port: u16,
+    roots: tls::Roots,
     fetcher: Fetcher,
-    token: String,
 }
 
-impl Client {
-    pub(super) fn new(gateway: &Gateway) -> Result<Self, CallError> {
-        let usage = |what: String| CallError::Usage(what);
-        let token = gateway.token.clone().ok_or_else(|| {
-            usage("WEIR_TOKEN is not set: export it with your provider's token".to_owned())
-        })?;
-        let base = gateway.url.trim_end_matches('/').to_owned();
-        let uri = base.parse::<http::Uri>().ok().filter(|u| u.scheme_str() == Some("https"));
-        let host = uri.as_ref().and_then(|uri| uri.host());
-        let (Some(uri), Some(host)) = (&uri, host) else {
-            return Err(usage(format!("`{base}` is no URL of a gateway: use https://HOST[:PORT]")));
+/// What an endpoint answered: its status, and its JSON.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) body: Value,
+}
+
+impl Link {
+    pub(super) fn new(profile: &Profile) -> Result<Self, CallError> {
+        let base = profile.gateway.clone();
+        let uri = base.parse::<http::Uri>().ok();
+        let Some((uri, host)) = uri.as_ref().and_then(|uri| uri.host().map(|host| (uri, host)))
+        else {
+            return Err(CallError::Usage(format!("`{base}` is no URL of a gateway")));
         };
-        let place = Configured::new("the gateway", host, uri.port_u16().unwrap_or(443));
-        let roots = match &gateway.ca_file {
+        let port = uri.port_u16().unwrap_or(443);
+        let place = Configured::new("the gateway", host, port);
+        let roots = match &profile.ca_file {
             Some(file) => tls::Roots::Bundle(tls::Pem::File(PathBuf::from(file))),
             None => tls::Roots::System,
         };
         tls::install();
         let client = tls::client(&roots, &[b"http/1.1"], None)
-            .map_err(|error| usage(Chain(&error).to_string()))?;
-        Ok(Self { base, fetcher: Fetcher::new(place, Some(client)), token })
+            .map_err(|error| CallError::Usage(Chain(&error).to_string()))?;
+        let fetcher = Fetcher::new(place, Some(client));
+        Ok(Self { host: host.to_owned(), port, base, roots, fetcher })
+    }
+
+    /// The gateway's URL, without a slash at the end.
+    pub(super) fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// The host of the gateway's URL.
+    pub(super) fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// Its port.
+    pub(super) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Who vouches for it.
+    pub(super) fn roots(&self) -> &tls::Roots {
+        &self.roots
+    }
+
+    /// What the gateway says of itself to anybody.
+    pub(super) fn about(&self) -> Result<Value, CallError> {
+        let answer = self.send(&Method::GET, "/.well-known/weir", None, None)?;
+        if answer.status == 200 && answer.body.is_object() {
+            Ok(answer.body)
+        } else {
+            Err(CallError::Refused(format!("{} is no gateway of this version", self.base)))
+        }
+    }
+
+    /// Posts a form without a credential.
+    pub(super) fn form(&self, path: &str, pairs: &[(&str, &str)]) -> Result<Answer, CallError> {
+        let body = Bytes::from(encode::form(pairs));
+        self.send(&Method::POST, path, None, Some(("application/x-www-form-urlencoded", body)))
+    }
+
+    fn send(
+        &self,
+        method: &Method,
+        path: &str,
+        token: Option<&SecretString>,
+        body: Option<(&str, Bytes)>,
+    ) -> Result<Answer, CallError> {
+        let url = format!("{}{path}", self.base);
+        let uri = url
+            .parse::<http::Uri>()
+            .map_err(|error| CallError::Usage(format!("{url}: {error}")))?;
+        let mut request = http::Request::builder().method(method);
+        if let Some(token) = token {
+            let mut value =
+                http::HeaderValue::try_from(format!("Bearer {}", token.expose_secret().trim()))
+                    .map_err(|_| CallError::Usage("the token is no token".to_owned()))?;
+            value.set_sensitive(true);
+            request = request.header(http::header::AUTHORIZATION, value);
+        }
+        let mut content = Bytes::new();
+        if let Some((kind, body)) = body {
+            request = request.header(http::header::CONTENT_TYPE, kind);
+            content = body;
+        }
+        let fetched = runtime()?
+            .block_on(self.fetcher.call(&uri, request, content))
+            .map_err(|error| CallError::Unreached(Chain(&error).to_string()))?;
+        let body = serde_json::from_slice::<Value>(&fetched.body).unwrap_or(Value::Null);
+        Ok(Answer { status: fetched.status, body })
+    }
+}
+
+/// A runtime for one thing to do on this thread.
+pub(super) fn runtime() -> Result<tokio::runtime::Runtime, CallError> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| CallError::Unreached(error.to_string()))
+}
+
+/// A gateway's API, and who asks.
+#[derive(Debug)]
+pub(super) struct Client {
+    link: Link,
+    profile: Profile,
+    home: Home,
+    /// From `--token` or `WEIR_TOKEN`: goes before what is kept.
+    given: Option<SecretString>,
+}
+
+impl Client {
+    pub(super) fn new(gateway: &Gateway) -> Result<Self, CallError> {
+        let home = Home::of_environment()?;
+        let profile = Profiles::load(&home)?.choose(gateway)?;
+        let link = Link::new(&profile)?;
+        let given = gateway.token.clone().filter(|token| !token.expose_secret().trim().is_empty());
+        Ok(Self { link, profile, home, given })
+    }
+
+    /// The way to the gateway.
+    pub(super) fn link(&self) -> &Link {
+        &self.link
+    }
+
+    /// The profile that was chosen.
+    pub(super) fn profile(&self) -> &Profile {
+        &self.profile
+    }
+
+    /// Where things are kept.
+    pub(super) fn home(&self) -> &Home {
+        &self.home
+    }
+
+    /// A credential that is good for some minutes at least.
+    pub(super) fn token(&self) -> Result<SecretString, CallError> {
+        match &self.given {
+            Some(token) => Ok(token.clone()),
+            None => Wallet::open(&self.home, &self.profile)?.token(&self.link),
+        }
+    }
+
+    /// Whether the credential was given, and is nobody's to renew.
+    pub(super) fn is_given(&self) -> bool {
+        self.given.is_some()
     }
 
     pub(super) fn get(&self, path: &str) -> Result<Value, CallError> {
@@ -66,36 +203,22 @@ impl Client {
     }
 
     fn call(&self, method: &Method, path: &str, body: Option<&Value>) -> Result<Value, CallError> {
-        let url = format!("{}/api/v1{path}", self.base);
-        let uri = url
-            .parse::<http::Uri>()
-            .map_err(|error| CallError::Usage(format!("{url}: {error}")))?;
-        let mut request = http::Request::builder()
-            .method(method)
-            .header(http::header::AUTHORIZATION, format!("Bearer {}", self.token.trim()));
-        if body.is_some() {
-            request = request.header(http::header::CONTENT_TYPE, "application/json");
-        }
-        let body = body.map(|body| Bytes::from(body.to_string())).unwrap_or_default();
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|error| CallError::Unreached(error.to_string()))?;
-        let fetched = runtime
-            .block_on(self.fetcher.call(&uri, request, body))
-            .map_err(|error| CallError::Unreached(Chain(&error).to_string()))?;
-        let answer = serde_json::from_slice::<Value>(&fetched.body).unwrap_or(Value::Null);
-        if (200..300).contains(&fetched.status) {
-            Ok(answer)
+        let token = self.token()?;
+        let body = body.map(|body| ("application/json", Bytes::from(body.to_string())));
+        let answer = self.link.send(method, &format!("/api/v1{path}"), Some(&token), body)?;
+        if (200..300).contains(&answer.status) {
+            Ok(answer.body)
         } else {
-            Err(CallError::Refused(problem(fetched.status, &answer)))
+            Err(CallError::Refused(problem(answer.status, &answer.body)))
         }
     }
 }
 
 /// A refusal in words: the reason, the rules, what to do.
-fn problem(status: u16, answer: &Value) -> String {
-    let detail = answer.get("detail").and_then(Value::as_str);
+pub(super) fn problem(status: u16, answer: &Value) -> String {
+    let word = |name: &str| answer.get(name).and_then(Value::as_str);
+    // `error_description` and `error` are OAuth's words (RFC 6749 §5.2).
+    let detail = word("detail").or_else(|| word("error_description")).or_else(|| word("error"));
     let mut text = detail.map_or_else(|| format!("the gateway answered {status}"), str::to_owned);
     let rules = answer.get("rules").and_then(Value::as_array).into_iter().flatten();
     let rules = rules.filter_map(Value::as_str).collect::<Vec<_>>();
@@ -104,7 +227,7 @@ fn problem(status: u16, answer: &Value) -> String {
         text.push_str(&rules.join(", "));
         text.push(']');
     }
-    if let Some(hint) = answer.get("hint").and_then(Value::as_str) {
+    if let Some(hint) = word("hint") {
         text.push_str("\nhint: ");
         text.push_str(hint);
     }

@@ -1,8 +1,14 @@
 //! The command line: what it is called, what it prints, what it returns.
 //!
-//! Two kinds of commands: those that run or check a gateway (`serve`, `check`, `demo`,
-//! `audit verify`), and those that talk to a running one over its API. Whoever talks says where and
-//! as whom by `WEIR_GATEWAY`, `WEIR_CA_FILE` and `WEIR_TOKEN`.
+//! Three kinds of commands: those that run or check a gateway (`serve`, `check`, `demo`,
+//! `audit verify`, `import`), those that talk to a running one over its API, and those that take a
+//! client through it to a target (`psql`, `ssh`, `kubeconfig`, `proxy`). Who talks to a gateway is
+//! known since `weir login`; a program may say so by `WEIR_TOKEN`.
+//!
+//! ```text
+//! home, files, keyring ─▶ profile (which gateway) ─▶ wallet (which credential) ─▶ client (calls)
+//!                                                      └▶ certificate ─▶ connect, ssh_config, kubectl, proxy
+//! ```
 //!
 //! | exit code | means |
 //! |---|---|
@@ -13,11 +19,27 @@
 //! | 4 | a record is damaged |
 
 mod args;
+mod certificate;
 mod client;
+mod connect;
+mod encode;
+mod files;
+mod home;
+mod import;
+mod keyring;
+mod kubectl;
+mod kube_merge;
+mod login;
+mod man;
 mod print;
+mod profile;
+mod proxy;
 mod record;
 mod run;
 mod show;
+mod ssh_config;
+mod tunnel;
+mod wallet;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

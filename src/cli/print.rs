@@ -21,6 +21,17 @@ pub(super) fn complain(text: &str) {
     let _gone = writeln!(io::stderr().lock(), "weir: {text}");
 }
 
+/// Says on stderr what is going on.
+pub(super) fn progress(text: &str) {
+    let _gone = writeln!(io::stderr().lock(), "{text}");
+}
+
+/// Prints text as it is, with its own line ends.
+pub(super) fn raw(text: &str) {
+    let mut out = io::stdout().lock();
+    let _gone = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
 /// Prints columns, each as wide as its widest cell; the last one is not padded.
 pub(super) fn table(head: &[&str], rows: &[Vec<String>]) {
     let mut widths = head.iter().map(|cell| cell.chars().count()).collect::<Vec<_>>();

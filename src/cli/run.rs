@@ -12,11 +12,21 @@ use crate::cli::args::Command;
 use crate::cli::args::Gateway;
 use crate::cli::args::Policy;
 use crate::cli::args::Sessions;
+use crate::cli::args::access::SshCertificate;
+use crate::cli::certificate;
 use crate::cli::client::CallError;
 use crate::cli::client::Client;
+use crate::cli::connect;
+use crate::cli::import;
+use crate::cli::kubectl;
+use crate::cli::login;
+use crate::cli::man;
 use crate::cli::print;
+use crate::cli::proxy;
 use crate::cli::record;
 use crate::cli::show;
+use crate::cli::ssh_config;
+use crate::cli::tunnel;
 use crate::daemon;
 use crate::demo;
 
@@ -36,7 +46,9 @@ pub(super) fn command(args: Args) -> ExitCode {
                 if as_json { print::json(&ready.json()) } else { print::line(&ready.lines()) }
             }));
         }
-        Command::Check { config } => return check(&config, as_json),
+        Command::Check { config, token, gateway } => {
+            return check(config.as_deref(), token.as_deref(), &gateway.into(), as_json);
+        }
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut super::command(), "weir", &mut std::io::stdout());
             return ExitCode::SUCCESS;
@@ -44,6 +56,20 @@ pub(super) fn command(args: Args) -> ExitCode {
         Command::Audit(Audit::Verify { dir, gateway, checkpoint }) => {
             return record::verify(&dir, gateway, checkpoint, as_json);
         }
+        Command::Man { dir } => man::run(dir.as_deref()),
+        Command::Login(args) => login::login(args, as_json),
+        Command::Logout(args) => login::logout(&args, as_json),
+        Command::Credentials(args) => login::credentials(args, as_json),
+        Command::Profiles(args) => login::profiles(args, as_json),
+        Command::Psql(args) => connect::psql(&args, as_json),
+        Command::Ssh(args) => connect::ssh(&args),
+        Command::SshConfig(args) => ssh_config::run(&args),
+        Command::SshCertificate(args) => return ssh_certificate(args),
+        Command::ProxyCommand(args) => tunnel::proxy_command(&args),
+        Command::Kubeconfig(args) => kubectl::config(&args, as_json),
+        Command::KubeCredential(gateway) => kubectl::credential(&gateway),
+        Command::Proxy(args) => proxy::run(&args, as_json),
+        Command::Import(args) => import::run(&args, as_json),
         Command::Whoami(gateway) => get(&gateway, "/whoami", show::whoami, as_json),
         Command::Targets(gateway) => get(&gateway, "/targets", show::targets, as_json),
         Command::Requests(gateway) => get(&gateway, "/requests", show::requests, as_json),
@@ -56,16 +82,43 @@ pub(super) fn command(args: Args) -> ExitCode {
         Command::Sessions(sessions) => self::sessions(sessions, as_json),
         Command::Policy(policy) => explain(policy, as_json),
     };
+    ended(called)
+}
+
+fn ended(called: Result<(), CallError>) -> ExitCode {
     match called {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             print::complain(&print::tame(&error.to_string()));
-            ExitCode::from(match error {
-                CallError::Refused(_) => 1,
-                CallError::Usage(_) => 2,
-                CallError::Unreached(_) => 3,
-            })
+            code(&error)
         }
+    }
+}
+
+fn code(error: &CallError) -> ExitCode {
+    ExitCode::from(match error {
+        CallError::Refused(_) => 1,
+        CallError::Usage(_) => 2,
+        CallError::Unreached(_) => 3,
+    })
+}
+
+/// For ssh, before it connects: whose certificate it is, is told by the login alone.
+fn ssh_certificate(args: SshCertificate) -> ExitCode {
+    let gateway = Gateway { token: None, ..args.gateway };
+    match Client::new(&gateway).and_then(|client| certificate::ssh(&client)) {
+        Ok(files) => {
+            if !args.quiet {
+                print::line(&format!(
+                    "{} is good until {}",
+                    files.certificate.display(),
+                    files.expires_at
+                ));
+            }
+            ExitCode::SUCCESS
+        }
+        Err(error) if args.quiet => code(&error),
+        Err(error) => ended(Err(error)),
     }
 }
 
@@ -135,22 +188,26 @@ fn output(answer: &Value, shown: impl FnOnce(&Value), as_json: bool) {
     if as_json { print::json(answer) } else { shown(answer) }
 }
 
-fn check(config: &Path, as_json: bool) -> ExitCode {
-    match daemon::check(config) {
-        Ok(report) => {
-            if as_json {
-                print::json(&json!(report));
-            } else {
+fn check(
+    config: Option<&Path>,
+    token: Option<&Path>,
+    gateway: &Gateway,
+    as_json: bool,
+) -> ExitCode {
+    if let Some(config) = config {
+        match daemon::check(config) {
+            Ok(report) if as_json => print::json(&json!(report)),
+            Ok(report) => {
                 print::line(&report.to_string());
                 print::line("ok");
             }
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            print::complain(&error.to_string());
-            ExitCode::from(2)
+            Err(error) => {
+                print::complain(&error.to_string());
+                return ExitCode::from(2);
+            }
         }
     }
+    token.map_or(ExitCode::SUCCESS, |file| ended(login::check_token(gateway, file, as_json)))
 }
 
 fn finished<E: std::error::Error + 'static>(result: Result<(), E>) -> ExitCode {

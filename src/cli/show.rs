@@ -6,6 +6,8 @@ use serde_json::Value;
 use crate::cli::print::line;
 use crate::cli::print::table;
 use crate::cli::print::tame;
+use crate::model::Clock;
+use crate::model::clock::System;
 use crate::model::place::PlaceMethod;
 
 pub(super) fn whoami(answer: &Value) {
@@ -13,8 +15,91 @@ pub(super) fn whoami(answer: &Value) {
     line(&format!("{} ({})", text(principal, "name"), text(principal, "issuer")));
     line(&format!("roles:  {}", list(&principal["roles"])));
     line(&format!("entity: {}", or(text(principal, "entity"), "none")));
+    let actors = principal["actors"].as_array().into_iter().flatten();
+    let actors = actors.map(|actor| or(text(actor, "name"), &plain(actor))).collect::<Vec<_>>();
+    if !actors.is_empty() {
+        line(&format!("through: {}", actors.join(", then ")));
+    }
     line(&format!("from:   {}", place(&answer["origin"])));
-    line(&format!("until:  {}", text(answer, "expires_at")));
+    let proof = &answer["authentication"];
+    if proof.is_object() {
+        let how = [text(proof, "acr"), list(&proof["amr"])];
+        let how = how.into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(", ");
+        let how = if how.is_empty() { how } else { format!(" ({how})") };
+        line(&format!("proved: {}{how}", age(proof["at"].as_str().unwrap_or_default())));
+    }
+    if answer["login"].is_string() {
+        let until = second(&text(answer, "ends_at"));
+        line(&format!("login:  {}, renewed until {until}", text(answer, "login")));
+    }
+    line(&format!("until:  {}", second(&text(answer, "expires_at"))));
+}
+
+/// How long ago something was.
+fn age(at: &str) -> String {
+    let Ok(then) = at.parse::<jiff::Timestamp>() else { return tame(at) };
+    let minutes = System.now().duration_since(then).as_mins();
+    match minutes {
+        ..1 => "just now".to_owned(),
+        1..120 => format!("{minutes} min ago"),
+        _ => format!("{} h ago", minutes / 60),
+    }
+}
+
+pub(super) fn credentials(answer: &Value) {
+    let mut rows = Vec::new();
+    for entry in answer.as_array().into_iter().flatten() {
+        let login = &entry["login"];
+        let device = &login["device"];
+        let here = if entry["current"] == true { " (here)" } else { "" };
+        rows.push(vec![
+            text(login, "id"),
+            format!("{}{here}", text(&login["principal"], "name")),
+            text(device, "label"),
+            text(device, "address"),
+            second(&text(login, "began_at")),
+            second(&text(login, "ends_at")),
+        ]);
+        for credential in entry["credentials"].as_array().into_iter().flatten() {
+            rows.push(vec![
+                format!("  {}", text(credential, "id")),
+                text(credential, "form"),
+                list(&credential["uses"]),
+                or(text(credential, "target"), &text(credential, "host")),
+                second(&text(credential, "issued_at")),
+                second(&text(credential, "expires_at")),
+            ]);
+        }
+    }
+    table(&["ID", "WHO / WHAT", "DEVICE / FOR", "FROM / AT", "SINCE", "UNTIL"], &rows);
+}
+
+/// How the gateway reads a token, and what policy grants to its holder.
+pub(super) fn findings(answer: &Value) {
+    let read = &answer["explanation"];
+    line(if read["accepted"] == true { "accepted" } else { "NOT ACCEPTED" });
+    let rows = each(&read["findings"], |finding| {
+        vec![text(finding, "check"), text(finding, "outcome"), text(finding, "detail")]
+    });
+    table(&["CHECK", "OUTCOME", ""], &rows);
+    let principal = &read["principal"];
+    if principal.is_object() {
+        let (name, roles) = (text(principal, "name"), list(&principal["roles"]));
+        let entity = or(text(principal, "entity"), "none");
+        line(&format!("\n{name}; roles: {}; entity: {entity}", or(roles, "none")));
+    }
+    let rows = each(&answer["targets"], |target| {
+        let judgement = &target["judgement"];
+        let connect = &judgement["connect"];
+        let may = if connect["is"] == "admit" { "yes".to_owned() } else { refusal(connect) };
+        let masks = &judgement["masks"];
+        let hidden = masks["hidden"].as_object().into_iter().flatten();
+        let hidden = hidden.map(|(class, _)| tame(class)).collect::<Vec<_>>().join(", ");
+        vec![text(target, "target"), list(&masks["shown"]), hidden, may]
+    });
+    if !rows.is_empty() {
+        table(&["TARGET", "SHOWN", "MASKED", "MAY CONNECT"], &rows);
+    }
 }
 
 pub(super) fn targets(answer: &Value) {

@@ -174,7 +174,7 @@ impl Default for Limits {
             sessions_per_principal_max: Within::nearest(200),
             handshake_ms_max: Within::nearest(10_000),
             login_s_max: Within::nearest(120),
-            login_tries_max: Within::nearest(7),
+            login_tries_max: Within::nearest(10),
             silence_ms: Within::nearest(2_000),
             startup_bytes_max: Within::nearest(32_768),
             idle_s_max: Within::nearest(28_800),

@@ -142,7 +142,9 @@ impl File {
         }
         for provider in &mut self.providers {
             provider.ca_file.iter_mut().for_each(|path| rebase(path.get_mut()));
-            provider.client_secret.iter_mut().for_each(secret);
+            if let Some(client_secret) = &mut provider.client_secret {
+                secret(client_secret);
+            }
         }
         for target in self.targets.values_mut() {
             if let Some(postgres) = &mut target.postgres {

@@ -94,12 +94,26 @@ pub struct Postgres {
     pub login: Spanned<String>,
     /// That user's password.
     pub credential: Spanned<SecretRef>,
+    /// By what clients prove who they are, unless they show a certificate or choose otherwise.
+    #[serde(default)]
+    pub auth: PostgresAuth,
     /// How it is verified.
     #[serde(default)]
     pub tls: Tls,
     /// What was declared of each relation, by `schema.name`. Others are unknown.
     #[serde(default)]
     pub tables: BTreeMap<Spanned<String>, Table>,
+}
+
+/// By what a client of a PostgreSQL target proves who it is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PostgresAuth {
+    /// A password, which is a session credential.
+    #[default]
+    Password,
+    /// SASL's OAUTHBEARER, as PostgreSQL 18's clients speak it.
+    Oauth,
 }
 
 /// `[targets.<name>.postgres.tables."schema.name"]`

@@ -31,6 +31,7 @@ use crate::listen::detect_tls;
 use crate::listen::origin::Networks;
 use crate::model::Fault;
 use crate::model::Origin;
+use crate::model::TargetName;
 use crate::model::fault::Chain;
 use crate::protocol::http;
 use crate::protocol::postgres::Postgres;
@@ -127,6 +128,11 @@ impl Front {
                 let greeting = http::Greeting { sni, alpn, certificate };
                 Box::pin(self.http(stream, greeting, origin)).await;
             }
+            Ok((SpokenInTls::Ssh, stream)) => {
+                let gateway = Arc::clone(&self.gateway);
+                let at = sni.as_deref().and_then(|sni| target_of(sni, &gateway.name));
+                Box::pin(self.ssh.serve_at(gateway, stream, origin, at)).await;
+            }
             Err(DetectError::Gone) => {}
             Err(error) => {
                 let from = origin.address;
@@ -146,6 +152,11 @@ impl Front {
             tracing::info!(fault = %error.fault(), %from, "{}", Chain(&error));
         }
     }
+}
+
+/// The target that is called by a name in TLS: one label before the gateway's own name.
+fn target_of(sni: &str, gateway: &str) -> Option<TargetName> {
+    sni.strip_suffix(gateway)?.strip_suffix('.')?.parse().ok()
 }
 
 /// The API, for requests to the gateway's own name.

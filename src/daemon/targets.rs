@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use toml::Spanned;
 
+use crate::config;
 use crate::config::Loaded;
 use crate::config::Problem;
 use crate::config::target::Http;
@@ -20,6 +21,7 @@ use crate::model::TargetName;
 use crate::model::class::Declared;
 use crate::target::HttpTarget;
 use crate::target::KubernetesTarget;
+use crate::target::PostgresAuth;
 use crate::target::PostgresTarget;
 use crate::target::Reach;
 use crate::target::SshTarget;
@@ -64,6 +66,10 @@ fn postgres(loaded: &Loaded, files: Files, it: &Postgres) -> Result<PostgresTarg
         databases,
         login: source.parse(&it.login)?,
         credential: credential(&it.credential),
+        auth: match it.auth {
+            config::target::PostgresAuth::Password => PostgresAuth::Password,
+            config::target::PostgresAuth::Oauth => PostgresAuth::Oauth,
+        },
         tables,
     })
 }

@@ -17,6 +17,8 @@ use crate::tls::Authority;
 
 /// The database.
 pub(super) const DATABASE: &str = "customers";
+/// A second database of the same server that is offered.
+pub(super) const ARCHIVE: &str = "archive";
 /// Who the gateway signs in as.
 pub(super) const LOGIN: &str = "weir_app";
 /// Who may do everything; for tests that look behind the gateway.
@@ -26,6 +28,10 @@ const PACKAGE: &str = "postgresql";
 /// Where Debian puts the programs: one folder a version.
 const VERSIONS: &str = "/usr/lib/postgresql";
 const SAMPLE: &str = include_str!("customers.sql");
+/// What is in [`ARCHIVE`].
+const OLD_NOTES: &str = "CREATE TABLE notes (id integer PRIMARY KEY, body text NOT NULL);
+INSERT INTO notes VALUES (1, 'moved here in 2019');
+";
 
 /// A running PostgreSQL.
 #[derive(Debug)]
@@ -170,10 +176,12 @@ async fn fill(
 ) -> Result<(), DemoError> {
     let make = format!(
         "CREATE ROLE {LOGIN} LOGIN PASSWORD '{password}';\n\
-         CREATE DATABASE {DATABASE} OWNER {LOGIN};\n"
+         CREATE DATABASE {DATABASE} OWNER {LOGIN};\n\
+         CREATE DATABASE {ARCHIVE} OWNER {LOGIN};\n"
     );
-    let as_owner = format!("SET ROLE {LOGIN};\n{SAMPLE}");
-    for (database, script) in [(SUPERUSER, make), (DATABASE, as_owner)] {
+    let as_owner = |script: &str| format!("SET ROLE {LOGIN};\n{script}");
+    let scripts = [(SUPERUSER, make), (DATABASE, as_owner(SAMPLE)), (ARCHIVE, as_owner(OLD_NOTES))];
+    for (database, script) in scripts {
         let mut psql = server::command(psql, None, state.path())?;
         psql.args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", "-"]);
         psql.env("PGHOST", "127.0.0.1").env("PGPORT", at.port.to_string());

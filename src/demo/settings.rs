@@ -56,6 +56,7 @@ pub(super) fn text(facts: &Facts<'_>) -> String {
         ("AUDIENCE", provider::AUDIENCE.to_owned()),
         ("POSTGRES_PORT", facts.postgres_port.to_string()),
         ("POSTGRES_DATABASE", postgres::DATABASE.to_owned()),
+        ("POSTGRES_ARCHIVE", postgres::ARCHIVE.to_owned()),
         ("POSTGRES_LOGIN", postgres::LOGIN.to_owned()),
         ("UPSTREAM_CA", super::UPSTREAM_CA.to_owned()),
         ("SSH_PORT", facts.ssh_port.to_string()),

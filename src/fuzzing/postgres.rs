@@ -16,8 +16,10 @@ use crate::mask;
 use crate::protocol::postgres::hello;
 use crate::protocol::postgres::hello::Hello;
 use crate::protocol::postgres::hello::Secured;
+use crate::protocol::postgres::login::Shown;
 use crate::protocol::postgres::mask::Rows;
 use crate::protocol::postgres::mask::Shape;
+use crate::protocol::postgres::sasl;
 use crate::protocol::postgres::sql;
 use crate::protocol::postgres::sql::Declared;
 use crate::protocol::postgres::sql::Output;
@@ -32,6 +34,7 @@ use crate::protocol::postgres::wire::Piece;
 use crate::protocol::postgres::wire::Report;
 use crate::protocol::postgres::wire::Request;
 use crate::session::guard::Answer;
+use crate::target::PostgresAuth;
 
 /// Texts are read up to this many bytes in here: PostgreSQL's own grammar takes its time.
 const TEXT_BYTES_MAX: usize = 64 * 1024;
@@ -162,25 +165,43 @@ fn hidden(row: &[u8]) {
     }
 }
 
-/// A startup packet, and the password behind it, inside TLS.
+/// A startup packet, and the password or OAUTHBEARER messages behind it, inside TLS.
 pub(super) fn startup(bytes: &[u8]) {
     drop(startup_in_parts(bytes, b""));
 }
 
 pub(super) fn startup_in_parts(first: &[u8], rest: &[u8]) -> String {
-    let stream = tokio::io::join(first.chain(rest), tokio::io::sink());
+    let bytes = |part: &[u8]| std::io::Cursor::new(part.to_vec());
+    let stream = tokio::io::join(bytes(first).chain(bytes(rest)), tokio::io::sink());
     let read = async {
         match hello::encrypted(Secured::without_certificate(stream, None)).await {
-            Ok(Hello::Cancel { process, key }) => format!("cancel {process} {key:?}"),
+            Ok(Hello::Cancel { process, key, .. }) => format!("cancel {process} {key:?}"),
             Ok(Hello::Session(mut asked)) => {
-                let password = asked.password().await;
-                let password = password.map(|password| password.expose_secret().to_owned());
-                format!("{:?} {password:?}", asked.startup)
+                let shown = match asked.prove(PostgresAuth::Password).await {
+                    Ok(Shown::Nothing) => {
+                        let heard = asked.challenge("https://weir.example").await;
+                        format!("nothing {heard:?}")
+                    }
+                    Ok(Shown::Password(secret) | Shown::Bearer(secret)) => {
+                        secret.expose_secret().to_owned()
+                    }
+                    other => format!("{other:?}"),
+                };
+                format!("{:?} {shown:?}", asked.startup)
             }
             Err(error) => format!("{error:?}"),
         }
     };
     read.now_or_never().unwrap_or_else(|| "it waits".to_owned())
+}
+
+/// A first message of OAUTHBEARER, from `alice`.
+pub(super) fn sasl(bytes: &[u8]) {
+    drop(sasl::Initial::of(bytes));
+    if let Ok(sasl::Shown::Token(token)) = sasl::shown(bytes, "alice") {
+        let token = token.expose_secret();
+        assert!(!token.is_empty() && token.bytes().all(|sign| sign.is_ascii_graphic()));
+    }
 }
 
 pub(super) fn sql(bytes: &[u8]) {

@@ -365,7 +365,7 @@ mod tests {
         let elsewhere = json!({"_claim_names": {"realm": "src1"},
             "_claim_sources": {"src1": {"endpoint": "https://graph.example/me"}}});
         assert!(matches!(read(&mapping, &elsewhere), Err(IdentityError::Overflow(_))));
-        let mut there = elsewhere.clone();
+        let mut there = elsewhere;
         there["realm"] = json!({"roles": ["dev"]});
         assert_eq!(read(&mapping, &there).unwrap().roles.len(), 1, "it is in the token as well");
         let other = json!({"_claim_names": {"photo": "src1"}});

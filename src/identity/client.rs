@@ -215,8 +215,29 @@ impl Identity {
         &self,
         issuer: &str,
         refresh: &SecretString,
-    ) -> Result<SignedIn, IdentityError> {
+    ) -> Result<GoesOn, IdentityError> {
         self.provider(issuer)?.refresh_login(refresh).await
+    }
+}
+
+/// What a provider says of a login that it renews.
+#[derive(Debug)]
+pub enum GoesOn {
+    /// Who they are now.
+    As(Box<SignedIn>),
+    /// Nothing of who they are: an id token may be left out (OpenID Connect Core 1.0 §12.2), and
+    /// some providers do. With what they can be asked next time, where that is another.
+    Unsaid(Option<SecretString>),
+}
+
+impl GoesOn {
+    /// Who they are now, where that was said.
+    #[cfg(test)]
+    pub(crate) fn who(self) -> SignedIn {
+        match self {
+            Self::As(signed_in) => *signed_in,
+            Self::Unsaid(_) => panic!("the provider did not say who"),
+        }
     }
 }
 
@@ -309,15 +330,19 @@ impl Provider {
     async fn refresh_login(
         self: &Arc<Self>,
         refresh: &SecretString,
-    ) -> Result<SignedIn, IdentityError> {
+    ) -> Result<GoesOn, IdentityError> {
         let refused = |error: String| {
             tracing::info!(issuer = self.issuer(), error, "a login is not renewed");
             IdentityError::RefreshRefused
         };
         let form = [("grant_type", "refresh_token"), ("refresh_token", refresh.expose_secret())];
         let (answer, metadata) = self.exchange(&form, &refused).await?;
+        if answer.id_token.is_none() {
+            return Ok(GoesOn::Unsaid(answer.refresh_token));
+        }
         let claims = self.id_token(&answer, None).await?;
-        self.complete(claims, answer, &metadata, Rests::OnRenewal).await
+        let signed_in = self.complete(claims, answer, &metadata, Rests::OnRenewal).await?;
+        Ok(GoesOn::As(Box::new(signed_in)))
     }
 
     /// Adds what only the userinfo endpoint tells, and believes the whole.
@@ -349,7 +374,7 @@ impl Provider {
             return Err(IdentityError::claim("iss", "is not the provider's"));
         }
         let claims = self.signed(&token).await?;
-        self.credential(&claims)?;
+        Self::credential(&claims)?;
         let client = self.client()?.id.as_str();
         let named = claims.audience()?;
         let party = claims.named("azp");
@@ -548,7 +573,7 @@ fn half_hash(algorithm: jsonwebtoken::Algorithm, text: &str) -> Option<String> {
         A::ES384 | A::RS384 | A::PS384 => &digest::SHA384,
         // Ed25519 hashes with SHA-512 itself (RFC 8032 §5.1).
         A::RS512 | A::PS512 | A::EdDSA => &digest::SHA512,
-        _ => return None,
+        A::HS256 | A::HS384 | A::HS512 | _ => return None,
     };
     let digest = digest::digest(hash, text.as_bytes());
     digest.as_ref().get(..hash.output_len() / 2).map(encode::base64url)

@@ -10,6 +10,7 @@ use serde::Serialize;
 use crate::identity::Expression;
 use crate::identity::Identity;
 use crate::identity::IdentityError;
+use crate::identity::Verified;
 use crate::identity::claims;
 use crate::identity::provider::Provider;
 use crate::identity::provider::Rests;
@@ -92,7 +93,7 @@ impl Identity {
             accepted: verified.is_some(),
             findings: trace.0,
             principal: verified.as_ref().map(|verified| (**verified.principal()).clone()),
-            authentication: verified.as_ref().and_then(|verified| verified.authentication()),
+            authentication: verified.as_ref().and_then(Verified::authentication),
             expires_at: verified.and_then(|verified| verified.expires_at()),
         }
     }
@@ -122,22 +123,22 @@ impl Provider {
         let mapping = &self.options().mapping;
         let named =
             |claims: &Claims| claims.audience().map(|all| all.join(", ")).unwrap_or_default();
-        trace.look("audience", self.audience(claims), |()| named(claims));
-        trace.look("type", self.credential(claims), |()| "a credential".to_owned());
-        trace.look("times", self.times(claims), |until| format!("good until {until}"));
+        trace.look("audience", &self.audience(claims), |()| named(claims));
+        trace.look("type", &Self::credential(claims), |()| "a credential".to_owned());
+        trace.look("times", &self.times(claims), |until| format!("good until {until}"));
         let required = self.options().require.len();
-        trace.look("required", self.required(claims), |()| match required {
+        trace.look("required", &self.required(claims), |()| match required {
             0 => "nothing is required".to_owned(),
             count => format!("{count} claims are as required"),
         });
-        trace.look("groups", claims::overflow(mapping, claims), |()| "in the token".to_owned());
+        trace.look("groups", &claims::overflow(mapping, claims), |()| "in the token".to_owned());
         let by = |expression: &Expression, value: &str| format!("{value} (by {expression})");
         let name = claims::identifier(&mapping.name, claims);
-        trace.look("name", name, |name| by(&mapping.name, name));
+        trace.look("name", &name, |name| by(&mapping.name, name));
         let person = claims::identifier(&mapping.person, claims);
-        trace.look("person", person, |person| by(&mapping.person, person));
+        trace.look("person", &person, |person| by(&mapping.person, person));
         let none = || "no claim is configured for it".to_owned();
-        trace.look("roles", claims::roles(mapping, claims), |roles| {
+        trace.look("roles", &claims::roles(mapping, claims), |roles| {
             let Some(mapped) = &mapping.roles else { return none() };
             let roles = roles.as_ref().map(|roles| roles.iter().cloned().collect::<Vec<_>>());
             match roles.map(|roles| roles.join(", ")) {
@@ -148,22 +149,22 @@ impl Provider {
                 Some(roles) => by(&mapped.claim, &roles),
             }
         });
-        trace.look("entity", claims::entity(mapping, claims), |entity| {
+        trace.look("entity", &claims::entity(mapping, claims), |entity| {
             let Some(mapped) = &mapping.entity else { return none() };
             let none = "none: the claim is missing, or its word is not configured";
             by(&mapped.claim, entity.as_ref().map_or(none, |entity| entity.as_str()))
         });
-        trace.look("residence", claims::residence(mapping, claims), |country| {
+        trace.look("residence", &claims::residence(mapping, claims), |country| {
             let Some(expression) = &mapping.residence else { return none() };
             by(expression, country.as_ref().map_or("unknown", |country| country.as_str()))
         });
-        trace.look("attributes", claims::attributes(mapping, claims), listed);
+        trace.look("attributes", &claims::attributes(mapping, claims), listed);
         let principal = claims::principal(self.issuer(), mapping, claims);
-        trace.look("kind", principal, |principal| match principal.actors.is_empty() {
-            true => format!("{:?}", principal.kind).to_lowercase(),
-            false => format!("{:?}: {principal}", principal.kind).to_lowercase(),
+        trace.look("kind", &principal, |principal| {
+            let kind = format!("{:?}", principal.kind).to_lowercase();
+            if principal.actors.is_empty() { kind } else { format!("{kind}: {principal}") }
         });
-        trace.look("authentication", self.authentication(claims, Rests::OnToken), |proved| {
+        trace.look("authentication", &self.authentication(claims, Rests::OnToken), |proved| {
             let methods = proved.amr.iter().cloned().collect::<Vec<_>>().join(", ");
             let acr = proved.acr.as_deref().unwrap_or("none");
             format!("at {}, acr {acr}, amr {methods}", proved.at)
@@ -188,20 +189,20 @@ impl Trace {
         result: Result<T, IdentityError>,
         detail: impl FnOnce(&T) -> String,
     ) -> Result<T, IdentityError> {
-        self.look(check, result.as_ref(), |value| detail(value));
+        self.look(check, &result, detail);
         result
     }
 
     /// Notes how a check went.
-    fn look<T, E: std::borrow::Borrow<IdentityError>>(
+    fn look<T>(
         &mut self,
         check: &'static str,
-        result: Result<T, E>,
+        result: &Result<T, IdentityError>,
         detail: impl FnOnce(&T) -> String,
     ) {
-        let (outcome, detail) = match &result {
+        let (outcome, detail) = match result {
             Ok(value) => (Outcome::Passed, detail(value)),
-            Err(error) => (Outcome::Failed, Chain(error.borrow()).to_string()),
+            Err(error) => (Outcome::Failed, Chain(error).to_string()),
         };
         self.0.push(Finding { check, outcome, detail });
     }

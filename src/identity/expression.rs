@@ -44,11 +44,11 @@ pub struct Expression {
 enum Term {
     Claim(ClaimPath),
     Text(String),
-    First(Vec<Term>),
-    Join(Vec<Term>),
-    Split(Box<Term>, String),
-    Lower(Box<Term>),
-    Match(Box<Term>, Pattern),
+    First(Vec<Self>),
+    Join(Vec<Self>),
+    Split(Box<Self>, String),
+    Lower(Box<Self>),
+    Match(Box<Self>, Pattern),
 }
 
 /// What an expression is read for.
@@ -151,7 +151,9 @@ impl Term {
             Self::Claim(path) => paths.push(path),
             Self::Text(_) => {}
             Self::First(terms) | Self::Join(terms) => {
-                terms.iter().for_each(|term| term.paths(paths));
+                for term in terms {
+                    term.paths(paths);
+                }
             }
             Self::Split(term, _) | Self::Lower(term) | Self::Match(term, _) => term.paths(paths),
         }

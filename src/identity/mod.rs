@@ -52,6 +52,7 @@ pub use claim::Claim;
 pub use claim::Purpose;
 pub use client::ClientOptions;
 pub use client::ClientSecret;
+pub use client::GoesOn;
 pub use client::PENDING_S_MAX;
 pub use client::Pending;
 pub use client::SCOPES_DEFAULT;

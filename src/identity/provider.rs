@@ -104,7 +104,7 @@ impl Provider {
     ) -> Result<SignedIn, IdentityError> {
         let claims = self.signed(token).await?;
         self.audience(&claims)?;
-        self.credential(&claims)?;
+        Self::credential(&claims)?;
         self.believe(&claims, Rests::OnToken, None)
     }
 
@@ -206,7 +206,7 @@ impl Provider {
     }
 
     /// A security event token (RFC 8417 §2.2), such as one for logging out, is no credential.
-    pub(super) fn credential(&self, claims: &Claims) -> Result<(), IdentityError> {
+    pub(super) fn credential(claims: &Claims) -> Result<(), IdentityError> {
         match claims.named("events") {
             None => Ok(()),
             Some(_) => Err(IdentityError::claim("events", "makes it no credential")),

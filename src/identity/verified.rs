@@ -37,7 +37,13 @@ enum RestsOn {
     /// A provider's token.
     Token { expires_at: Timestamp, authentication: Authentication },
     /// A login, by one of its credentials.
-    Login { login: LoginId, credential: CredentialId, standing: watch::Receiver<Standing> },
+    Login {
+        login: LoginId,
+        credential: CredentialId,
+        standing: watch::Receiver<Standing>,
+        /// Until when the credential counts by itself; else as long as the login is renewed.
+        until: Option<Timestamp>,
+    },
 }
 
 /// How a login stands.
@@ -71,9 +77,10 @@ impl Verified {
     pub(super) fn by_login(
         (login, credential): (LoginId, CredentialId),
         standing: watch::Receiver<Standing>,
+        until: Option<Timestamp>,
     ) -> Self {
         let principal = Arc::clone(&standing.borrow().principal);
-        Self { principal, rests_on: RestsOn::Login { login, credential, standing } }
+        Self { principal, rests_on: RestsOn::Login { login, credential, standing, until } }
     }
 
     /// The gateway itself, which works for `entity`: for its own reads of catalogues.
@@ -112,7 +119,7 @@ impl Verified {
     /// A proof that rests on a login of a test; no product code has it.
     #[cfg(test)]
     pub(crate) fn for_test_by_login(standing: watch::Receiver<Standing>) -> Self {
-        Self::by_login((LoginId::fresh(), CredentialId::fresh()), standing)
+        Self::by_login((LoginId::fresh(), CredentialId::fresh()), standing, None)
     }
 
     /// Who it is.
@@ -126,7 +133,10 @@ impl Verified {
         match &self.rests_on {
             RestsOn::Itself => None,
             RestsOn::Token { expires_at, .. } => Some(*expires_at),
-            RestsOn::Login { standing, .. } => Some(standing.borrow().good_until),
+            RestsOn::Login { standing, until, .. } => {
+                let renewed = standing.borrow().good_until;
+                Some(until.map_or(renewed, |until| until.max(renewed)))
+            }
         }
     }
 

@@ -62,6 +62,8 @@ pub enum SpokenInTls {
     Postgres,
     /// HTTP/1.1 or HTTP/2.
     Http,
+    /// SSH: `weir proxy-command` brings it so, for the name of the target in TLS.
+    Ssh,
 }
 
 /// What first bytes tell.
@@ -199,7 +201,7 @@ where
 }
 
 /// Tells what is spoken inside a TLS connection that began with TLS. Without ALPN that can only be
-/// HTTP: PostgreSQL 17 and later too closes direct TLS without ALPN, lest it be made to answer
+/// HTTP, or SSH: PostgreSQL 17 and later too closes direct TLS without ALPN, lest it be made to answer
 /// somebody who speaks something else.
 ///
 /// Not cancel safe: what was read is lost with the future, so drop the connection with it.
@@ -221,10 +223,11 @@ where
         timeout_at(deadline, more(&mut stream, &mut bytes))
             .await
             .map_err(|_| DetectError::TooSlow)??;
-        match http(&bytes) {
-            Begins::Yes => return Ok((SpokenInTls::Http, Prefixed::new(bytes, stream))),
-            Begins::Perhaps => {}
-            Begins::No => return Err(DetectError::Unknown),
+        match (begins(&bytes, b"SSH-"), http(&bytes)) {
+            (Begins::Yes, _) => return Ok((SpokenInTls::Ssh, Prefixed::new(bytes, stream))),
+            (_, Begins::Yes) => return Ok((SpokenInTls::Http, Prefixed::new(bytes, stream))),
+            (Begins::Perhaps, _) | (_, Begins::Perhaps) => {}
+            (Begins::No, Begins::No) => return Err(DetectError::Unknown),
         }
     }
 }
@@ -418,7 +421,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn inside_tls_alpn_decides_and_without_it_there_is_only_http() {
+    async fn inside_tls_alpn_decides_and_without_it_there_is_http_or_ssh() {
         let startup = request(8, 0x0003_0000);
         let (spoken, all) = in_tls(Alpn::Postgres, &startup).await.unwrap();
         assert_eq!((spoken, all), (SpokenInTls::Postgres, startup.clone()));
@@ -428,7 +431,9 @@ mod tests {
                 assert_eq!((spoken, &all[..]), (SpokenInTls::Http, line));
             }
         }
-        for refused in [&startup[..], b"SSH-2.0-x\r\n", b"\x16\x03\x01", b"get / HTTP/1.1"] {
+        let (spoken, all) = in_tls(Alpn::None, b"SSH-2.0-x\r\n").await.unwrap();
+        assert_eq!((spoken, &all[..]), (SpokenInTls::Ssh, &b"SSH-2.0-x\r\n"[..]));
+        for refused in [&startup[..], b"SSL-2.0-x\r\n", b"\x16\x03\x01", b"get / HTTP/1.1"] {
             let answer = in_tls(Alpn::None, refused).await;
             assert!(matches!(answer, Err(DetectError::Unknown)), "{answer:?}");
         }

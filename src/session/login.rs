@@ -16,7 +16,9 @@ use crate::identity::Claim;
 use crate::identity::Logins;
 use crate::identity::Purpose;
 use crate::identity::Verified;
+use crate::identity::ssh_certificate;
 use crate::identity::ssh_certificate::SshAuthority;
+use crate::identity::ssh_certificate::SshExpected;
 use crate::model::Fault;
 use crate::model::Origin;
 use crate::model::Protocol;
@@ -107,9 +109,26 @@ impl Gateway {
             tracing::info!(fault = %error.fault(), %from, what, "sign-in refused: {cause}");
             error.refusal()
         })?;
+        if let Claim::SshCertificate { blob, address } = claim {
+            self.check_ssh(blob, &verified, *address)?;
+        }
         let principal = Arc::clone(verified.principal());
         self.parts.journal.note(Note::Seen { at: self.parts.clock.now(), principal });
         Ok(verified)
+    }
+
+    /// That a certificate which is known says the same itself: whose authority, for whom, from where.
+    fn check_ssh(&self, blob: &[u8], is: &Verified, address: IpAddr) -> Result<(), Refusal> {
+        let expected = SshExpected {
+            authorities: std::slice::from_ref(self.ssh_authority.public()),
+            now: self.parts.clock.now(),
+            principal: &is.principal().name,
+            address,
+        };
+        ssh_certificate::check(blob, &expected).map(drop).map_err(|error| {
+            tracing::info!(fault = %Fault::Client, %address, "sign-in refused: {}", Chain(&error));
+            error.refusal()
+        })
     }
 
     /// Asks whoever is at the other end of a connection to sign in with a browser, by a link and a

@@ -46,15 +46,18 @@ use crate::identity::Request;
 use crate::identity::Response;
 use crate::identity::RolesMapping;
 use crate::identity::SignedCertificate;
-use crate::identity::Wanted;
+pub(crate) use crate::identity::Wanted;
+pub(crate) use crate::identity::ssh_certificate;
 use crate::identity::ssh_certificate::SshAuthority;
 use crate::model::Clock;
 use crate::model::Origin;
 use crate::model::Principal;
 use crate::model::clock::System;
+use crate::model::digest::Digest;
 use crate::model::login::Device;
 use crate::model::login::Form;
 use crate::model::login::Login;
+use crate::model::login::Use;
 use crate::model::place::PlaceMethod;
 use crate::model::principal::Entity;
 use crate::model::principal::Kind;
@@ -212,6 +215,21 @@ impl World {
         let login = logins.begin(&signed_in, device).await.unwrap();
         let issued = logins.issue(&login.id, Form::Session, Wanted::everything()).await.unwrap();
         (login, issued.secret.expose_secret().to_owned())
+    }
+
+    /// A session credential of a login that is good for one use, and perhaps at one target alone.
+    pub(crate) async fn narrowed(&self, login: &Login, usage: Use, target: Option<&str>) -> String {
+        let target = target.map(|target| target.parse().unwrap());
+        let wanted = Wanted { uses: [usage].into(), target, host: None };
+        let issued = self.gateway.logins.issue(&login.id, Form::Session, wanted).await.unwrap();
+        issued.secret.expose_secret().to_owned()
+    }
+
+    /// Makes `der` a client certificate of a login, good for everything.
+    pub(crate) async fn certify(&self, login: &Login, der: &[u8]) {
+        let proof = (Form::Certificate, Digest::of(der));
+        let wanted = Wanted::everything();
+        self.gateway.logins.certified(&login.id, proof, wanted, 600).await.unwrap();
     }
 
     /// Somebody who approves.

@@ -35,6 +35,7 @@ pub use crate::target::pin::PinError;
 pub use crate::target::pin::Pinned;
 pub use crate::target::pin::pin;
 pub use crate::target::pin::pin_host;
+pub use crate::target::postgres::PostgresAuth;
 pub use crate::target::postgres::PostgresTarget;
 pub use crate::target::region::Region;
 pub use crate::target::ssh::SshTarget;

@@ -24,10 +24,40 @@ pub struct PostgresTarget {
     pub login: Identifier,
     /// That user's password.
     pub credential: Credential,
+    /// By what clients prove who they are, unless they choose otherwise.
+    pub auth: PostgresAuth,
     /// How it is verified.
     pub tls: UpstreamTls,
     /// What was declared of each relation: every column of it. What is not here is unknown.
     pub tables: BTreeMap<RelationName, BTreeMap<Identifier, Declared>>,
+}
+
+/// By what a client without a certificate proves who it is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum PostgresAuth {
+    /// A password, which is a session credential.
+    #[default]
+    Password,
+    /// SASL's OAUTHBEARER.
+    Oauth,
+}
+
+impl PostgresAuth {
+    /// Every way.
+    pub const ALL: [Self; 2] = [Self::Password, Self::Oauth];
+
+    /// Its word in configurations and connection strings.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Password => "password",
+            Self::Oauth => "oauth",
+        }
+    }
+
+    /// The way that a word names.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|way| way.word() == word)
+    }
 }
 
 impl PostgresTarget {

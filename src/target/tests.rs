@@ -8,6 +8,7 @@ use secrecy::SecretString;
 use crate::model::Declared;
 use crate::target::http::Route;
 use crate::target::http::Undeclared;
+use crate::target::postgres::PostgresAuth;
 use crate::target::postgres::PostgresTarget;
 
 use super::*;
@@ -78,6 +79,7 @@ fn postgres() -> Options {
         credential: Credential::new("the file /run/password", || {
             Ok::<_, std::io::Error>(SecretString::from("planted-secret"))
         }),
+        auth: PostgresAuth::Password,
         tls: UpstreamTls::Off,
         tables: BTreeMap::from([("public.customers".parse().unwrap(), columns)]),
     }))

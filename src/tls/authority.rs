@@ -155,11 +155,11 @@ fn moment(seconds: i64) -> time::OffsetDateTime {
     time::OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(time::OffsetDateTime::UNIX_EPOCH)
 }
 
-fn key() -> Result<KeyPair, TlsError> {
+pub(super) fn key() -> Result<KeyPair, TlsError> {
     KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(TlsError::Making)
 }
 
-fn called(name: &str, organization: Option<&str>) -> DistinguishedName {
+pub(super) fn called(name: &str, organization: Option<&str>) -> DistinguishedName {
     let mut subject = DistinguishedName::new();
     subject.push(DnType::CommonName, name);
     if let Some(organization) = organization {

@@ -7,6 +7,7 @@
 //! - [`server`]: the side that clients of the gateway see
 //! - [`certificates`]: which certificate is shown for which name, and reloading them
 //! - [`mod@client`]: the side that targets, providers and stores see
+//! - [`request`]: a client's own key, and the request for its certificate
 //! - [`authority`]: certificate authorities: the gateway's own `access` one, and throw-away ones
 
 use std::fmt;
@@ -28,6 +29,7 @@ pub mod authority;
 pub mod certificates;
 pub mod client;
 mod presented;
+pub mod request;
 pub mod server;
 
 pub use authority::Authority;
@@ -37,6 +39,7 @@ pub use authority::Signed;
 pub use certificates::KeyPair;
 pub use client::Roots;
 pub use client::client;
+pub use request::Request;
 pub use server::AcceptError;
 pub use server::Accepted;
 pub use server::Alpn;

@@ -9,9 +9,12 @@ use crate::parts;
 
 fn weir(args: &[&str]) -> Ran {
     let mut weir = Command::new(parts::weir());
-    for name in ["WEIR_GATEWAY", "WEIR_CA_FILE", "WEIR_TOKEN"] {
+    for name in ["WEIR_GATEWAY", "WEIR_PROFILE", "WEIR_CA_FILE", "WEIR_TOKEN"] {
         weir.env_remove(name);
     }
+    // Whoever runs the tests may be signed in somewhere.
+    let home = std::env::temp_dir().join("weir-tests-without-a-login");
+    weir.env("HOME", &home).env_remove("XDG_CONFIG_HOME").env_remove("XDG_STATE_HOME");
     Ran::of(&weir.args(args).env("COLUMNS", "100").output().unwrap())
 }
 

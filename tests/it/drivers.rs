@@ -45,3 +45,16 @@ fn node_postgres_works_and_gives_codes_and_hints() {
     run(demo, node, "node_client.js");
     none_left(demo, "node-");
 }
+
+/// What node-postgres makes of binary values may be odd; it is as odd without the gateway.
+#[test]
+fn node_postgres_reads_the_same_through_the_gateway_as_without() {
+    let demo = Demo::shared();
+    let mut node = Command::new(parts::part("WEIR_NODE"));
+    node.env("NODE_PATH", parts::part("WEIR_DRIVERS_MODULES"));
+    let at = |name: &str| demo.text(&format!("/direct/postgres/{name}")).to_owned();
+    let port = demo.ready.pointer("/direct/postgres/port").unwrap();
+    node.env("DIRECT_PORT", port.to_string()).env("DIRECT_USER", at("login"));
+    node.env("DIRECT_PASSWORD", crate::demo::read(at("login_password_file")).trim());
+    run(demo, node, "node_binary.js");
+}

@@ -11,6 +11,7 @@ use secrecy::ExposeSecret;
 use weir::identity::ClientOptions;
 use weir::identity::Fetch;
 use weir::identity::FetchError;
+use weir::identity::GoesOn;
 use weir::identity::Identity;
 use weir::identity::IdentityError;
 use weir::identity::Options;
@@ -156,6 +157,7 @@ async fn a_person_signs_in_at_a_certified_provider_and_is_renewed() {
     let alice = client.identity.finish(&pending, code).await.unwrap();
     let first = alice.refresh.unwrap();
     let renewed = client.identity.refresh(&provider.issuer(), &first).await.unwrap();
+    let GoesOn::As(renewed) = renewed else { panic!("{renewed:?}") };
     assert_eq!(renewed.verified.principal(), alice.verified.principal());
     assert!(renewed.refresh.is_some());
 }

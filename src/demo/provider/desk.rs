@@ -117,7 +117,7 @@ impl Desk {
         let prompts = field("prompt").unwrap_or_default();
         let prompted = |prompt| prompts.split(' ').any(|one| one == prompt);
         let scopes = field("scope").unwrap_or_default();
-        let scoped = |scope| scopes.split(' ').any(|one| one == scope);
+        let has_scope = |scope| scopes.split(' ').any(|one| one == scope);
         let asked = Asked {
             redirect_uri,
             state: field("state"),
@@ -125,11 +125,11 @@ impl Desk {
             challenge: field("code_challenge").unwrap_or_default(),
             acr: field("acr_values").and_then(|values| values.split(' ').next().map(str::to_owned)),
             anew: prompted("login"),
-            renewable: scoped("offline_access"),
+            renewable: has_scope("offline_access"),
         };
         let error = if field("response_type").as_deref() != Some("code") {
             "unsupported_response_type"
-        } else if !scoped("openid") {
+        } else if !has_scope("openid") {
             "invalid_scope"
         } else if field("code_challenge_method").as_deref() != Some("S256")
             || asked.challenge.len() != 43

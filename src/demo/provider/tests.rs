@@ -32,7 +32,7 @@ impl Direct {
             Said::Json(status, value) => {
                 Response { status: status.as_u16(), body: value.to_string().into() }
             }
-            other => panic!("{url}: {other:?}"),
+            Said::Page(..) | Said::Elsewhere(_) => panic!("{url}"),
         }
     }
 }
@@ -106,7 +106,7 @@ async fn a_person_signs_in_and_is_renewed_until_it_is_ended() {
     assert!(matches!(again, Err(IdentityError::CodeRefused { .. })));
     let issuer = desk.issuer().issuer();
     let first = dana.refresh.unwrap();
-    let renewed = identity.refresh(issuer, &first).await.unwrap();
+    let renewed = identity.refresh(issuer, &first).await.unwrap().who();
     assert_eq!(renewed.sid, dana.sid);
     // So does a refresh token.
     let used = identity.refresh(issuer, &first).await;

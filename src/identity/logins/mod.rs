@@ -299,8 +299,12 @@ impl Logins {
             self.renew_behind_cookie(&credential.login).await?;
         }
         let standing = self.standing(&credential.login).await?;
-        let verified =
-            Verified::by_login((credential.login.clone(), credential.id.clone()), standing.clone());
+        // A certificate is good by itself until its end, unless the login ends; a secret only as
+        // long as the login is renewed.
+        let alone = credential.form == Form::SshCertificate;
+        let until = alone.then_some(credential.expires_at);
+        let who = (credential.login.clone(), credential.id.clone());
+        let verified = Verified::by_login(who, standing.clone(), until);
         let now = self.clock.now();
         // The standing knows of ends that the remembered row does not.
         let standing = standing.borrow();
@@ -308,7 +312,7 @@ impl Logins {
         {
             return Err(IdentityError::CredentialEnded(why.clone()));
         }
-        if credential.expires_at <= now || standing.good_until <= now {
+        if credential.expires_at <= now || (!alone && standing.good_until <= now) {
             return Err(IdentityError::Expired(credential.expires_at));
         }
         drop(standing);
@@ -413,7 +417,7 @@ impl Logins {
         if wanted.uses.is_empty() || (form == Form::Cookie) != wanted.host.is_some() {
             return Err(LoginError::TooWide);
         }
-        let (mut login, _) = self.living(login).await?;
+        let (login, _) = self.living(login).await?;
         let same = (login.principal.issuer.as_str(), login.principal.subject.as_str());
         let all = self.vault.list(Some(same)).await?;
         let living = all.iter().find(|(one, _)| one.id == login.id).map_or(0, |(_, c)| c.len());
@@ -438,12 +442,6 @@ impl Logins {
             ended: None,
         };
         self.vault.keep(&credential).await?;
-        // A certificate may be good for longer than the login was when last renewed.
-        if form == Form::SshCertificate && expires_at > login.good_until {
-            login.good_until = expires_at;
-            self.vault.update(&login, None).await?;
-            self.stands(&login);
-        }
         Ok(credential)
     }
 

@@ -5,6 +5,7 @@ use std::sync::PoisonError;
 
 use jiff::Timestamp;
 
+use crate::identity::GoesOn;
 use crate::identity::IdentityError;
 use crate::identity::LoginError;
 use crate::identity::Logins;
@@ -46,13 +47,12 @@ impl Logins {
         if credential.expires_at <= now || login.ends_at <= now {
             return Err(LoginError::Ended);
         }
-        let sealed = match sealed {
-            Some(sealed) => self.ask_provider(&mut login, &sealed).await?,
-            None => None,
-        };
+        if let Some(sealed) = sealed {
+            self.ask_provider(&mut login, &sealed).await?;
+        }
         self.use_up(&login, &credential, now).await?;
         login.good_until = later(now, self.options.credential_s).min(login.ends_at);
-        self.vault.update(&login, sealed.as_deref()).await?;
+        self.vault.update(&login, None).await?;
         self.stands(&login);
         let wanted = Wanted {
             uses: credential.scope.uses.clone(),
@@ -75,12 +75,11 @@ impl Logins {
         if login.good_until > later(now, self.options.credential_s / 2) {
             return Ok(());
         }
-        let sealed = match sealed {
-            Some(sealed) => self.ask_provider(&mut login, &sealed).await?,
-            None => None,
-        };
+        if let Some(sealed) = sealed {
+            self.ask_provider(&mut login, &sealed).await?;
+        }
         login.good_until = later(now, self.options.credential_s).min(login.ends_at);
-        self.vault.update(&login, sealed.as_deref()).await?;
+        self.vault.update(&login, None).await?;
         self.stands(&login);
         Ok(())
     }
@@ -106,27 +105,31 @@ impl Logins {
     }
 
     /// Asks the provider whether its session goes on, and who it says they are now.
-    async fn ask_provider(
-        &self,
-        login: &mut Login,
-        sealed: &[u8],
-    ) -> Result<Option<Vec<u8>>, LoginError> {
+    async fn ask_provider(&self, login: &mut Login, sealed: &[u8]) -> Result<(), LoginError> {
         let refresh = self.seal.open(&login.id, sealed)?;
         let answer = self.identity.refresh(&login.principal.issuer, &refresh).await;
-        let signed_in = match answer {
-            Ok(signed_in) => signed_in,
+        let again = match answer {
+            Ok(GoesOn::As(signed_in)) => {
+                if signed_in.verified.principal().subject != login.principal.subject {
+                    self.end(&login.id, LoginEnd::Changed).await?;
+                    return Err(LoginError::SomebodyElse);
+                }
+                login.principal = Arc::clone(signed_in.verified.principal());
+                signed_in.refresh
+            }
+            // Its session goes on; who they are was not said, so it stays what it was.
+            Ok(GoesOn::Unsaid(again)) => again,
             Err(error @ IdentityError::RefreshRefused) => {
                 self.end(&login.id, LoginEnd::ProviderRefused).await?;
                 return Err(error.into());
             }
             Err(error) => return Err(error.into()),
         };
-        if signed_in.verified.principal().subject != login.principal.subject {
-            self.end(&login.id, LoginEnd::Changed).await?;
-            return Err(LoginError::SomebodyElse);
-        }
-        login.principal = Arc::clone(signed_in.verified.principal());
-        self.sealed(&login.id, signed_in.refresh.as_ref())
+        let sealed = self.sealed(&login.id, again.as_ref())?;
+        // At once: most providers take the one before no more.
+        self.vault.update(login, sealed.as_deref()).await?;
+        self.stands(login);
+        Ok(())
     }
 
     /// Uses up a renewal secret, and the session credentials that came with it.

@@ -9,9 +9,10 @@ fn logout_with(changes: &Value) -> String {
         "sid": "s-1", "events": {"http://schemas.openid.net/event/backchannel-logout": {}},
     });
     for (name, value) in changes.as_object().unwrap().clone() {
-        match value {
-            Value::Null => drop(claims.as_object_mut().unwrap().remove(&name)),
-            value => claims[name] = value,
+        if value.is_null() {
+            claims.as_object_mut().unwrap().remove(&name);
+        } else {
+            claims[name] = value;
         }
     }
     claims.to_string()

@@ -128,6 +128,13 @@ pub fn read(target: &KubernetesTarget) -> Result<Server, BadKubeconfig> {
     Reader { path }.server(config, target.context.as_deref())
 }
 
+/// What a kubeconfig says, as plain values, for the command line. With its secrets: not to be
+/// shown. `None`: it is no kubeconfig.
+pub fn values(text: &str) -> Option<serde_json::Value> {
+    let config = Kubeconfig::from_yaml(text).ok()?;
+    serde_json::to_value(config).ok()
+}
+
 struct Reader<'a> {
     path: &'a Path,
 }

@@ -1,7 +1,9 @@
 //! PostgreSQL's frontend/backend protocol, version 3, on both sides.
 //!
 //! ```text
-//! hello      TLS, startup packet, password: what a client asks for and claims
+//! hello      TLS, up to the startup packet
+//! startup    the startup packet: what a client asks for
+//! login      how it proves who it is; sasl: OAUTHBEARER's messages
 //! upstream   opens the leg, signs in to the target; its senders take Cleared
 //! link       the loop: requests (client → target) and answers (target → client)
 //! flow       what is in flight, and what names mean meanwhile
@@ -25,10 +27,15 @@ pub mod command;
 pub mod flow;
 pub mod hello;
 pub mod link;
+pub mod login;
+#[cfg(test)]
+mod login_tests;
 pub mod mask;
 mod queue;
 pub mod refuse;
+pub mod sasl;
 pub mod sql;
+pub mod startup;
 pub mod upstream;
 pub mod wire;
 
@@ -38,7 +45,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use secrecy::ExposeSecret;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
 use tokio::time::timeout;
@@ -47,6 +53,7 @@ use crate::model::Fault;
 use crate::model::Origin;
 use crate::model::Protocol;
 use crate::model::Refusal;
+use crate::model::TargetName;
 use crate::model::fault::Chain;
 use crate::model::login::Use;
 use crate::model::refusal::IntoRefusal;
@@ -64,16 +71,17 @@ use crate::protocol::postgres::hello::HELLO_MS_MAX;
 use crate::protocol::postgres::hello::Hello;
 use crate::protocol::postgres::hello::HelloError;
 use crate::protocol::postgres::hello::Secured;
-use crate::protocol::postgres::hello::Startup;
 use crate::protocol::postgres::link::End;
 use crate::protocol::postgres::link::Link;
+use crate::protocol::postgres::login::Shown;
 use crate::protocol::postgres::refuse::Words;
+use crate::protocol::postgres::startup::Startup;
 use crate::protocol::postgres::upstream::Opened;
 use crate::protocol::postgres::upstream::Trust;
 use crate::session::Admitted;
-use crate::session::Claim;
 use crate::session::Gateway;
 use crate::session::Guard;
+use crate::target::PostgresAuth;
 use crate::target::PostgresTarget;
 use crate::target::Reach;
 
@@ -97,8 +105,8 @@ impl Postgres {
     /// the connection ended.
     pub async fn serve_plain<S, E>(&self, stream: S, encrypt: E, origin: Origin)
     where
-        S: AsyncRead + AsyncWrite + Unpin + Send,
-        E: Encrypt<S>,
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        E: Encrypt<S, Stream: 'static>,
     {
         self.serve(hello::plain(stream, encrypt), &origin).await;
     }
@@ -107,7 +115,7 @@ impl Postgres {
     /// how the connection ended.
     pub async fn serve_tls<S>(&self, secured: Secured<S>, origin: Origin)
     where
-        S: AsyncRead + AsyncWrite + Unpin + Send,
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         self.serve(hello::encrypted(secured), &origin).await;
     }
@@ -128,26 +136,44 @@ impl Postgres {
             Ok(Err(error)) => {
                 tracing::info!(fault = %Fault::Client, from = %origin.address, "{}", Chain(&error));
             }
-            Ok(Ok(Hello::Cancel { process, key })) => self.cancels.cancel(process, &key).await,
+            Ok(Ok(Hello::Cancel { process, key, open })) => {
+                self.cancels.cancel(process, &key).await;
+                open.close().await;
+            }
             Ok(Ok(Hello::Session(mut asked))) => match self.begin(&mut asked, origin).await {
                 Ok(session) => self.relay(session, asked).await,
-                Err(refusal) => self.refuse(&mut asked, origin, &refusal).await,
+                Err(No::Refused(refusal)) => self.refuse(&mut asked, origin, &refusal).await,
+                Err(No::Discovery) => self.discovered(&mut asked, origin).await,
+                Err(No::Broken(error)) => {
+                    tracing::info!(fault = %Fault::Client, from = %origin.address, "{}", Chain(&error));
+                }
             },
         }
     }
 
     /// From a claim to a target that is signed in to.
-    async fn begin<S>(&self, asked: &mut Asked<S>, origin: &Origin) -> Result<Begun, Refusal>
+    async fn begin<S>(&self, asked: &mut Asked<S>, origin: &Origin) -> Result<Begun, No>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send,
     {
         let place = Place::of(asked.sni.as_deref(), &self.gateway.name, &asked.startup)?;
-        let asking = timeout(Duration::from_millis(HELLO_MS_MAX), asked.password()).await;
-        let password = asking.map_err(|_| no_password())?.map_err(|_| no_password())?;
-        let claim = Claim::Secret(password.expose_secret());
+        let shown = in_time(asked.prove(self.way(&place.target))).await?;
         let usage = Use::Target(Protocol::Postgres);
-        let verified = self.gateway.verify(&claim, usage, Some(&place.target), origin).await?;
-        drop(password);
+        let Some(claim) = shown.claim() else {
+            in_time(asked.challenge(&self.gateway.url)).await?;
+            return Err(No::Discovery);
+        };
+        let verified = self.gateway.verify(&claim, usage, Some(&place.target), origin).await;
+        let verified = match verified {
+            Ok(verified) => verified,
+            Err(refusal) => {
+                if matches!(shown, Shown::Bearer(_)) {
+                    in_time(asked.challenge(&self.gateway.url)).await?;
+                }
+                return Err(shown.refused(refusal).into());
+            }
+        };
+        drop(shown);
         let principal = Arc::clone(verified.principal());
         let admitted = self.gateway.admit(&verified, &place.target, Protocol::Postgres, origin)?;
         let Admitted { guard, target } = admitted;
@@ -158,7 +184,7 @@ impl Postgres {
             let startup = &asked.startup;
             let own = [&principal.name, &principal.subject, &principal.person];
             if !own.contains(&&startup.user) && startup.user != postgres.login.as_str() {
-                return Err(other_user());
+                return Err(other_user(&principal.name));
             }
             let database = place.database(postgres, &startup.user)?;
             let access =
@@ -180,8 +206,22 @@ impl Postgres {
             Ok((opened, whose, known)) => Ok(Begun { guard, whose, known, opened }),
             Err(refusal) => {
                 guard.ending(refusal.to_string());
-                Err(refusal)
+                Err(refusal.into())
             }
+        }
+    }
+
+    /// What a target is set to; a target that there is not, to the same as most. Whoever asks is not
+    /// known yet: that a target wants OAUTHBEARER is the one thing that is told of it.
+    fn way(&self, target: &str) -> PostgresAuth {
+        let version = self.gateway.version();
+        let name = target.parse::<TargetName>().ok();
+        match name.and_then(|name| version.catalogue.target(&name).cloned()) {
+            Some(target) => match target.reach() {
+                Reach::Postgres(postgres) => postgres.auth,
+                Reach::Ssh(_) | Reach::Http(_) | Reach::Kubernetes(_) => PostgresAuth::default(),
+            },
+            None => PostgresAuth::default(),
         }
     }
 
@@ -237,6 +277,19 @@ impl Postgres {
         }
     }
 
+    /// Ends a connection that was there to ask where to get a token, which is nothing wrong.
+    async fn discovered<S>(&self, asked: &mut Asked<S>, origin: &Origin)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send,
+    {
+        tracing::debug!(from = %origin.address, "a client asked where to get a token");
+        let mut words = Words::new("28000", "a token is needed");
+        words.hint = Some(format!("sign in at {}", self.gateway.url));
+        if let Err(error) = asked.refuse(&words).await {
+            tracing::debug!(%error, "the client did not wait for the end");
+        }
+    }
+
     async fn refuse<S>(&self, asked: &mut Asked<S>, origin: &Origin, refusal: &Refusal)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send,
@@ -250,6 +303,32 @@ impl Postgres {
         if let Err(error) = asked.refuse(&words).await {
             tracing::debug!(%error, "the client did not hear why");
         }
+    }
+}
+
+/// Why there is no session.
+#[derive(Debug)]
+enum No {
+    /// The client is to be told.
+    Refused(Refusal),
+    /// It only asked where to get a token.
+    Discovery,
+    /// It broke the protocol or went away; it has been told what can be.
+    Broken(HelloError),
+}
+
+impl From<Refusal> for No {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+/// Whatever a client has to say until it is known.
+async fn in_time<T>(work: impl Future<Output = Result<T, HelloError>>) -> Result<T, No> {
+    match timeout(Duration::from_millis(HELLO_MS_MAX), work).await {
+        Ok(Ok(said)) => Ok(said),
+        Ok(Err(error)) => Err(No::Broken(error)),
+        Err(_) => Err(no_proof().into()),
     }
 }
 
@@ -300,9 +379,10 @@ impl Place {
         let offered = |name: &str| target.databases.iter().any(|offered| offered.as_str() == name);
         match self.database.as_deref() {
             Some(name) if offered(name) => Ok(name.to_owned()),
-            Some(name) if name != user && name != self.target => Err(no_database()),
+            Some(name) if name != user && name != self.target => Err(no_database(target)),
             Some(_) | None => {
-                target.databases.first().map(ToString::to_string).ok_or_else(no_database)
+                let first = target.databases.first().map(ToString::to_string);
+                first.ok_or_else(|| no_database(target))
             }
         }
     }
@@ -343,16 +423,17 @@ where
     error.refusal()
 }
 
-fn no_password() -> Refusal {
-    Refusal::new(RefusalCode::Unauthenticated, "no password was given")
-        .hint("your provider's token is the password")
+fn no_proof() -> Refusal {
+    Refusal::new(RefusalCode::Unauthenticated, "nothing was shown in time that says who you are")
+        .hint("run `weir login`, then connect by `weir psql`, or as `weir psql --print` shows")
 }
 
-fn other_user() -> Refusal {
+fn other_user(own: &str) -> Refusal {
     Refusal::new(
         RefusalCode::Unauthenticated,
         "the user must be your own name, or the database login that this target offers",
     )
+    .hint(format!("connect with user={own}"))
 }
 
 fn no_target() -> Refusal {
@@ -365,8 +446,10 @@ fn two_targets() -> Refusal {
         .hint("name the target once")
 }
 
-fn no_database() -> Refusal {
+fn no_database(target: &PostgresTarget) -> Refusal {
+    let offered = target.databases.iter().map(ToString::to_string).collect::<Vec<_>>();
     Refusal::new(RefusalCode::NoTarget, "this target offers no such database")
+        .hint(format!("it offers: {}", offered.join(", ")))
 }
 
 fn not_postgres() -> Refusal {

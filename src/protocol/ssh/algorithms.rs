@@ -45,6 +45,11 @@ pub(super) fn is_supported(kind: &Algorithm) -> bool {
     KEYS.contains(kind)
 }
 
+/// Whether a person's key or certificate may be of this kind: also those in security keys.
+pub(super) fn is_users(kind: &Algorithm) -> bool {
+    is_supported(kind) || [Algorithm::SkEd25519, Algorithm::SkEcdsaSha2NistP256].contains(kind)
+}
+
 /// What is spoken, with host keys of `kinds`.
 pub(super) fn preferred(kinds: Cow<'static, [Algorithm]>) -> Preferred {
     Preferred {

@@ -1,33 +1,35 @@
-//! Who asks, for which login at which target; then what its channels ask for.
+//! Who asks, for which login at which target, until the session stands.
 //!
-//! The user name is `login@target`. The provider's token is the credential: the answer to the one
-//! question of keyboard-interactive, or, for clients that can only do that (`sshpass`, libraries),
-//! the password. Public keys are no sign-in here. A rejection never says what was wrong.
+//! The user name is `login@target`. There are three ways in:
 //!
-//! Once the token is verified the client is signed in, even where the session is then refused: so
-//! that it can be told why, on stderr and with an exit status, as every other refusal. Without a
-//! session there is no guard, no leg, and nothing to ask.
+//! ```text
+//! publickey              an OpenSSH certificate of the gateway's; a plain key is no sign-in
+//! keyboard-interactive   a link and a code to sign in with in a browser, while the connection waits;
+//!                        or a session credential, or a provider's token where the target takes it
+//! password               the same two, for clients that can only do that (`sshpass`, libraries)
+//! ```
 //!
-//! russh calls this inside the connection's loop, so nothing here waits for anybody but the
-//! provider (before sign-in), and [`STUCK_MS`] where a client sends on a full channel.
+//! A rejection never says what was wrong, and takes [`REJECTION_MS`], whatever it was. Once
+//! somebody is verified they are signed in, even where the session is then refused: so that they
+//! can be told why, on stderr and with an exit status, as every other refusal. Without a session
+//! there is no guard, no leg, and nothing to ask.
+//!
+//! russh calls this inside the connection's loop, which reads nothing meanwhile. So a wait for a
+//! person is cut into rounds of [`ROUND_MS`]: each ends with a question without prompts, which a
+//! client answers by itself (RFC 4256 §3.4), and which fails when the client is gone.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use russh::Channel;
-use russh::ChannelId;
-use russh::ChannelOpenFailure;
-use russh::ChannelWriteHalf;
-use russh::Pty;
-use russh::Sig;
+use russh::MethodKind;
+use russh::MethodSet;
+use russh::keys::Certificate;
 use russh::server;
 use russh::server::Auth;
-use russh::server::ChannelOpenHandle;
-use russh::server::Msg;
+use russh::server::PublicKeyOffer;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use zeroize::Zeroizing;
 
@@ -40,47 +42,37 @@ use crate::model::refusal::IntoRefusal;
 use crate::model::refusal::RefusalCode;
 use crate::protocol::ssh::Dials;
 use crate::protocol::ssh::Limits;
-use crate::protocol::ssh::WINDOW_BYTES;
 use crate::protocol::ssh::activity::Activity;
-use crate::protocol::ssh::client::Client;
-use crate::protocol::ssh::inbox::Inbox;
-use crate::protocol::ssh::inbox::Size;
-use crate::protocol::ssh::link;
+use crate::protocol::ssh::algorithms;
 use crate::protocol::ssh::link::Session;
-use crate::protocol::ssh::refuse::Words;
-use crate::protocol::ssh::upstream::Run;
-use crate::protocol::ssh::upstream::Start;
-use crate::protocol::ssh::upstream::Terminal;
+use crate::protocol::ssh::overheard::Overheard;
 use crate::session::Admitted;
+use crate::session::Asks;
 use crate::session::Claim;
 use crate::session::Gateway;
+use crate::session::Invitation;
+use crate::session::invitation::OPEN_S_MAX;
 use crate::target::Reach;
 
-/// How long the loop waits for a full channel at each packet, in milliseconds. Together with a
-/// window of [`TRICKLE_BYTES`] a client that goes on sending costs next to nothing.
-const STUCK_MS: u64 = 5;
-/// The window of a client whose channel is full, in bytes: russh grants no less and still goes on.
-const TRICKLE_BYTES: u32 = 2;
-/// Packets up to this size wait at a full channel, in bytes; larger ones were granted before.
-const SMALL_BYTES: usize = 64;
-/// Most channels in one connection's life.
-const CHANNELS_IN_ALL_MAX: u32 = 4_096;
-/// Most things that are refused and recorded besides commands, before the connection ends.
-const REFUSED_MAX: u32 = 100;
-/// Most environment variables of a channel.
-const VARIABLES_MAX: usize = 32;
-/// Longest value of one, in bytes.
-const VALUE_BYTES_MAX: usize = 256;
-/// Longest name of a terminal, in bytes.
-const TERMINAL_BYTES_MAX: usize = 64;
 /// Longest user name that is looked at, in bytes.
 const USER_BYTES_MAX: usize = 128;
+/// How long a rejected sign-in takes, in milliseconds, whatever was wrong.
+const REJECTION_MS: u64 = 1_000;
+/// How long one round of waiting for a person takes, in milliseconds.
+const ROUND_MS: u64 = 1_000;
+/// Most plain keys that are refused before keys are not asked for any more: certificates come first
+/// in OpenSSH's order, unless they are in an agent.
+const KEYS_MAX: u32 = 3;
+/// Most keys and certificates that are offered in a connection; offers are no tries.
+const OFFERS_MAX: u32 = 32;
 
 /// What [`super::Server::serve`] and a connection's handler share.
 #[derive(Debug)]
 pub(super) struct Shared {
     /// What came of signing in; `None` before.
     pub(super) entry: watch::Sender<Option<Entry>>,
+    /// When a client that has not signed in is sent away.
+    pub(super) patience: watch::Sender<Instant>,
     pub(super) activity: Arc<Activity>,
     pub(super) tasks: TaskTracker,
 }
@@ -94,25 +86,31 @@ pub(super) enum Entry {
     Refused(Refusal),
 }
 
-/// One client's connection, as russh's server role drives it.
-pub(super) struct Connection {
+/// One client's sign-in.
+pub(super) struct Hello {
     pub(super) gateway: Arc<Gateway>,
     pub(super) origin: Origin,
+    /// The target that the connection itself is for, by its name in TLS.
+    pub(super) at: Option<TargetName>,
     pub(super) limits: Limits,
     pub(super) dials: Arc<Dials>,
     pub(super) shared: Arc<Shared>,
-    pub(super) channels: HashMap<ChannelId, Open>,
-    pub(super) opened: u32,
-    pub(super) refused: u32,
+    /// What the client says that it is.
+    pub(super) program: Overheard,
+    /// When the latest sign-in ends that waits for nobody.
+    pub(super) soon: Instant,
+    pub(super) tried: Tried,
 }
 
-/// An open channel.
-pub(super) struct Open {
-    inbox: Arc<Inbox>,
-    terminal: Option<Terminal>,
-    environment: Vec<(String, String)>,
-    /// Taken by the one command that a channel runs (RFC 4254 §6.5).
-    write: Option<ChannelWriteHalf<Msg>>,
+/// What a client has tried so far.
+#[derive(Default)]
+pub(super) struct Tried {
+    offers: u32,
+    keys: u32,
+    /// A certificate was shown and not accepted.
+    certificate: bool,
+    /// Whom keyboard-interactive waits for, under the user name that was given.
+    waiting: Option<(String, Invitation)>,
 }
 
 /// `login@target`, read strictly: one `@`, and a target's name behind it. The login is compared
@@ -122,33 +120,171 @@ fn asked(user: &str) -> Option<(&str, TargetName)> {
     Some((login, target.parse().ok()?))
 }
 
-impl Connection {
-    /// Verifies a token and enters the session that `user` names.
-    async fn sign_in(&self, user: &str, token: &str) -> Auth {
-        let target = asked(user).map(|(_, target)| target);
-        let target = target.as_ref().map(TargetName::as_str);
-        let (claim, usage) = (Claim::Secret(token.trim()), Use::Target(Protocol::Ssh));
-        let Ok(verified) = self.gateway.verify(&claim, usage, target, &self.origin).await else {
-            return rejected();
+/// Which login at which target: by the user name, or by the connection; by both only if they agree.
+fn asked_at<'u>(user: &'u str, at: Option<&TargetName>) -> Option<(&'u str, TargetName)> {
+    match at {
+        Some(at) if !user.contains('@') => {
+            Some((user, at.clone())).filter(|_| (1..=USER_BYTES_MAX).contains(&user.len()))
+        }
+        Some(at) => asked(user).filter(|(_, target)| target == at),
+        None => asked(user),
+    }
+}
+
+impl Hello {
+    fn asked<'u>(&self, user: &'u str) -> Option<(&'u str, TargetName)> {
+        asked_at(user, self.at.as_ref())
+    }
+
+    /// A key is offered, alone or in a certificate: russh does not say which. So its owner is asked
+    /// to prove it, where that can be verified; nothing comes of a plain key even then.
+    pub(super) fn offered(&mut self, offer: &PublicKeyOffer<'_>) -> Auth {
+        self.tried.offers = self.tried.offers.saturating_add(1);
+        if algorithms::is_users(offer.algorithm) && self.tried.offers <= OFFERS_MAX {
+            return Auth::Accept;
+        }
+        self.plain_key()
+    }
+
+    /// A plain key is no sign-in, whoever has it.
+    pub(super) fn plain_key(&mut self) -> Auth {
+        self.tried.keys = self.tried.keys.saturating_add(1);
+        let others = [MethodKind::KeyboardInteractive, MethodKind::Password];
+        let enough = self.tried.keys >= KEYS_MAX;
+        rejected(enough.then(|| MethodSet::from(others.as_slice())))
+    }
+
+    /// A certificate, whose key the client has proved. russh has looked at its time and at its
+    /// authority's signature, whoever that is; whose it is and whether it still counts is verified
+    /// here. Its bytes are written anew, as an authority writes them: any others fail there.
+    pub(super) async fn certificate(&mut self, user: &str, certificate: &Certificate) -> Auth {
+        let wait = rejection();
+        if let Ok(blob) = certificate.to_bytes() {
+            let claim = Claim::SshCertificate { blob: &blob, address: self.origin.address };
+            if self.sign_in(user, &claim).await {
+                return Auth::Accept;
+            }
+        }
+        self.tried.certificate = true;
+        wait.await;
+        rejected(None)
+    }
+
+    /// A password, or what was typed at the prompt.
+    pub(super) async fn secret(&mut self, user: &str, secret: &str) -> Auth {
+        let wait = rejection();
+        if self.sign_in(user, &Claim::Secret(secret.trim())).await {
+            return Auth::Accept;
+        }
+        wait.await;
+        rejected(None)
+    }
+
+    /// Keyboard-interactive begins: a link is shown, and perhaps a prompt. Whoever abandons it and
+    /// begins again for the same user name (RFC 4252 §5.1) is shown the same link.
+    pub(super) fn ask(&mut self, user: &str) -> Auth {
+        let mut lines =
+            vec![format!("Weir gateway {}: what is done here is recorded.", self.gateway.name)];
+        if self.tried.certificate {
+            lines.push("The certificate was not accepted: run `weir login`.".to_owned());
+        }
+        let Some((_, target)) = self.asked(user) else {
+            self.tried.waiting = None;
+            lines.push(format!("{}: {}", WHICH.0, self.usage()));
+            return self.question(&lines, Some("Session credential: "));
         };
-        let entry = match asked(user) {
-            Some((login, target)) => self
-                .gateway
-                .admit(&verified, target.as_str(), Protocol::Ssh, &self.origin)
-                .and_then(|admitted| self.enter(admitted, login)),
-            None => Err(Refusal::new(
-                RefusalCode::Malformed,
-                "the user name must say which login at which target",
-            )
-            .hint(format!("ssh <login>@<target>@{}", self.gateway.name))),
+        let now = self.gateway.parts.clock.now();
+        let kept = self.tried.waiting.take();
+        let kept = kept.filter(|(whose, kept)| whose == user && now < kept.until());
+        let invited = match kept {
+            Some((_, invitation)) => Ok(invitation),
+            None => self.gateway.invite(Asks {
+                protocol: Some(Protocol::Ssh),
+                target: Some(target.to_string()),
+                origin: self.origin.clone(),
+                program: self.program.said(),
+            }),
+        };
+        let prompt = self.takes_tokens().then_some("Press Enter to go on, or paste a token: ");
+        match invited {
+            Ok(invitation) => {
+                lines.push(format!("To sign in, open {}", invitation.url()));
+                lines.push(format!("It has to show the code {}.", invitation.code()));
+                if prompt.is_none() {
+                    lines.push("This connection goes on by itself then.".to_owned());
+                }
+                self.tried.waiting = Some((user.to_owned(), invitation));
+            }
+            Err(refusal) => lines.push(told(&refusal)),
+        }
+        self.question(&lines, prompt)
+    }
+
+    /// An answer to the question: what was typed, or nothing, and then one more round is waited.
+    pub(super) async fn answer(&mut self, user: &str, mut answers: server::Response<'_>) -> Auth {
+        self.wait_until(self.latest());
+        let (typed, more) = (answers.next(), answers.next());
+        let typed = Zeroizing::new(typed.map(|typed| typed.to_vec()).unwrap_or_default());
+        let Ok(typed) = std::str::from_utf8(&typed) else { return rejected(None) };
+        if more.is_some() {
+            return rejected(None);
+        }
+        if !typed.trim().is_empty() {
+            return self.secret(user, typed).await;
+        }
+        let waiting = self.tried.waiting.as_mut().filter(|(whose, _)| whose == user);
+        let Some((_, invitation)) = waiting else {
+            // Nobody is waited for, and what there was to say has been read.
+            rejection().await;
+            return rejected(None);
+        };
+        let until = invitation.until();
+        let round = Duration::from_millis(ROUND_MS);
+        let refusal = match tokio::time::timeout(round, invitation.answered()).await {
+            Ok(Ok(verified)) => {
+                self.tried.waiting = None;
+                let (gateway, origin) = (&self.gateway, &self.origin);
+                self.enter(user, |target| gateway.admit(&verified, target, Protocol::Ssh, origin));
+                return Auth::Accept;
+            }
+            Ok(Err(refusal)) => refusal,
+            Err(_) if self.gateway.parts.clock.now() < until => return self.question(&[], None),
+            Err(_) => Refusal::new(RefusalCode::Unauthenticated, "nobody signed in in time")
+                .hint("connect again, and open the link that is shown"),
+        };
+        // The next answer finds nobody waiting, and ends it.
+        self.tried.waiting = None;
+        self.question(&[told(&refusal)], None)
+    }
+
+    /// Verifies a claim and enters the session that `user` names. `false`: it is not verified.
+    async fn sign_in(&self, user: &str, claim: &Claim<'_>) -> bool {
+        let target = self.asked(user).map(|(_, target)| target);
+        let target = target.as_ref().map(TargetName::as_str);
+        let usage = Use::Target(Protocol::Ssh);
+        let Ok(verified) = self.gateway.verify(claim, usage, target, &self.origin).await else {
+            return false;
+        };
+        let (gateway, origin) = (&self.gateway, &self.origin);
+        self.enter(user, |target| gateway.admit(&verified, target, Protocol::Ssh, origin));
+        true
+    }
+
+    /// Enters the session that `user` names, for somebody who is verified and whom `admit` admits;
+    /// or keeps why there is none.
+    fn enter(&self, user: &str, admit: impl FnOnce(&str) -> Result<Admitted, Refusal>) {
+        let entry = match self.asked(user) {
+            Some((login, target)) => {
+                admit(target.as_str()).and_then(|admitted| self.session(admitted, login))
+            }
+            None => Err(Refusal::new(RefusalCode::Malformed, WHICH.1).hint(self.usage())),
         };
         let entry = entry.map_or_else(Entry::Refused, |session| Entry::Session(Arc::new(session)));
         self.shared.entry.send_replace(Some(entry));
-        Auth::Accept
     }
 
-    /// Enters a session. Which logins are offered is told only to those who are admitted.
-    fn enter(&self, admitted: Admitted, login: &str) -> Result<Session, Refusal> {
+    /// The session of somebody who was admitted. Which logins are offered is told only to them.
+    fn session(&self, admitted: Admitted, login: &str) -> Result<Session, Refusal> {
         let Admitted { guard, target } = admitted;
         let Reach::Ssh(ssh) = target.reach() else {
             guard.ending("the target does not speak SSH");
@@ -169,401 +305,84 @@ impl Connection {
         Ok(Session { guard, target, ssh, login, opening })
     }
 
-    fn question(&self, user: &str) -> Auth {
-        let prompt = match asked(user) {
-            Some((_, target)) => format!("Token for {target} (paste your provider's token): "),
-            None => "Token (paste your provider's token): ".to_owned(),
-        };
-        let instructions =
-            format!("Weir gateway {}: what is done here is recorded.", self.gateway.name);
+    /// A question. Without a prompt clients show its lines and answer at once.
+    fn question(&self, lines: &[String], prompt: Option<&'static str>) -> Auth {
+        let latest = self.latest();
+        let round =
+            Instant::now().checked_add(Duration::from_secs(self.limits.silent_s_max.into()));
+        let round = round.unwrap_or(latest).min(latest);
+        self.wait_until(if prompt.is_some() { latest } else { round });
+        let prompts = prompt.map(|prompt| (Cow::Borrowed(prompt), false)).into_iter().collect();
         Auth::Partial {
             name: Cow::Borrowed(""),
-            instructions: Cow::Owned(instructions),
-            prompts: Cow::Owned(vec![(Cow::Owned(prompt), false)]),
+            instructions: Cow::Owned(lines.join("\n")),
+            prompts: Cow::Owned(prompts),
         }
     }
 
-    fn session(&self) -> Option<Arc<Session>> {
-        match &*self.shared.entry.borrow() {
-            Some(Entry::Session(session)) => Some(Arc::clone(session)),
-            Some(Entry::Refused(_)) | None => None,
-        }
+    /// When the latest sign-in ends: whoever signs in with a browser gets the time for that.
+    fn latest(&self) -> Instant {
+        self.soon.checked_add(Duration::from_secs(OPEN_S_MAX)).unwrap_or(self.soon)
     }
 
-    /// Records that something was refused which is no command. A client that goes on and on is
-    /// disconnected, so that it cannot fill the trail.
-    fn refuse(&mut self, what: &str) -> Result<(), russh::Error> {
-        self.shared.activity.now();
-        self.refused = self.refused.saturating_add(1);
-        if self.refused > REFUSED_MAX {
-            return Err(russh::Error::Disconnect);
-        }
-        if let Some(session) = self.session() {
-            let refusal = Refusal::new(
-                RefusalCode::Unsupported,
-                "this gateway carries commands and shells; no forwarding, no agent, no X11",
-            );
-            if session.guard.refused(what, &refusal).is_err() {
-                return Err(russh::Error::Disconnect);
-            }
-        }
-        Ok(())
+    /// The client is sent away at `at`, unless it has signed in or another time was said.
+    fn wait_until(&self, at: Instant) {
+        self.shared.patience.send_replace(at);
     }
 
-    /// A channel that runs nothing yet.
-    fn unbegun(&mut self, channel: ChannelId) -> Option<&mut Open> {
-        self.shared.activity.now();
-        self.channels.get_mut(&channel).filter(|open| open.write.is_some())
+    /// Whether any target takes a provider's token. Not whether this one does: that would tell
+    /// strangers which targets there are.
+    fn takes_tokens(&self) -> bool {
+        self.gateway.version().catalogue.targets().any(|target| target.provider_tokens())
     }
 
-    /// Begins what a channel asks to run. The request is granted first: on its failure OpenSSH dies
-    /// without a text, and here the reason comes on stderr, with a status.
-    fn begin(
-        &mut self,
-        channel: ChannelId,
-        run: Run,
-        session: &mut server::Session,
-    ) -> Result<(), russh::Error> {
-        let Some(open) = self.unbegun(channel) else { return session.channel_failure(channel) };
-        let Some(write) = open.write.take() else { return session.channel_failure(channel) };
-        let inbox = Arc::clone(&open.inbox);
-        let (terminal, environment) = (open.terminal.take(), std::mem::take(&mut open.environment));
-        let start = Start { terminal, environment, run };
-        session.channel_success(channel)?;
-        let activity = Arc::clone(&self.shared.activity);
-        let client = Client { write, handle: session.handle(), inbox, activity };
-        let entry = self.shared.entry.borrow().clone();
-        self.shared.tasks.spawn(async move {
-            match entry {
-                Some(Entry::Session(session)) => link::carry(&session, &client, start).await,
-                Some(Entry::Refused(refusal)) => {
-                    client.send_refusal_without_session(Words::refusal(&refusal)).await;
-                    client.close().await;
-                }
-                // russh asks for nothing before somebody is signed in.
-                None => client.close().await,
-            }
-        });
-        Ok(())
+    fn usage(&self) -> String {
+        format!("ssh <login>@<target>@{}", self.gateway.name)
     }
 }
 
-impl Drop for Connection {
-    /// The client is gone: everything that waits for it must know.
-    fn drop(&mut self) {
-        for open in self.channels.values() {
-            open.inbox.close();
-        }
+/// That the user name does not say enough: at a prompt, and as a refusal.
+const WHICH: (&str, &str) = (
+    "The user name has to say which login at which target",
+    "the user name must say which login at which target",
+);
+
+/// A refusal as a line of a question.
+fn told(refusal: &Refusal) -> String {
+    match &refusal.hint {
+        Some(hint) => format!("{}: {hint}.", refusal.reason),
+        None => format!("{}.", refusal.reason),
     }
 }
 
-fn rejected() -> Auth {
-    Auth::Reject { proceed_with_methods: None, partial_success: false }
+fn rejected(proceed_with_methods: Option<MethodSet>) -> Auth {
+    Auth::Reject { proceed_with_methods, partial_success: false }
 }
 
-/// Whether a variable of the client's environment may reach a target: locale, nothing that a shell
-/// or a program takes for an instruction. `TERM` comes with the terminal.
-fn may_pass(name: &str, value: &str) -> bool {
-    let locale = name == "LANG"
-        || name.strip_prefix("LC_").is_some_and(|rest| {
-            !rest.is_empty() && rest.len() <= 32 && rest.bytes().all(|b| b.is_ascii_uppercase())
-        });
-    let harmless = |b: u8| b.is_ascii_alphanumeric() || b"_-.@:".contains(&b);
-    locale && value.len() <= VALUE_BYTES_MAX && value.bytes().all(harmless)
-}
-
-fn is_terminal_name(name: &str) -> bool {
-    let harmless = |b: u8| b.is_ascii_alphanumeric() || b"_-.+".contains(&b);
-    (1..=TERMINAL_BYTES_MAX).contains(&name.len()) && name.bytes().all(harmless)
-}
-
-type Handled = Result<(), russh::Error>;
-
-impl server::Handler for Connection {
-    type Error = russh::Error;
-
-    async fn auth_publickey_offered(
-        &mut self,
-        _: &str,
-        _: server::PublicKeyOffer<'_>,
-    ) -> Result<Auth, russh::Error> {
-        Ok(rejected())
-    }
-
-    async fn auth_password(&mut self, user: &str, password: &str) -> Result<Auth, russh::Error> {
-        Ok(self.sign_in(user, password).await)
-    }
-
-    async fn auth_keyboard_interactive<'a>(
-        &'a mut self,
-        user: &str,
-        _: &str,
-        response: Option<server::Response<'a>>,
-    ) -> Result<Auth, russh::Error> {
-        let Some(mut answers) = response else { return Ok(self.question(user)) };
-        let (Some(answer), None) = (answers.next(), answers.next()) else { return Ok(rejected()) };
-        match String::from_utf8(answer.to_vec()) {
-            Ok(token) => Ok(self.sign_in(user, &Zeroizing::new(token)).await),
-            Err(_) => Ok(rejected()),
-        }
-    }
-
-    async fn channel_open_session(
-        &mut self,
-        channel: Channel<Msg>,
-        reply: ChannelOpenHandle,
-        _: &mut server::Session,
-    ) -> Handled {
-        self.shared.activity.now();
-        self.channels.retain(|_, open| !open.inbox.is_done());
-        self.opened = self.opened.saturating_add(1);
-        if self.channels.len() >= self.limits.channels_max || self.opened > CHANNELS_IN_ALL_MAX {
-            reply.reject(ChannelOpenFailure::ResourceShortage).await;
-            return self.refuse("one channel too many");
-        }
-        let id = channel.id();
-        // Nobody reads the half that would fill up and stop the loop: `data` takes everything.
-        let (_, write) = channel.split();
-        let open = Open {
-            inbox: Arc::new(Inbox::new()),
-            terminal: None,
-            environment: Vec::new(),
-            write: Some(write),
-        };
-        self.channels.insert(id, open);
-        reply.accept().await;
-        Ok(())
-    }
-
-    async fn channel_open_x11(
-        &mut self,
-        _: Channel<Msg>,
-        _: &str,
-        _: u32,
-        reply: ChannelOpenHandle,
-        _: &mut server::Session,
-    ) -> Handled {
-        reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
-        self.refuse("an x11 channel")
-    }
-
-    async fn channel_open_direct_tcpip(
-        &mut self,
-        _: Channel<Msg>,
-        host: &str,
-        port: u32,
-        _: &str,
-        _: u32,
-        reply: ChannelOpenHandle,
-        _: &mut server::Session,
-    ) -> Handled {
-        reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
-        self.refuse(&format!("a direct-tcpip channel to {}:{port}", shown(host)))
-    }
-
-    async fn channel_open_forwarded_tcpip(
-        &mut self,
-        _: Channel<Msg>,
-        _: &str,
-        _: u32,
-        _: &str,
-        _: u32,
-        reply: ChannelOpenHandle,
-        _: &mut server::Session,
-    ) -> Handled {
-        reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
-        self.refuse("a forwarded-tcpip channel")
-    }
-
-    async fn channel_open_direct_streamlocal(
-        &mut self,
-        _: Channel<Msg>,
-        path: &str,
-        reply: ChannelOpenHandle,
-        _: &mut server::Session,
-    ) -> Handled {
-        reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
-        self.refuse(&format!("a direct-streamlocal channel to {}", shown(path)))
-    }
-
-    async fn pty_request(
-        &mut self,
-        channel: ChannelId,
-        term: &str,
-        columns: u32,
-        rows: u32,
-        width_pixels: u32,
-        height_pixels: u32,
-        modes: &[(Pty, u32)],
-        session: &mut server::Session,
-    ) -> Handled {
-        let Some(open) = self.unbegun(channel).filter(|_| is_terminal_name(term)) else {
-            return session.channel_failure(channel);
-        };
-        let size = Size { columns, rows, width_pixels, height_pixels };
-        open.terminal = Some(Terminal { name: term.to_owned(), size, modes: modes.to_vec() });
-        session.channel_success(channel)
-    }
-
-    async fn env_request(
-        &mut self,
-        channel: ChannelId,
-        name: &str,
-        value: &str,
-        session: &mut server::Session,
-    ) -> Handled {
-        match self.unbegun(channel) {
-            Some(open) if may_pass(name, value) && open.environment.len() < VARIABLES_MAX => {
-                open.environment.push((name.to_owned(), value.to_owned()));
-                session.channel_success(channel)
-            }
-            Some(_) | None => session.channel_failure(channel),
-        }
-    }
-
-    async fn shell_request(
-        &mut self,
-        channel: ChannelId,
-        session: &mut server::Session,
-    ) -> Handled {
-        self.begin(channel, Run::Shell, session)
-    }
-
-    async fn exec_request(
-        &mut self,
-        channel: ChannelId,
-        line: &[u8],
-        session: &mut server::Session,
-    ) -> Handled {
-        self.begin(channel, Run::Exec(Bytes::copy_from_slice(line)), session)
-    }
-
-    async fn subsystem_request(
-        &mut self,
-        channel: ChannelId,
-        name: &str,
-        session: &mut server::Session,
-    ) -> Handled {
-        self.begin(channel, Run::Subsystem(name.to_owned()), session)
-    }
-
-    async fn x11_request(
-        &mut self,
-        channel: ChannelId,
-        _: bool,
-        _: &str,
-        _: &str,
-        _: u32,
-        session: &mut server::Session,
-    ) -> Handled {
-        session.channel_failure(channel)?;
-        self.refuse("x11 forwarding")
-    }
-
-    async fn agent_request(
-        &mut self,
-        _: ChannelId,
-        _: &mut server::Session,
-    ) -> Result<bool, russh::Error> {
-        self.refuse("agent forwarding").map(|()| false)
-    }
-
-    async fn tcpip_forward(
-        &mut self,
-        address: &str,
-        port: &mut u32,
-        _: &mut server::Session,
-    ) -> Result<bool, russh::Error> {
-        self.refuse(&format!("tcpip-forward of {}:{port}", shown(address))).map(|()| false)
-    }
-
-    async fn streamlocal_forward(
-        &mut self,
-        path: &str,
-        _: &mut server::Session,
-    ) -> Result<bool, russh::Error> {
-        self.refuse(&format!("streamlocal-forward of {}", shown(path))).map(|()| false)
-    }
-
-    async fn window_change_request(
-        &mut self,
-        channel: ChannelId,
-        columns: u32,
-        rows: u32,
-        width_pixels: u32,
-        height_pixels: u32,
-        _: &mut server::Session,
-    ) -> Handled {
-        let size = Size { columns, rows, width_pixels, height_pixels };
-        if let Some(open) = self.channels.get_mut(&channel) {
-            match &mut open.terminal {
-                Some(terminal) => terminal.size = size,
-                None => open.inbox.resize(size),
-            }
-        }
-        Ok(())
-    }
-
-    async fn signal(
-        &mut self,
-        channel: ChannelId,
-        signal: Sig,
-        _: &mut server::Session,
-    ) -> Handled {
-        self.shared.activity.now();
-        // Names of a client's own are no signals that a target need hear of.
-        if let Some(open) = self.channels.get(&channel)
-            && !matches!(signal, Sig::Custom(_))
-        {
-            open.inbox.signal(signal);
-        }
-        Ok(())
-    }
-
-    async fn data(&mut self, channel: ChannelId, data: &[u8], _: &mut server::Session) -> Handled {
-        self.shared.activity.now();
-        let Some(open) = self.channels.get(&channel) else { return Ok(()) };
-        open.inbox.put(data);
-        if data.len() <= SMALL_BYTES && open.inbox.is_full() {
-            let stuck = Duration::from_millis(STUCK_MS);
-            if tokio::time::timeout(stuck, open.inbox.room()).await.is_err() {
-                tracing::trace!("a channel is full");
-            }
-        }
-        Ok(())
-    }
-
-    /// What a client may send once it has used up its window: next to nothing while a channel of
-    /// the connection is full (russh has one number for all of them).
-    fn adjust_window(&mut self, _: ChannelId, _: u32) -> u32 {
-        let full = self.channels.values().any(|open| open.inbox.is_full());
-        if full { TRICKLE_BYTES } else { u32::try_from(WINDOW_BYTES).unwrap_or(u32::MAX) }
-    }
-
-    async fn channel_eof(&mut self, channel: ChannelId, _: &mut server::Session) -> Handled {
-        if let Some(open) = self.channels.get(&channel) {
-            open.inbox.end();
-        }
-        Ok(())
-    }
-
-    async fn channel_close(&mut self, channel: ChannelId, _: &mut server::Session) -> Handled {
-        self.shared.activity.now();
-        if let Some(open) = self.channels.remove(&channel) {
-            open.inbox.close();
-        }
-        Ok(())
-    }
+/// Ends [`REJECTION_MS`] from now, so that all rejections take the same time.
+fn rejection() -> tokio::time::Sleep {
+    tokio::time::sleep(Duration::from_millis(REJECTION_MS))
 }
 
 /// A client's text as a record may have it: short, and without control characters.
-fn shown(text: &str) -> String {
+pub(super) fn shown(text: &str) -> String {
     text.chars().filter(|sign| !sign.is_control()).take(64).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_connection_that_is_for_a_target_needs_no_target_in_the_user_name_and_takes_no_other() {
+        let at = "web-1".parse::<TargetName>().unwrap();
+        assert_eq!(asked_at("deploy", Some(&at)), Some(("deploy", at.clone())));
+        assert_eq!(asked_at("deploy@web-1", Some(&at)), Some(("deploy", at.clone())));
+        for bad in ["deploy@web-2", "", "a@b@web-1", &"x".repeat(USER_BYTES_MAX + 1)] {
+            assert!(asked_at(bad, Some(&at)).is_none(), "{bad:?}");
+        }
+        assert!(asked_at("deploy", None).is_none());
+    }
 
     #[test]
     fn a_user_name_is_a_login_at_a_target() {
@@ -585,33 +404,5 @@ mod tests {
             assert!(asked(bad).is_none(), "{bad:?}");
         }
         assert!(asked(&format!("{}@web-1", "x".repeat(USER_BYTES_MAX))).is_none());
-    }
-
-    #[test]
-    fn only_locale_passes_from_the_environment() {
-        assert!(may_pass("LANG", "de_DE.UTF-8") && may_pass("LC_ALL", "C"));
-        for (name, value) in [
-            ("PATH", "/tmp"),
-            ("LD_PRELOAD", "/x"),
-            ("BASH_ENV", "/x"),
-            ("LC_", "C"),
-            ("LC_x", "C"),
-            ("TERM", "xterm"),
-            ("LANG", "() { :;}"),
-            ("LANG", "/etc/x"),
-            ("LANGUAGE", "C"),
-            ("lang", "C"),
-            ("LANG", "a\nb"),
-        ] {
-            assert!(!may_pass(name, value), "{name}={value}");
-        }
-    }
-
-    #[test]
-    fn a_terminal_has_a_name_that_is_no_path() {
-        assert!(is_terminal_name("xterm-256color"));
-        for bad in ["", "../x", "a b", "a\u{1b}", &"x".repeat(65)] {
-            assert!(!is_terminal_name(bad), "{bad:?}");
-        }
     }
 }

@@ -4,7 +4,7 @@
 //! stop every channel of the connection, and a disconnect would go unseen while a command is held;
 //! not awaiting at all would read an endless stdin into memory. So the loop puts data here at once,
 //! and [`Inbox::is_full`] makes it grant the client next to no further window
-//! (`hello::Connection::adjust_window`): what was granted before still arrives, and no more.
+//! (`connection::Connection::adjust_window`): what was granted before still arrives, and no more.
 //!
 //! Must not know what the data is for.
 

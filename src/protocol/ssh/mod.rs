@@ -1,7 +1,7 @@
 //! SSH, both roles: OpenSSH's clients on one side, its servers on the other.
 //!
 //! ```text
-//! mod ─► hello      sign-in, channels and their requests (russh's server role)
+//! mod ─► connection ─► hello   sign-in (russh's server role)
 //!         └► link   one command: asked ─ held ─ cleared ─► upstream (russh's client role)
 //!             │                                             │ one leg for each command
 //!             └► client ◄──────────── released ◄────────────┘
@@ -9,7 +9,8 @@
 //! inbox      what a client sent and nobody took yet, bounded
 //! refuse     refusals on stderr
 //! peer       the gateway as a target's client: pinned host keys, nothing accepted
-//! algorithms what is spoken; sever: cutting a stream; activity: when it was last used
+//! algorithms what is spoken; sever: cutting a stream; activity: when it was last used;
+//!            overheard: what a client says that it is
 //! ```
 //!
 //! A session is one connection: one principal at one target. Carried are commands and shells, with
@@ -22,9 +23,11 @@ mod activity;
 mod algorithms;
 mod client;
 mod command;
+mod connection;
 mod hello;
 mod inbox;
 mod link;
+mod overheard;
 mod peer;
 mod programs;
 mod refuse;
@@ -46,10 +49,12 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use russh::Disconnect;
 use russh::MethodKind;
 use russh::MethodSet;
 use russh::keys::Algorithm;
+use russh::keys::Certificate;
 use russh::keys::PrivateKey;
 use russh::keys::ssh_key::LineEnding;
 use russh::server;
@@ -65,22 +70,21 @@ use tokio_util::task::TaskTracker;
 use crate::model::Origin;
 use crate::model::TargetName;
 use crate::protocol::ssh::activity::Activity;
-use crate::protocol::ssh::hello::Connection;
+use crate::protocol::ssh::connection::Connection;
 use crate::protocol::ssh::hello::Entry;
+use crate::protocol::ssh::hello::Hello;
 use crate::protocol::ssh::hello::Shared;
+use crate::protocol::ssh::hello::Tried;
 use crate::protocol::ssh::link::End;
+use crate::protocol::ssh::overheard::Overhearing;
 use crate::session::Gateway;
 
 /// Window for a client's data on a channel, in bytes.
 const WINDOW_BYTES: usize = 8 * 1024 * 1024;
 /// The largest packet that russh takes, in bytes.
 const PACKET_BYTES_MAX: u32 = 65_535;
-/// How long a rejected sign-in takes, in milliseconds, whatever was wrong.
-const REJECTION_MS: u64 = 1_000;
-/// How often a silent client is asked whether it is there, in seconds.
-const KEEPALIVE_S: u64 = 30;
-/// After how many unanswered questions it is not.
-const KEEPALIVES_MAX: usize = 3;
+/// How long somebody who was not admitted may read why, in seconds.
+const READING_S: u64 = 30;
 /// How long a client that was told to go may take, in seconds.
 const LEAVE_S_MAX: u64 = 3;
 /// How long commands may take to end with their connection, in seconds.
@@ -89,9 +93,13 @@ const COMMANDS_END_S_MAX: u64 = 5;
 /// Bounds of SSH connections.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Longest from the first byte to a verified token, in seconds.
+    /// Longest from the first byte to a verified claim, in seconds. Whoever is asked to sign in with
+    /// a browser has the time that an invitation is open besides.
     pub login_s_max: u32,
-    /// Most rejected sign-ins of a connection, the client's first probe included.
+    /// Longest that a client may take to answer a question without prompts, in seconds: it does that
+    /// by itself, unless it has given up in silence.
+    pub silent_s_max: u32,
+    /// Most rejected sign-ins of a connection, the client's first probe and plain keys included.
     pub login_tries_max: usize,
     /// Most channels open at once in a connection.
     pub channels_max: usize,
@@ -101,7 +109,13 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { login_s_max: 120, login_tries_max: 7, channels_max: 16, idle_s_max: 4 * 60 * 60 }
+        Self {
+            login_s_max: 120,
+            silent_s_max: 20,
+            login_tries_max: 10,
+            channels_max: 16,
+            idle_s_max: 4 * 60 * 60,
+        }
     }
 }
 
@@ -142,11 +156,24 @@ pub enum HostKeyError {
     /// None could be generated.
     #[error("no SSH host key could be generated")]
     Generate(#[source] russh::keys::ssh_key::Error),
+    /// A host certificate cannot be read.
+    #[error("SSH host certificate {number} cannot be read")]
+    BadCertificate {
+        /// The how-manieth, from 1.
+        number: usize,
+        /// Why.
+        #[source]
+        source: russh::keys::ssh_key::Error,
+    },
+    /// A certificate is not a host's, or not for a host key that is held.
+    #[error("SSH host certificate {0} is not for a host key that is held")]
+    OtherCertificate(usize),
 }
 
 /// The gateway as an SSH server. Built once; serves every connection.
 pub struct Server {
-    config: Arc<server::Config>,
+    keys: Vec<PrivateKey>,
+    config: ArcSwap<server::Config>,
     public_keys: Vec<String>,
     limits: Limits,
     dials: Arc<Dials>,
@@ -201,8 +228,27 @@ impl Server {
         }
         let public = |key: &PrivateKey| key.public_key().to_openssh().unwrap_or_default();
         let public_keys = keys.iter().map(public).collect();
-        let config = Arc::new(config(keys, &options.limits));
-        Ok(Self { config, public_keys, limits: options.limits, dials: Arc::default() })
+        let config = ArcSwap::from_pointee(config(keys.clone(), Vec::new(), &options.limits));
+        Ok(Self { keys, config, public_keys, limits: options.limits, dials: Arc::default() })
+    }
+
+    /// Shows host certificates from now on, to clients that ask for them: lines of OpenSSH's
+    /// `ssh_host_ed25519_key-cert.pub`, each for one of the host keys. Those shown before are
+    /// forgotten; clients that know a host key go on as they did.
+    pub fn certify(&self, lines: &[String]) -> Result<(), HostKeyError> {
+        let read = |(line, number): (&String, usize)| {
+            let certificate = Certificate::from_openssh(line)
+                .map_err(|source| HostKeyError::BadCertificate { number, source })?;
+            let held = self.keys.iter().any(|key| {
+                key.public_key().key_data() == certificate.public_key()
+                    && certificate.cert_type().is_host()
+            });
+            if held { Ok(certificate) } else { Err(HostKeyError::OtherCertificate(number)) }
+        };
+        let certificates = lines.iter().zip(1..).map(read).collect::<Result<Vec<_>, _>>()?;
+        let config = config(self.keys.clone(), certificates, &self.limits);
+        self.config.store(Arc::new(config));
+        Ok(())
     }
 
     /// The public host keys, as lines for `known_hosts` without a host's name.
@@ -216,18 +262,46 @@ impl Server {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        self.serve_at(gateway, stream, origin, None).await;
+    }
+
+    /// As [`Self::serve`], for a connection that is itself for a target: it came by that name in
+    /// TLS, so that the user name need only say which login.
+    pub async fn serve_at<S>(
+        &self,
+        gateway: Arc<Gateway>,
+        stream: S,
+        origin: Origin,
+        at: Option<TargetName>,
+    ) where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let knife = CancellationToken::new();
         let _cut = knife.clone().drop_guard();
+        let login = Duration::from_secs(self.limits.login_s_max.into());
+        let begun = tokio::time::Instant::now();
+        let soon = begun.checked_add(login).unwrap_or(begun);
         let shared = Arc::new(Shared {
             entry: watch::Sender::new(None),
+            patience: watch::Sender::new(soon),
             activity: Arc::new(Activity::new()),
             tasks: TaskTracker::new(),
         });
-        let connection = Connection {
+        let (stream, program) = Overhearing::new(stream);
+        let hello = Hello {
             gateway,
             origin: origin.clone(),
+            at,
             limits: self.limits,
             dials: Arc::clone(&self.dials),
+            shared: Arc::clone(&shared),
+            program,
+            soon,
+            tried: Tried::default(),
+        };
+        let connection = Connection {
+            hello,
+            limits: self.limits,
             shared: Arc::clone(&shared),
             channels: HashMap::new(),
             opened: 0,
@@ -262,10 +336,10 @@ impl Server {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let login = tokio::time::sleep(Duration::from_secs(self.limits.login_s_max.into()));
+        let login = too_late(shared.patience.subscribe());
         tokio::pin!(login);
         let begun = tokio::select! {
-            begun = server::run_stream(Arc::clone(&self.config), stream, connection) => begun,
+            begun = server::run_stream(self.config.load_full(), stream, connection) => begun,
             () = &mut login => return "no sign-in in time".to_owned(),
         };
         let mut running = match begun {
@@ -307,12 +381,24 @@ impl Server {
     }
 }
 
+/// Waits until a sign-in has taken too long.
+async fn too_late(mut patience: watch::Receiver<tokio::time::Instant>) {
+    loop {
+        let at = *patience.borrow_and_update();
+        tokio::select! {
+            () = tokio::time::sleep_until(at) => return,
+            // The sender outlives this.
+            Ok(()) = patience.changed() => {}
+        }
+    }
+}
+
 /// Waits until the session has to end. Who has none may read why, and is then sent away.
 async fn over(entry: Option<Entry>) -> End {
     match entry {
         Some(Entry::Session(session)) => End::of(&session.guard).await,
         Some(Entry::Refused(refusal)) => {
-            tokio::time::sleep(Duration::from_secs(KEEPALIVE_S)).await;
+            tokio::time::sleep(Duration::from_secs(READING_S)).await;
             End { word: format!("not admitted: {refusal}"), refusal }
         }
         None => std::future::pending().await,
@@ -336,24 +422,29 @@ fn host_key(pem: &SecretString, number: usize) -> Result<PrivateKey, HostKeyErro
     Ok(key)
 }
 
-fn config(keys: Vec<PrivateKey>, limits: &Limits) -> server::Config {
+fn config(
+    keys: Vec<PrivateKey>,
+    certificates: Vec<Certificate>,
+    limits: &Limits,
+) -> server::Config {
     let kinds: Cow<'static, [Algorithm]> = Cow::Borrowed(algorithms::KEYS);
-    let methods = [MethodKind::KeyboardInteractive, MethodKind::Password];
+    let methods = [MethodKind::PublicKey, MethodKind::KeyboardInteractive, MethodKind::Password];
     server::Config {
         server_id: algorithms::identification(),
         methods: MethodSet::from(methods.as_slice()),
-        auth_rejection_time: Duration::from_millis(REJECTION_MS),
-        // The first probe asks which methods there are; it tells nothing.
-        auth_rejection_time_initial: Some(Duration::ZERO),
+        // `Hello` takes its time itself: for whatever is verified, and for nothing else.
+        auth_rejection_time: Duration::ZERO,
         keys,
+        certificates,
         window_size: u32::try_from(WINDOW_BYTES).unwrap_or(u32::MAX),
         maximum_packet_size: PACKET_BYTES_MAX,
         preferred: algorithms::preferred(kinds),
         max_auth_attempts: limits.login_tries_max,
         // Ours counts data and requests, not keep-alives: `Limits::idle_s_max`.
         inactivity_timeout: None,
-        keepalive_interval: Some(Duration::from_secs(KEEPALIVE_S)),
-        keepalive_max: KEEPALIVES_MAX,
+        // russh would ask while somebody still reads a prompt, and OpenSSH's client dies of a request
+        // before it is signed in (RFC 4252 §6). `listen` has TCP ask, below SSH.
+        keepalive_interval: None,
         nodelay: true,
         ..server::Config::default()
     }

@@ -4,6 +4,7 @@
 //! a file. Needs Debian's `openssh-client` and `openssh-server`.
 
 mod carried;
+mod login;
 mod refused;
 
 use std::collections::BTreeSet;
@@ -75,6 +76,7 @@ struct Rig {
     port: u16,
     sshd: Child,
     sshd_port: u16,
+    server: Arc<Server>,
     accepting: JoinHandle<()>,
 }
 
@@ -171,15 +173,15 @@ impl Rig {
         let port = listener.local_addr().unwrap().port();
         let known = format!("[127.0.0.1]:{port} {}\n", server.public_keys()[0]);
         write(&world.dir().join("known_hosts"), &known, 0o600);
-        let gateway = world.gateway();
+        let (gateway, serving) = (world.gateway(), Arc::clone(&server));
         let accepting = tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                let (server, gateway) = (Arc::clone(&server), Arc::clone(&gateway));
+                let (server, gateway) = (Arc::clone(&serving), Arc::clone(&gateway));
                 tokio::spawn(async move { server.serve(gateway, stream, World::origin()).await });
             }
         });
-        let rig = Self { world, login, port, sshd, sshd_port, accepting };
+        let rig = Self { world, login, port, sshd, sshd_port, server, accepting };
         rig.ready().await;
         rig
     }

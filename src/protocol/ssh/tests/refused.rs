@@ -11,7 +11,8 @@ async fn whoever_is_not_verified_learns_nothing_and_whoever_is_not_admitted_lear
         command.args(["127.0.0.1", "id"]);
         ended(command)
     };
-    let good = rig.world.token("alice", &["engineer"]);
+    // A session credential: a provider's token counts at targets that take it, and at no others.
+    let (_, good) = rig.world.sign_in("alice", &["engineer"]).await;
     let other = rig.world.token("mallory", &["guest"]);
     let wrong = with(&user, "nonsense").await;
     assert_eq!(wrong.status.code(), Some(255));
