@@ -115,7 +115,9 @@ impl Site {
     /// Signs a visitor in at the host of a target: up to the address that gives it its cookie,
     /// which is not visited.
     pub fn up_to_enter(&self, visitor: &Visitor, target: &str, user: &str) -> String {
-        idp::sign_in(visitor, &format!("{target}/"), user, &format!("{target}/.weir/enter"))
+        let asked = visitor.ask(&format!("{target}/"), &["-H", "Accept: text/html"]);
+        let login = asked.location.as_deref().unwrap_or_else(|| panic!("{asked:?}"));
+        idp::sign_in(visitor, login, user, &format!("{target}/.weir/enter"))
     }
 
     /// Signs a visitor in at the host of a target.
