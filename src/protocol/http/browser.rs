@@ -109,7 +109,7 @@ pub fn may_ride(method: &Method, headers: &HeaderMap, origin: &str) -> Result<()
     let site = text("sec-fetch-site");
     let reads = matches!(*method, Method::GET | Method::HEAD);
     let own = match (text("origin"), site) {
-        (Some(from), Some("same-origin")) | (Some(from), None) => from == origin,
+        (Some(from), Some("same-origin") | None) => from == origin,
         (Some(_), Some(_)) => false,
         (None, Some("same-origin" | "none")) => true,
         (None, Some(_)) => reads && text("sec-fetch-mode") == Some("navigate"),
@@ -286,6 +286,8 @@ fn page([title, body]: [&str; 2]) -> Words {
 mod tests {
     use super::*;
 
+    type Case<'a> = (&'a Method, &'a [(&'a str, &'a str)], bool);
+
     const WIKI: &str = "https://wiki.weir.example";
 
     fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
@@ -301,7 +303,7 @@ mod tests {
     fn a_cookie_rides_along_only_with_what_its_own_host_asks_for() {
         let (get, post) = (Method::GET, Method::POST);
         let sibling = "https://mail.weir.example";
-        let cases: [(&Method, &[(&str, &str)], bool); 14] = [
+        let cases: [Case<'_>; 14] = [
             (&get, &[], true),
             (&post, &[], false),
             (&post, &[("origin", WIKI)], true),
