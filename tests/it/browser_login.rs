@@ -15,7 +15,6 @@ use serde_json::json;
 use crate::browser::Browser;
 use crate::demo::Demo;
 use crate::demo::Ran;
-use crate::demo::wait_for;
 use crate::gateway::Live;
 use crate::idp;
 use crate::parts;
@@ -382,8 +381,10 @@ fn what_the_provider_says_holds_for_browsers_and_programs() {
     let mut psql = Live::of(site.psql(&live));
     let told = site.idp.end_session("alice");
     assert_eq!(told["told"], json!(["gateway"]), "{told}");
-    psql.wait("signed out at the identity provider");
-    psql.finish();
+    psql.say("SELECT 'still in';");
+    psql.wait("FATAL");
+    let ran = psql.finish();
+    assert!(!ran.says("still in") && ran.says("identity provider"), "{ran:?}");
     assert_eq!(alice.visit(&format!("{WIKI}/")).status, 401);
     assert_eq!(site.whoami(&live).status, 401);
     assert_eq!(olaf.visit(&format!("{WIKI}/")).status, 200);
@@ -397,17 +398,17 @@ fn what_the_provider_says_holds_for_browsers_and_programs() {
     let again = dana.ask(&format!("{WIKI}/"), &["-H", "Accept: text/html"]);
     assert!(again.location.as_deref().unwrap_or_else(|| panic!("{again:?}")).starts_with(&format!("{OWN}/login?")));
     // It goes: who is in stays in, and who would sign in is told whose fault it is.
+    let mei = site.visitor();
+    let callback = format!("{OWN}/oauth/callback");
+    let callback = idp::sign_in(&mei, &format!("{OWN}/signin"), "mei", &callback);
     site.idp.down();
     assert_eq!(olaf.visit(&format!("{WIKI}/")).status, 200);
-    let page = site.visitor().visit(&format!("{OWN}/signin"));
-    assert!(page.status == 502 && page.body.contains("identity provider cannot be reached"));
+    let page = mei.visit(&callback);
+    assert_eq!(page.status, 502, "{page:?}");
+    assert!(page.body.contains("identity provider cannot be reached"), "{page:?}");
     assert!(page.body.contains("neither your fault nor the gateway"), "{page:?}");
     site.idp.up();
-    let mei = site.visitor();
-    wait_for("the provider", || {
-        (mei.visit(&format!("{OWN}/signin")).status == 303).then_some(())
-    });
-    let tokens = site.program_login(&mei, "mei");
+    let tokens = site.program_login(&site.visitor(), "mei");
     assert_eq!(tokens["principal"], "mei", "{tokens}");
 }
 
