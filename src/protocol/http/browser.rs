@@ -123,6 +123,11 @@ pub fn may_ride(method: &Method, headers: &HeaderMap, origin: &str) -> Result<()
         .hint("open the page on its own host; programs send `Authorization: Bearer` instead"))
 }
 
+/// Whether a browser sent it, on behalf of some page: programs send none of these.
+pub fn is_from_a_browser(headers: &HeaderMap) -> bool {
+    headers.contains_key("sec-fetch-site") || headers.contains_key(header::ORIGIN)
+}
+
 /// Whether a request is a person's, who goes somewhere with a browser.
 pub fn navigates(method: &Method, headers: &HeaderMap) -> bool {
     let mode = headers.get("sec-fetch-mode").is_none_or(|mode| mode == "navigate");
@@ -250,10 +255,8 @@ const LOGOUT_PAGE: [&str; 2] = [
     "<p>This ends your login in this browser: at every target, at once.</p>\n\
      <form method=\"post\" action=\"/.weir/logout\"><button>Log out</button></form>\n",
 ];
-const LOGGED_OUT_PAGE: [&str; 2] = [
-    "You are logged out",
-    "<p>You may still be signed in at your identity provider.</p>\n",
-];
+const LOGGED_OUT_PAGE: [&str; 2] =
+    ["You are logged out", "<p>You may still be signed in at your identity provider.</p>\n"];
 
 /// A cookie for this host alone: never sent in the clear, never shown to scripts (RFC 6265bis §4.1.3).
 fn set_cookie(name: &str, value: &str, seconds: Option<u32>) -> Option<HeaderValue> {
