@@ -108,9 +108,22 @@ fn the_demo_signs_a_browser_in_and_out() {
     for named in ["alice", "some-program", "<b>laptop</b>", "127.0.0.1", "DE"] {
         assert!(page.contains(named), "{named}: {page}");
     }
+    // A link with the answer in it answers nothing.
+    let link = format!("{}&answer=approve", browser.url());
+    browser.goto(&link);
+    browser.expect_text("Is it you who asks?");
     browser.click("button");
-    browser.expect_url(&own);
+    browser.expect_text("signed in");
     assert_eq!(violations(&browser), Vec::<String>::new());
+    let given = Visitor::new(&["--cacert", demo.ca_file()]).send(
+        &format!("{own}/oauth/token"),
+        &[
+            ("grant_type", "urn:ietf:params:oauth:grant-type:device_code"),
+            ("client_id", "some-program"),
+            ("device_code", asked["device_code"].as_str().unwrap()),
+        ],
+    );
+    assert!(given.status == 200 && given.body.contains("weir_s_"), "{given:?}");
 }
 
 #[test]
@@ -161,12 +174,17 @@ fn one_sign_in_opens_every_target_and_other_pages_cannot_use_it() {
     browser.goto(&format!("{APP}/.weir/logout"));
     browser.click("button");
     browser.expect_text("You are logged out");
-    for url in [format!("{WIKI}/"), format!("{APP}/")] {
-        let old = cookie(&browser, "wiki.weir.example").unwrap();
-        let old = format!("Cookie: __Host-weir={}", old["value"].as_str().unwrap());
-        let page = site.visitor().ask(&url, &["-H", &old]);
-        assert_eq!(page.status, 401, "{page:?}");
-    }
+    assert!(cookie(&browser, "app.weir.example").is_none());
+    let old = cookie(&browser, "wiki.weir.example").unwrap();
+    let old = format!("Cookie: __Host-weir={}", old["value"].as_str().unwrap());
+    assert_eq!(site.visitor().ask(&format!("{WIKI}/"), &["-H", &old]).status, 401);
+    let ledger = site.gateway.ledger();
+    let noted = ledger.iter().any(|event| event.to_string().contains("\"logout\""));
+    assert!(noted, "{:?}", ledger.last());
+    // Once more, on a page that was open: it says the same.
+    browser.goto(&format!("{APP}/.weir/logout"));
+    browser.click("button");
+    browser.expect_text("You are logged out");
     browser.goto(&format!("{OWN}/logout"));
     browser.expect_text("not signed in");
     // Nothing but what the other page tried.
@@ -254,9 +272,8 @@ fn a_cookie_is_for_one_host_and_no_link_does_anything() {
         own.next().unwrap_or_else(|| panic!("{jar}")).1.to_owned()
     };
     let (wiki, own) = (of("wiki.weir.example"), of("weir.example"));
-    let with = |url: &str, cookie: &str| {
-        site.visitor().ask(url, &["-H", &format!("Cookie: {cookie}")])
-    };
+    let with =
+        |url: &str, cookie: &str| site.visitor().ask(url, &["-H", &format!("Cookie: {cookie}")]);
     assert_eq!(with(&format!("{WIKI}/"), &format!("__Host-weir={wiki}")).status, 200);
     for (url, secret) in [
         (format!("{APP}/"), &wiki),
@@ -287,7 +304,8 @@ fn a_cookie_is_for_one_host_and_no_link_does_anything() {
     // Programs are told so that they understand it, people so that they can read it.
     let program = whole(&site.visitor(), &format!("{WIKI}/"), &[]);
     assert_eq!(header(&program.body, "content-type"), Some("application/problem+json"));
-    let delete = ["-X", "DELETE", "-H", "Accept: text/html", "-H", "Origin: https://wiki.weir.example"];
+    let delete =
+        ["-X", "DELETE", "-H", "Accept: text/html", "-H", "Origin: https://wiki.weir.example"];
     let person = whole(&alice, &format!("{WIKI}/api/articles/1"), &delete);
     assert_eq!(person.status, 403, "{person:?}");
     assert!(person.body.contains("This is not allowed"), "{person:?}");
@@ -311,7 +329,8 @@ fn links(site: &Site, alice: &Visitor) {
     }
     // Nobody is sent to another host than where they came from.
     let bind = "ab".repeat(32);
-    for back in ["//evil.example", "/\\evil.example", "https://evil.example", "/a\r\nSet-Cookie:a=b"]
+    for back in
+        ["//evil.example", "/\\evil.example", "https://evil.example", "/a\r\nSet-Cookie:a=b"]
     {
         let back = encoded(back);
         for url in [
@@ -334,7 +353,8 @@ fn links(site: &Site, alice: &Visitor) {
     let state = member(begun.location.as_deref().unwrap(), "state").unwrap();
     let evil = encoded("<script>alert('x')</script>\r\n<img src=x>");
     let issuer = encoded(&site.idp.issuer());
-    let said = format!("state={}&iss={issuer}&error={evil}&error_description={evil}", encoded(&state));
+    let said =
+        format!("state={}&iss={issuer}&error={evil}&error_description={evil}", encoded(&state));
     let page = nobody.visit(&format!("{OWN}/oauth/callback?{said}"));
     assert_eq!(page.status, 403, "{page:?}");
     assert!(page.body.contains("&lt;script&gt;"), "{page:?}");
@@ -343,7 +363,8 @@ fn links(site: &Site, alice: &Visitor) {
 
 /// A page that runs nothing, and that no other page can show.
 fn framed_nowhere(page: &Page) {
-    let policy = header(&page.body, "content-security-policy").unwrap_or_else(|| panic!("{page:?}"));
+    let policy =
+        header(&page.body, "content-security-policy").unwrap_or_else(|| panic!("{page:?}"));
     assert!(policy.contains("default-src 'none'") && policy.contains("frame-ancestors 'none'"));
     assert_eq!(header(&page.body, "x-frame-options"), Some("DENY"), "{page:?}");
     assert_eq!(header(&page.body, "cache-control"), Some("no-store"), "{page:?}");
@@ -372,7 +393,8 @@ fn what_the_provider_says_holds_for_browsers_and_programs() {
     assert_eq!(roles(&session), json!(["engineer"]));
     site.idp.set_account("alice", &json!({ "groups": ["engineer", "dba"] }));
     site.idp.rotate();
-    let renew = |secret: &str| site.token(&[("grant_type", "refresh_token"), ("refresh_token", secret)]);
+    let renew =
+        |secret: &str| site.token(&[("grant_type", "refresh_token"), ("refresh_token", secret)]);
     let renewed = renew(&secret(&tokens, "refresh_token"));
     assert_eq!(roles(&secret(&renewed, "access_token")), json!(["dba", "engineer"]), "{renewed}");
     // A logout there ends all that came of it here, that of others goes on.
@@ -396,7 +418,13 @@ fn what_the_provider_says_holds_for_browsers_and_programs() {
     assert_eq!(refused["error"], "invalid_grant", "{refused}");
     assert_eq!(site.whoami(&secret(&tokens, "access_token")).status, 401);
     let again = dana.ask(&format!("{WIKI}/"), &["-H", "Accept: text/html"]);
-    assert!(again.location.as_deref().unwrap_or_else(|| panic!("{again:?}")).starts_with(&format!("{OWN}/login?")));
+    assert!(
+        again
+            .location
+            .as_deref()
+            .unwrap_or_else(|| panic!("{again:?}"))
+            .starts_with(&format!("{OWN}/login?"))
+    );
     // It goes: who is in stays in, and who would sign in is told whose fault it is.
     let mei = site.visitor();
     let callback = format!("{OWN}/oauth/callback");
@@ -484,15 +512,18 @@ fn a_thousand_log_in_at_once() {
     let answers = ran.out.lines().map(str::trim).collect::<Vec<_>>();
     assert_eq!(answers.len(), LOGINS, "{}", ran.err);
     for answer in &answers {
-        let waits = answer.split_once(' ').is_some_and(|(status, after)| {
-            ["429", "503"].contains(&status) && !after.is_empty()
-        });
+        let waits = answer
+            .split_once(' ')
+            .is_some_and(|(status, after)| ["429", "503"].contains(&status) && !after.is_empty());
         assert!(*answer == "200" || waits, "{answer}: {}", ran.err);
     }
     assert!(site.gateway.lives());
     let one = site.token(&[
         ("grant_type", "urn:ietf:params:oauth:grant-type:token-exchange"),
-        ("subject_token", &site.idp.made(&json!({ "sub": "alice", "claims": { "aud": "gateway" } }))),
+        (
+            "subject_token",
+            &site.idp.made(&json!({ "sub": "alice", "claims": { "aud": "gateway" } })),
+        ),
     ]);
     assert_eq!(one["principal"], "alice", "{one}");
 }
