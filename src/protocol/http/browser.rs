@@ -25,7 +25,6 @@ use crate::model::Refusal;
 use crate::model::TargetName;
 use crate::model::digest::Digest;
 use crate::model::login::Form;
-use crate::model::login::LoginEnd;
 use crate::model::login::Presented;
 use crate::model::login::StepUp;
 use crate::model::login::Use;
@@ -232,14 +231,11 @@ impl Connection {
         if let Some(secret) = cookie(&parts.headers, COOKIE)? {
             let claim = Claim::Cookie { secret, host: &host };
             let usage = Use::Target(Protocol::Http);
-            let verified = gateway.verify(&claim, usage, Some(label), &self.origin).await?;
-            if let Some(login) = verified.login() {
-                let ended = gateway.logins.end(login, LoginEnd::LoggedOut).await;
-                ended.map_err(|error| {
-                    tracing::error!(fault = "gateway", "{}", crate::model::fault::Chain(&error));
-                    Refusal::new(RefusalCode::Unrecorded, "the login could not be ended")
-                        .hint("try again")
-                })?;
+            match gateway.verify(&claim, usage, Some(label), &self.origin).await {
+                Ok(verified) => gateway.log_out(&verified, &self.origin).await?,
+                // It has ended already, which is what they want.
+                Err(refusal) if refusal.code == RefusalCode::Unauthenticated => {}
+                Err(refusal) => return Err(refusal.into()),
             }
         }
         let mut words = page(LOGGED_OUT_PAGE);
