@@ -33,6 +33,7 @@ mod idp;
 mod known_attacks;
 mod kubernetes;
 mod listening;
+mod login;
 mod masking;
 mod parts;
 mod parts_themselves;

@@ -85,7 +85,8 @@ pub fn answer(no: &No, worded: Worded) -> Words {
     let policy = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
     headers.insert(header::CONTENT_SECURITY_POLICY, policy);
     if no.status == StatusCode::UNAUTHORIZED {
-        let challenge = HeaderValue::from_static("Bearer realm=\"weir\"");
+        let plain = HeaderValue::from_static("Bearer");
+        let challenge = HeaderValue::try_from(no.refusal.challenge()).unwrap_or(plain);
         headers.insert(header::WWW_AUTHENTICATE, challenge);
     }
     if no.refusal.code == RefusalCode::SessionEnded {
