@@ -133,6 +133,21 @@ impl Provider {
         self.signed_with(token, wanted, &keys)
     }
 
+    /// The same of a token that the provider itself has just handed over: a key that is not known
+    /// is asked for at once. What was renewed may be used up there, so there is no second try.
+    pub(super) async fn signed_by_itself(
+        self: &Arc<Self>,
+        token: &Token<'_>,
+    ) -> Result<Claims, IdentityError> {
+        let known = self.keys_of(token).await;
+        if let Err(IdentityError::UnknownKey(_) | IdentityError::NoKeyId) = known {
+            self.refresh(self.keys.attempts()).await?;
+            return self.signed(token).await;
+        }
+        let (wanted, keys) = known?;
+        self.signed_with(token, wanted, &keys)
+    }
+
     /// The keys that a token may be signed with.
     pub(super) async fn keys_of<'a>(
         self: &Arc<Self>,

@@ -4,12 +4,15 @@
 use std::fs;
 use std::io::BufRead;
 use std::io::BufReader;
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Child;
+use std::process::ChildStdin;
 use std::process::ChildStdout;
 use std::process::Command;
 use std::process::Stdio;
+use std::sync::OnceLock;
 
 use serde_json::Value;
 use serde_json::json;
@@ -22,6 +25,7 @@ use crate::demo::wait_for;
 use crate::gateway::Gateway;
 use crate::gateway::Prepared;
 use crate::parts;
+use crate::postgres::direct;
 use crate::postgres::straight;
 use crate::state;
 
@@ -157,10 +161,7 @@ impl LoggedIn {
     pub fn sleeping(&self, person: &str, marker: &str) -> Child {
         let mut psql = Demo::shared().psql_at(self.port, person);
         psql.env("PGPASSWORD", self.secret());
-        psql.args(["-c", &format!("SELECT pg_sleep(600) /* {marker} */")]);
-        let child = psql.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        wait_for("the query's start", || sleeps(marker).then_some(()));
-        child
+        sleeping(psql, marker)
     }
 
     /// An ssh whose command runs.
@@ -189,6 +190,27 @@ pub fn psql(port: u16, person: &str, password: &str, text: &str) -> Ran {
     let mut psql = Demo::shared().psql_at(port, person);
     psql.env("PGPASSWORD", password).args(["-A", "-t", "-c", text]);
     Ran::of(&psql.output().unwrap())
+}
+
+/// A psql whose query waits for the lock of a row, which nobody gives up. (Functions that wait are
+/// not known to be harmless.) `marker` tells it from others.
+fn sleeping(mut psql: Command, marker: &str) -> Child {
+    static HOLDER: OnceLock<(Child, ChildStdin)> = OnceLock::new();
+    HOLDER.get_or_init(|| {
+        let mut holder = direct(Demo::shared(), true);
+        let mut holder = holder.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut input = holder.stdin.take().unwrap();
+        let lock = "SELECT 'locked' FROM notes WHERE id = 1 FOR UPDATE";
+        writeln!(input, "\\c archive\nBEGIN;\n{lock};").unwrap();
+        let mut out = BufReader::new(holder.stdout.take().unwrap()).lines();
+        assert!(out.any(|line| line.unwrap().contains("locked")));
+        (holder, input)
+    });
+    psql.args(["-c", "\\c customers/archive", "-c"]);
+    psql.arg(format!("SELECT body FROM notes WHERE id = 1 FOR UPDATE /* {marker} */"));
+    let child = psql.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    wait_for("the query's start", || sleeps(marker).then_some(()));
+    child
 }
 
 /// Whether the query with this marker runs at the target.
@@ -231,7 +253,7 @@ impl Ssh {
         for option in [
             "StrictHostKeyChecking=no",
             "UserKnownHostsFile=/dev/null",
-            "PubkeyAuthentication=no",
+            "PreferredAuthentications=password",
             "NumberOfPasswordPrompts=1",
         ] {
             ssh.args(["-o", option]);
@@ -564,11 +586,9 @@ fn a_certificate_is_a_credential_of_its_login_for_psql_and_curl_alike() {
     assert_eq!(who["principal"]["name"], "alice");
     assert_eq!(who["login"], login.login());
     assert!(curl("wiki", "/api/people").body.contains("<masked:pii.email>"));
-    let mut sleeping = demo.psql_at(port, "alice");
-    sleeping.env_remove("PGPASSWORD").arg("-w").env("PGSSLCERT", certificate);
-    sleeping.env("PGSSLKEY", key).args(["-c", "SELECT pg_sleep(600) /* by-certificate */"]);
-    let child = sleeping.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    wait_for("the query's start", || sleeps("by-certificate").then_some(()));
+    let mut psql = demo.psql_at(port, "alice");
+    psql.env_remove("PGPASSWORD").arg("-w").env("PGSSLCERT", certificate).env("PGSSLKEY", key);
+    let child = sleeping(psql, "by-certificate");
     // Another's bearer beside it does not change who it is.
     let olaf = LoggedIn::of(port, "olaf");
     let both = ask(port, "wiki", "/api/people", Some(olaf.secret()), &shown);
