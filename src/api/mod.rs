@@ -124,6 +124,7 @@ impl Api {
             .route("/.well-known/openid-configuration", get(oauth::discovery::metadata))
             .route("/.well-known/oauth-authorization-server", get(oauth::discovery::metadata))
             .route("/.well-known/weir", get(oauth::discovery::about))
+            .route("/.well-known/weir/jwks.json", get(oauth::discovery::keys))
             .route("/api/v1/whoami", get(credentials::whoami))
             .route("/api/v1/certificates", post(certificates::issue))
             .route("/api/v1/ssh-certificates", post(certificates::issue_ssh))

@@ -137,8 +137,9 @@ impl File {
         rebase(self.tls.certificate_file.get_mut());
         rebase(self.tls.key_file.get_mut());
         let login = &mut self.login;
-        for file in [&mut login.access_ca_file, &mut login.access_ca_key_file] {
-            file.iter_mut().for_each(|path| rebase(path.get_mut()));
+        let files = [&mut login.access_ca_file, &mut login.access_ca_key_file];
+        for path in files.into_iter().flatten() {
+            rebase(path.get_mut());
         }
         for provider in &mut self.providers {
             provider.ca_file.iter_mut().for_each(|path| rebase(path.get_mut()));

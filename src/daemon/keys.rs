@@ -6,6 +6,7 @@
 //!   unless the configuration names others. No target trusts it
 //! - `access_ssh_ca.key`: its SSH half
 
+use std::fmt::Write as _;
 use std::fs;
 use std::io;
 use std::io::Write;
@@ -86,7 +87,12 @@ fn kept_bytes(
 ) -> Result<Zeroizing<Vec<u8>>, StartError> {
     let text = kept(path, || {
         let bytes = make()?;
-        Ok(Zeroizing::new(bytes.iter().map(|byte| format!("{byte:02x}")).collect()))
+        let mut text = Zeroizing::new(String::with_capacity(bytes.len().saturating_mul(2)));
+        for byte in bytes.iter() {
+            // Writing to a text cannot fail.
+            write!(text, "{byte:02x}").map_err(|_| bad(path, "cannot be written"))?;
+        }
+        Ok(text)
     })?;
     let digits = text.trim().as_bytes().chunks(2).map(|pair| {
         let pair = std::str::from_utf8(pair).ok().filter(|pair| pair.len() == 2);

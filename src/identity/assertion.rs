@@ -116,13 +116,14 @@ mod tests {
 
     use super::*;
     use crate::identity::Verified;
+    use crate::model::Clock;
 
     #[test]
     fn a_target_can_verify_who_asks_and_it_is_for_that_target_and_minute_alone() {
         let key = Assertions::generate().unwrap();
         let assertions = Assertions::new("https://weir.example", &key).unwrap();
         let gateway = Verified::gateway(None);
-        let (wiki, now) = ("wiki".parse().unwrap(), Timestamp::now());
+        let (wiki, now) = ("wiki".parse().unwrap(), crate::model::clock::System.now());
         let token = assertions.sign(gateway.principal(), &wiki, SessionId::fresh(), now).unwrap();
         let jwks = assertions.jwks();
         let jwk = serde_json::from_value::<Jwk>(jwks["keys"][0].clone()).unwrap();

@@ -373,7 +373,7 @@ impl Provider {
         if token.issuer() != self.issuer() {
             return Err(IdentityError::claim("iss", "is not the provider's"));
         }
-        let claims = self.signed_by_itself(&token).await?;
+        let claims = self.signed_firsthand(&token).await?;
         Self::credential(&claims)?;
         let client = self.client()?.id.as_str();
         let named = claims.audience()?;

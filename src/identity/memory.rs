@@ -139,7 +139,7 @@ impl Vault for Memory {
         })
     }
 
-    fn changed_since<'a>(&'a self, _: Timestamp) -> Answer<'a, Vec<Change>> {
+    fn changed_since(&self, _: Timestamp) -> Answer<'_, Vec<Change>> {
         self.with(|rows| {
             let logins =
                 rows.logins.iter().map(|(login, _)| Change::Login(Box::new(login.clone())));
@@ -151,7 +151,7 @@ impl Vault for Memory {
         })
     }
 
-    fn sweep<'a>(&'a self, before: Timestamp) -> Answer<'a, u64> {
+    fn sweep(&self, before: Timestamp) -> Answer<'_, u64> {
         self.with(|rows| {
             let all = rows.credentials.len();
             rows.credentials.retain(|one| one.expires_at >= before);

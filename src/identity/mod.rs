@@ -109,6 +109,8 @@ pub use token::TOKEN_BYTES_MAX;
 pub use vault::Change;
 pub use vault::Vault;
 pub use vault::VaultError;
+pub use vault::WithCredentials;
+pub use vault::WithRefresh;
 pub use verified::Standing;
 pub use verified::Verified;
 

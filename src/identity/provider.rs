@@ -133,19 +133,20 @@ impl Provider {
         self.signed_with(token, wanted, &keys)
     }
 
-    /// The same of a token that the provider itself has just handed over: a key that is not known
-    /// is asked for at once. What was renewed may be used up there, so there is no second try.
-    pub(super) async fn signed_by_itself(
+    /// The same for a token that the provider itself has just given us. Nobody else can make us fetch
+    /// keys with it, so a key that is not known is fetched at once: a renewal that failed only
+    /// because keys have just changed would lose the provider's new refresh token.
+    pub(super) async fn signed_firsthand(
         self: &Arc<Self>,
         token: &Token<'_>,
     ) -> Result<Claims, IdentityError> {
-        let known = self.keys_of(token).await;
-        if let Err(IdentityError::UnknownKey(_) | IdentityError::NoKeyId) = known {
-            self.refresh(self.keys.attempts()).await?;
-            return self.signed(token).await;
+        match self.signed(token).await {
+            Err(IdentityError::UnknownKey(_)) => {
+                self.refresh(self.keys.attempts()).await?;
+                self.signed(token).await
+            }
+            done => done,
         }
-        let (wanted, keys) = known?;
-        self.signed_with(token, wanted, &keys)
     }
 
     /// The keys that a token may be signed with.

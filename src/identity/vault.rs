@@ -13,6 +13,11 @@ use crate::model::login::Credential;
 use crate::model::login::Ended;
 use crate::model::login::Login;
 
+/// A login, with its sealed refresh token.
+pub type WithRefresh = (Login, Option<Vec<u8>>);
+/// A login, with its living credentials.
+pub type WithCredentials = (Login, Vec<Credential>);
+
 /// Keeps logins and credentials, for all gateways of a region.
 ///
 /// It never sees a secret: credentials are found by their digest, and a provider's refresh token is
@@ -46,7 +51,7 @@ pub trait Vault: Send + Sync + Debug {
     fn login<'a>(
         &'a self,
         id: &'a LoginId,
-    ) -> BoxFuture<'a, Result<Option<(Login, Option<Vec<u8>>)>, VaultError>>;
+    ) -> BoxFuture<'a, Result<Option<WithRefresh>, VaultError>>;
 
     /// A credential.
     fn credential<'a>(
@@ -58,7 +63,7 @@ pub trait Vault: Send + Sync + Debug {
     fn list<'a>(
         &'a self,
         only: Option<(&'a str, &'a str)>,
-    ) -> BoxFuture<'a, Result<Vec<(Login, Vec<Credential>)>, VaultError>>;
+    ) -> BoxFuture<'a, Result<Vec<WithCredentials>, VaultError>>;
 
     /// Ends a credential. Of several who end it, one is told `true`.
     fn end_credential<'a>(
@@ -83,11 +88,10 @@ pub trait Vault: Send + Sync + Debug {
     ) -> BoxFuture<'a, Result<Vec<LoginId>, VaultError>>;
 
     /// What changed at or after `at`, at any gateway; some of it may be told again.
-    fn changed_since<'a>(&'a self, at: Timestamp)
-    -> BoxFuture<'a, Result<Vec<Change>, VaultError>>;
+    fn changed_since(&self, at: Timestamp) -> BoxFuture<'_, Result<Vec<Change>, VaultError>>;
 
     /// Removes what ended or expired before `before`; says how much.
-    fn sweep<'a>(&'a self, before: Timestamp) -> BoxFuture<'a, Result<u64, VaultError>>;
+    fn sweep(&self, before: Timestamp) -> BoxFuture<'_, Result<u64, VaultError>>;
 }
 
 /// Something that another gateway may not know yet.

@@ -16,6 +16,7 @@
 mod architecture;
 mod attacks;
 mod browser;
+mod browser_login;
 mod cli;
 mod cluster;
 mod corpus;
@@ -44,6 +45,7 @@ mod psql18;
 mod record;
 mod residency;
 mod sign_in;
+mod site;
 mod ssh;
 mod ssh_login;
 mod state;

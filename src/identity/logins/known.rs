@@ -69,7 +69,9 @@ impl Logins {
         let changes = self.vault.changed_since(since.checked_sub(back).unwrap_or(since)).await;
         match changes {
             Ok(changes) => {
-                changes.into_iter().for_each(|change| self.take_over(change));
+                for change in changes {
+                    self.take_over(change);
+                }
                 self.lock().looked_at = began;
                 self.forget();
             }
@@ -170,28 +172,28 @@ impl Logins {
     pub(super) fn stands(&self, login: &Login) {
         let mut state = self.lock();
         let ended = login.ended.as_ref().map(|ended| ended.why.clone());
-        match state.standing.get(&login.id) {
-            Some(sender) => {
-                sender.send_if_modified(|standing| {
-                    let before = standing.clone();
-                    standing.principal = Arc::clone(&login.principal);
-                    standing.authentication = login.authentication.clone();
-                    standing.good_until = login.good_until;
-                    standing.ended = before.ended.clone().or(ended);
-                    *standing != before
-                });
+        let Some(sender) = state.standing.get(&login.id) else {
+            let standing = Standing {
+                principal: Arc::clone(&login.principal),
+                authentication: login.authentication.clone(),
+                good_until: login.good_until,
+                ended,
+                revoked: BTreeMap::new(),
+            };
+            state.standing.insert(login.id.clone(), watch::Sender::new(standing));
+            return;
+        };
+        sender.send_if_modified(|standing| {
+            let before = standing.clone();
+            // Whatever changes a login renews it: a row that is good for less was read before.
+            if login.good_until >= standing.good_until {
+                standing.principal = Arc::clone(&login.principal);
+                standing.authentication = login.authentication.clone();
+                standing.good_until = login.good_until;
             }
-            None => {
-                let standing = Standing {
-                    principal: Arc::clone(&login.principal),
-                    authentication: login.authentication.clone(),
-                    good_until: login.good_until,
-                    ended,
-                    revoked: BTreeMap::new(),
-                };
-                state.standing.insert(login.id.clone(), watch::Sender::new(standing));
-            }
-        }
+            standing.ended = before.ended.clone().or(ended);
+            *standing != before
+        });
     }
 
     pub(super) fn login_ended(&self, id: &LoginId, why: LoginEnd) {

@@ -39,6 +39,7 @@ use crate::session::Claim;
 use crate::session::Wanted;
 use crate::session::fresh_secret;
 use crate::session::handoff::is_path;
+use crate::session::page;
 
 /// What is the gateway's own on every host, and never forwarded.
 pub const OWN_PATH: &str = "/.weir";
@@ -108,7 +109,7 @@ pub fn may_ride(method: &Method, headers: &HeaderMap, origin: &str) -> Result<()
     let site = text("sec-fetch-site");
     let reads = matches!(*method, Method::GET | Method::HEAD);
     let own = match (text("origin"), site) {
-        (Some(from), Some("same-origin")) | (Some(from), None) => from == origin,
+        (Some(from), Some("same-origin") | None) => from == origin,
         (Some(_), Some(_)) => false,
         (None, Some("same-origin" | "none")) => true,
         (None, Some(_)) => reads && text("sec-fetch-mode") == Some("navigate"),
@@ -244,13 +245,15 @@ impl Connection {
     }
 }
 
-const LOGOUT_PAGE: &str = "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\">\n\
-    <title>Log out</title>\n<h1>Log out</h1>\n\
-    <p>This ends your login in this browser: at every target, at once.</p>\n\
-    <form method=\"post\" action=\"/.weir/logout\"><button>Log out</button></form>\n</html>\n";
-const LOGGED_OUT_PAGE: &str = "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\">\n\
-    <title>Logged out</title>\n<h1>Logged out</h1>\n\
-    <p>You are logged out. You may close this page.</p>\n</html>\n";
+const LOGOUT_PAGE: [&str; 2] = [
+    "Log out?",
+    "<p>This ends your login in this browser: at every target, at once.</p>\n\
+     <form method=\"post\" action=\"/.weir/logout\"><button>Log out</button></form>\n",
+];
+const LOGGED_OUT_PAGE: [&str; 2] = [
+    "You are logged out",
+    "<p>You may still be signed in at your identity provider.</p>\n",
+];
 
 /// A cookie for this host alone: never sent in the clear, never shown to scripts (RFC 6265bis §4.1.3).
 fn set_cookie(name: &str, value: &str, seconds: Option<u32>) -> Option<HeaderValue> {
@@ -271,27 +274,19 @@ fn redirect(status: StatusCode, to: &str) -> Option<Response<String>> {
     Some(response)
 }
 
-fn page(text: &str) -> Words {
-    let mut response = Response::new(text.to_owned());
-    let headers = response.headers_mut();
-    for (name, value) in [
-        (header::CONTENT_TYPE, "text/html; charset=utf-8"),
-        (header::CACHE_CONTROL, "no-store"),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (header::REFERRER_POLICY, "no-referrer"),
-        (
-            header::CONTENT_SECURITY_POLICY,
-            "default-src 'none'; form-action 'self'; frame-ancestors 'none'",
-        ),
-    ] {
-        headers.insert(name, HeaderValue::from_static(value));
-    }
+fn page([title, body]: [&str; 2]) -> Words {
+    let mut response = Response::new(page::document(title, "", body));
+    refuse::harden(response.headers_mut());
+    let html = HeaderValue::from_static("text/html; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, html);
     Words(response)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    type Case<'a> = (&'a Method, &'a [(&'a str, &'a str)], bool);
 
     const WIKI: &str = "https://wiki.weir.example";
 
@@ -308,7 +303,7 @@ mod tests {
     fn a_cookie_rides_along_only_with_what_its_own_host_asks_for() {
         let (get, post) = (Method::GET, Method::POST);
         let sibling = "https://mail.weir.example";
-        let cases: [(&Method, &[(&str, &str)], bool); 14] = [
+        let cases: [Case<'_>; 14] = [
             (&get, &[], true),
             (&post, &[], false),
             (&post, &[("origin", WIKI)], true),

@@ -348,7 +348,7 @@ impl fmt::Debug for Pool {
             .field("target", self.target.name())
             .field("dialect", &self.dialect)
             .field("idle", &idle)
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 

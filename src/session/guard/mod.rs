@@ -537,7 +537,7 @@ async fn changed(standing: &mut Option<watch::Receiver<Standing>>) {
         None => true,
     };
     if gone {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 
