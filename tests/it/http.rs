@@ -425,7 +425,8 @@ permit (principal in Weir::Role::"engineer", action == Weir::Action::"execute",
     let path = demo.text("/config_file");
     let config = format!(
         "{}\n[targets.echo]\nregion = \"eu-central\"\nowner = \"acme-de\"\n\
-         provider_tokens = true\n\n[targets.echo.http]\naddress = \"127.0.0.1:{port}\"\ntls = {{ mode = \"off\" }}\n",
+         provider_tokens = true\n\n\
+         [targets.echo.http]\naddress = \"127.0.0.1:{port}\"\ntls = {{ mode = \"off\" }}\n",
         read(path)
     );
     std::fs::write(path, config).unwrap();

@@ -34,6 +34,8 @@ mod idp;
 mod known_attacks;
 mod kubernetes;
 mod listening;
+mod login;
+mod login_providers;
 mod masking;
 mod parts;
 mod parts_themselves;

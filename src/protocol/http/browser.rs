@@ -122,6 +122,11 @@ pub fn may_ride(method: &Method, headers: &HeaderMap, origin: &str) -> Result<()
         .hint("open the page on its own host; programs send `Authorization: Bearer` instead"))
 }
 
+/// Whether a browser sent it, on behalf of some page: programs send none of these.
+pub fn is_from_a_browser(headers: &HeaderMap) -> bool {
+    headers.contains_key("sec-fetch-site") || headers.contains_key(header::ORIGIN)
+}
+
 /// Whether a request is a person's, who goes somewhere with a browser.
 pub fn navigates(method: &Method, headers: &HeaderMap) -> bool {
     let mode = headers.get("sec-fetch-mode").is_none_or(|mode| mode == "navigate");

@@ -83,7 +83,8 @@ pub fn answer(no: &No, worded: Worded) -> Words {
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(worded.content_type));
     harden(headers);
     if no.status == StatusCode::UNAUTHORIZED {
-        let challenge = HeaderValue::from_static("Bearer realm=\"weir\"");
+        let plain = HeaderValue::from_static("Bearer");
+        let challenge = HeaderValue::try_from(no.refusal.challenge()).unwrap_or(plain);
         headers.insert(header::WWW_AUTHENTICATE, challenge);
     }
     if no.refusal.code == RefusalCode::SessionEnded {
