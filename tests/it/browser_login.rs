@@ -517,6 +517,9 @@ fn a_thousand_log_in_at_once() {
             .is_some_and(|(status, after)| ["429", "503"].contains(&status) && !after.is_empty());
         assert!(*answer == "200" || waits, "{answer}: {}", ran.err);
     }
+    let good = answers.iter().filter(|answer| **answer == "200").count();
+    assert!(good * 2 > LOGINS, "only {good} came in");
+    eprintln!("GOOD {good}");
     assert!(site.gateway.lives());
     let one = site.token(&[
         ("grant_type", "urn:ietf:params:oauth:grant-type:token-exchange"),
