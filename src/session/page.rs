@@ -78,6 +78,8 @@ mod tests {
         let page = document("\"><script>", "", "<p>body</p>\n");
         assert!(!page.contains("<script") && page.contains("<p>body</p>"), "{page}");
         let policy = policy(Some("http://127.0.0.1:12"));
-        assert!(policy.contains("style-src 'sha256-") && policy.contains("form-action 'self' http"));
+        assert!(
+            policy.contains("style-src 'sha256-") && policy.contains("form-action 'self' http")
+        );
     }
 }

@@ -254,9 +254,8 @@ fn a_cookie_is_for_one_host_and_no_link_does_anything() {
         own.next().unwrap_or_else(|| panic!("{jar}")).1.to_owned()
     };
     let (wiki, own) = (of("wiki.weir.example"), of("weir.example"));
-    let with = |url: &str, cookie: &str| {
-        site.visitor().ask(url, &["-H", &format!("Cookie: {cookie}")])
-    };
+    let with =
+        |url: &str, cookie: &str| site.visitor().ask(url, &["-H", &format!("Cookie: {cookie}")]);
     assert_eq!(with(&format!("{WIKI}/"), &format!("__Host-weir={wiki}")).status, 200);
     for (url, secret) in [
         (format!("{APP}/"), &wiki),
@@ -287,7 +286,8 @@ fn a_cookie_is_for_one_host_and_no_link_does_anything() {
     // Programs are told so that they understand it, people so that they can read it.
     let program = whole(&site.visitor(), &format!("{WIKI}/"), &[]);
     assert_eq!(header(&program.body, "content-type"), Some("application/problem+json"));
-    let delete = ["-X", "DELETE", "-H", "Accept: text/html", "-H", "Origin: https://wiki.weir.example"];
+    let delete =
+        ["-X", "DELETE", "-H", "Accept: text/html", "-H", "Origin: https://wiki.weir.example"];
     let person = whole(&alice, &format!("{WIKI}/api/articles/1"), &delete);
     assert_eq!(person.status, 403, "{person:?}");
     assert!(person.body.contains("This is not allowed"), "{person:?}");
@@ -311,7 +311,8 @@ fn links(site: &Site, alice: &Visitor) {
     }
     // Nobody is sent to another host than where they came from.
     let bind = "ab".repeat(32);
-    for back in ["//evil.example", "/\\evil.example", "https://evil.example", "/a\r\nSet-Cookie:a=b"]
+    for back in
+        ["//evil.example", "/\\evil.example", "https://evil.example", "/a\r\nSet-Cookie:a=b"]
     {
         let back = encoded(back);
         for url in [
@@ -334,7 +335,8 @@ fn links(site: &Site, alice: &Visitor) {
     let state = member(begun.location.as_deref().unwrap(), "state").unwrap();
     let evil = encoded("<script>alert('x')</script>\r\n<img src=x>");
     let issuer = encoded(&site.idp.issuer());
-    let said = format!("state={}&iss={issuer}&error={evil}&error_description={evil}", encoded(&state));
+    let said =
+        format!("state={}&iss={issuer}&error={evil}&error_description={evil}", encoded(&state));
     let page = nobody.visit(&format!("{OWN}/oauth/callback?{said}"));
     assert_eq!(page.status, 403, "{page:?}");
     assert!(page.body.contains("&lt;script&gt;"), "{page:?}");
@@ -343,7 +345,8 @@ fn links(site: &Site, alice: &Visitor) {
 
 /// A page that runs nothing, and that no other page can show.
 fn framed_nowhere(page: &Page) {
-    let policy = header(&page.body, "content-security-policy").unwrap_or_else(|| panic!("{page:?}"));
+    let policy =
+        header(&page.body, "content-security-policy").unwrap_or_else(|| panic!("{page:?}"));
     assert!(policy.contains("default-src 'none'") && policy.contains("frame-ancestors 'none'"));
     assert_eq!(header(&page.body, "x-frame-options"), Some("DENY"), "{page:?}");
     assert_eq!(header(&page.body, "cache-control"), Some("no-store"), "{page:?}");
@@ -372,7 +375,8 @@ fn what_the_provider_says_holds_for_browsers_and_programs() {
     assert_eq!(roles(&session), json!(["engineer"]));
     site.idp.set_account("alice", &json!({ "groups": ["engineer", "dba"] }));
     site.idp.rotate();
-    let renew = |secret: &str| site.token(&[("grant_type", "refresh_token"), ("refresh_token", secret)]);
+    let renew =
+        |secret: &str| site.token(&[("grant_type", "refresh_token"), ("refresh_token", secret)]);
     let renewed = renew(&secret(&tokens, "refresh_token"));
     assert_eq!(roles(&secret(&renewed, "access_token")), json!(["dba", "engineer"]), "{renewed}");
     // A logout there ends all that came of it here, that of others goes on.
@@ -396,7 +400,13 @@ fn what_the_provider_says_holds_for_browsers_and_programs() {
     assert_eq!(refused["error"], "invalid_grant", "{refused}");
     assert_eq!(site.whoami(&secret(&tokens, "access_token")).status, 401);
     let again = dana.ask(&format!("{WIKI}/"), &["-H", "Accept: text/html"]);
-    assert!(again.location.as_deref().unwrap_or_else(|| panic!("{again:?}")).starts_with(&format!("{OWN}/login?")));
+    assert!(
+        again
+            .location
+            .as_deref()
+            .unwrap_or_else(|| panic!("{again:?}"))
+            .starts_with(&format!("{OWN}/login?"))
+    );
     // It goes: who is in stays in, and who would sign in is told whose fault it is.
     let mei = site.visitor();
     let callback = format!("{OWN}/oauth/callback");
@@ -484,15 +494,18 @@ fn a_thousand_log_in_at_once() {
     let answers = ran.out.lines().map(str::trim).collect::<Vec<_>>();
     assert_eq!(answers.len(), LOGINS, "{}", ran.err);
     for answer in &answers {
-        let waits = answer.split_once(' ').is_some_and(|(status, after)| {
-            ["429", "503"].contains(&status) && !after.is_empty()
-        });
+        let waits = answer
+            .split_once(' ')
+            .is_some_and(|(status, after)| ["429", "503"].contains(&status) && !after.is_empty());
         assert!(*answer == "200" || waits, "{answer}: {}", ran.err);
     }
     assert!(site.gateway.lives());
     let one = site.token(&[
         ("grant_type", "urn:ietf:params:oauth:grant-type:token-exchange"),
-        ("subject_token", &site.idp.made(&json!({ "sub": "alice", "claims": { "aud": "gateway" } }))),
+        (
+            "subject_token",
+            &site.idp.made(&json!({ "sub": "alice", "claims": { "aud": "gateway" } })),
+        ),
     ]);
     assert_eq!(one["principal"], "alice", "{one}");
 }

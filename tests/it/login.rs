@@ -4,6 +4,7 @@
 use std::fs;
 use std::io::BufRead;
 use std::io::BufReader;
+use std::io::Read;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -313,6 +314,62 @@ impl Drop for Ssh {
     }
 }
 
+/// A connection to the wiki that is kept, with HTTP/1.1 by hand. Dropping it ends it.
+pub struct Kept {
+    child: Child,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+}
+
+impl Kept {
+    /// Opens it.
+    pub fn open(port: u16) -> Self {
+        let mut openssl = Command::new(parts::program("openssl"));
+        openssl.args(["s_client", "-quiet", "-verify_quiet", "-verify_return_error", "-CAfile"]);
+        openssl.args([Demo::shared().ca_file(), "-servername", "wiki.localhost"]);
+        openssl.args(["-alpn", "http/1.1", "-connect", &format!("127.0.0.1:{port}")]);
+        openssl.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = openssl.spawn().unwrap();
+        let input = child.stdin.take().unwrap();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        Self { child, input, output }
+    }
+
+    /// Asks; the head of the answer, or nothing where the connection is over.
+    pub fn ask(&mut self, port: u16, secret: &str) -> String {
+        let request = format!(
+            "GET /api/people HTTP/1.1\r\nHost: wiki.localhost:{port}\r\n\
+             Authorization: Bearer {secret}\r\n\r\n"
+        );
+        let _maybe_closed = self.input.write_all(request.as_bytes());
+        let (mut head, mut length) = (String::new(), 0);
+        loop {
+            let begin = head.len();
+            if self.output.read_line(&mut head).unwrap() == 0 {
+                return head;
+            }
+            let line = head[begin..].to_lowercase();
+            if let Some(value) = line.strip_prefix("content-length:") {
+                length = value.trim().parse().unwrap();
+            }
+            assert!(!line.starts_with("transfer-encoding"), "{head}");
+            if line == "\r\n" {
+                break;
+            }
+        }
+        let mut body = vec![0; length];
+        self.output.read_exact(&mut body).unwrap();
+        head
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        let _gone = self.child.kill();
+        let _gone = self.child.wait();
+    }
+}
+
 // --- Ends ----------------------------------------------------------------------------------------
 
 #[test]
@@ -322,17 +379,21 @@ fn the_end_of_a_login_ends_its_sessions_in_every_protocol_and_no_others() {
     let psql_one = one.sleeping("alice", "of-the-first-login");
     let psql_other = other.sleeping("alice", "of-the-second-login");
     let (ssh_one, mut ssh_other) = (one.ssh(), other.ssh());
-    assert_eq!((one.wiki().status, other.wiki().status), (200, 200));
+    let (mut http_one, mut http_other) = (Kept::open(port), Kept::open(port));
+    assert!(http_one.ask(port, one.secret()).starts_with("HTTP/1.1 200 "));
+    assert!(http_other.ask(port, other.secret()).starts_with("HTTP/1.1 200 "));
     let out = post(port, "/api/v1/logout", one.secret(), &json!({ "everywhere": false }));
     assert_eq!(out.ok()["ended"], 1);
     ended(psql_one, "of-the-first-login", "logged out");
     ssh_one.ended("logged out");
+    let after = http_one.ask(port, one.secret());
+    assert!(!after.starts_with("HTTP/1.1 200 "), "{after}");
     assert_eq!((one.wiki().status, one.api("/api/v1/whoami").status), (401, 401));
     is_refused(&one.psql("alice", "SELECT 1"));
     assert_eq!(one.renew().json()["error"], "invalid_grant");
     // What rests on the other login lives on, until an administrator ends it.
     assert!(ssh_other.lives() && sleeps("of-the-second-login"));
-    assert_eq!(other.wiki().status, 200);
+    assert!(http_other.ask(port, other.secret()).starts_with("HTTP/1.1 200 "));
     let dana = LoggedIn::of(port, "dana");
     let olaf = LoggedIn::of(port, "olaf");
     assert_eq!(olaf.revoke(other.login()).status, 404, "not even that there is one");
@@ -574,17 +635,13 @@ fn a_certificate_is_a_credential_of_its_login_for_psql_and_curl_alike() {
     openssl.args(["-nodes", "-subj", "/CN=somebody else", "-keyout"]).arg(&key);
     let ran = Ran::of(&openssl.arg("-out").arg(&csr).output().unwrap());
     assert_eq!(ran.code, 0, "{ran:?}");
-    let asked = json!({ "csr": read(&csr), "uses": ["postgres", "http", "control"] });
+    let asked = json!({ "csr": read(&csr), "uses": ["postgres", "http"] });
     let issued = post(port, "/api/v1/certificates", login.secret(), &asked).ok();
     let certificate = dir.path().join("alice.crt");
     fs::write(&certificate, issued["certificate"].as_str().unwrap()).unwrap();
     let (key, certificate) = (key.to_str().unwrap(), certificate.to_str().unwrap());
     let shown = ["--cert", certificate, "--key", key];
     let curl = |host: &str, path: &str| ask(port, host, path, None, &shown);
-    // It is alice's, whatever the request called itself.
-    let who = curl("", "/api/v1/whoami").ok();
-    assert_eq!(who["principal"]["name"], "alice");
-    assert_eq!(who["login"], login.login());
     assert!(curl("wiki", "/api/people").body.contains("<masked:pii.email>"));
     let mut psql = demo.psql_at(port, "alice");
     psql.env_remove("PGPASSWORD").arg("-w").env("PGSSLCERT", certificate).env("PGSSLKEY", key);
@@ -596,7 +653,6 @@ fn a_certificate_is_a_credential_of_its_login_for_psql_and_curl_alike() {
     assert_eq!(login.revoke(issued["id"].as_str().unwrap()).ok()["ended"], true);
     ended(child, "by-certificate", "revoked by alice");
     assert_eq!(curl("wiki", "/api/people").status, 401);
-    assert_eq!(curl("", "/api/v1/whoami").status, 401);
     assert_eq!(login.wiki().status, 200, "the login itself lives on");
 }
 

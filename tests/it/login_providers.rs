@@ -5,12 +5,8 @@
 use std::fs;
 use std::io::BufRead;
 use std::io::BufReader;
-use std::io::Read;
 use std::io::Write;
 use std::net::TcpListener;
-use std::process::Child;
-use std::process::ChildStdin;
-use std::process::ChildStdout;
 use std::process::Command;
 use std::process::Stdio;
 
@@ -24,6 +20,7 @@ use crate::gateway::Gateway;
 use crate::gateway::Prepared;
 use crate::idp::Idp;
 use crate::idp::sign_in;
+use crate::login::Kept;
 use crate::login::LoggedIn;
 use crate::login::Ssh;
 use crate::login::ask;
@@ -34,6 +31,7 @@ use crate::login::psql;
 use crate::login::sleeps;
 use crate::parts;
 use crate::psql18::LoggingIn;
+use crate::site::post;
 use crate::visitor::Page;
 use crate::visitor::Visitor;
 use crate::visitor::member;
@@ -106,8 +104,14 @@ fn a_device_waits_until_somebody_who_is_told_who_asks_says_yes() {
     let id = page.hidden("ask").unwrap();
     let confirm = format!("https://localhost:{port}/oauth/confirm");
     let answer = [("ask", id.as_str()), ("csrf", csrf.as_str()), ("answer", "approve")];
-    assert_ne!(visitor().send(&confirm, &answer).status, 200);
-    assert_eq!(alice.send(&confirm, &[answer[0], ("csrf", "x"), answer[2]]).status, 403);
+    assert_ne!(
+        post(&visitor(), &confirm, &format!("https://localhost:{port}"), &answer).status,
+        200
+    );
+    let own = format!("https://localhost:{port}");
+    let guessed = [answer[0], ("csrf", "x"), answer[2]];
+    assert_eq!(post(&alice, &confirm, &own, &guessed).status, 403);
+    assert_eq!(post(&alice, &confirm, "https://wiki.localhost", &answer).status, 403);
     assert!(device.poll()["error"].is_string());
     let done = alice.submit(&page, &[]);
     assert!(done.status == 200 && done.body.contains("It is signed in"), "{done:?}");
@@ -333,59 +337,6 @@ unless {
 };
 "#;
 
-/// A connection to the wiki that is kept, with HTTP/1.1 by hand.
-struct Kept {
-    child: Child,
-    input: ChildStdin,
-    output: BufReader<ChildStdout>,
-}
-
-impl Kept {
-    fn open(port: u16) -> Self {
-        let mut openssl = Command::new(parts::program("openssl"));
-        openssl.args(["s_client", "-quiet", "-verify_quiet", "-verify_return_error", "-CAfile"]);
-        openssl.args([Demo::shared().ca_file(), "-servername", "wiki.localhost"]);
-        openssl.args(["-alpn", "http/1.1", "-connect", &format!("127.0.0.1:{port}")]);
-        openssl.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut child = openssl.spawn().unwrap();
-        let input = child.stdin.take().unwrap();
-        let output = BufReader::new(child.stdout.take().unwrap());
-        Self { child, input, output }
-    }
-
-    /// Asks; the head of the answer.
-    fn ask(&mut self, port: u16, secret: &str) -> String {
-        let request = format!(
-            "GET /api/people HTTP/1.1\r\nHost: wiki.localhost:{port}\r\n\
-             Authorization: Bearer {secret}\r\n\r\n"
-        );
-        self.input.write_all(request.as_bytes()).unwrap();
-        let (mut head, mut length) = (String::new(), 0);
-        loop {
-            let begin = head.len();
-            assert_ne!(self.output.read_line(&mut head).unwrap(), 0, "closed: {head}");
-            let line = head[begin..].to_lowercase();
-            if let Some(value) = line.strip_prefix("content-length:") {
-                length = value.trim().parse().unwrap();
-            }
-            assert!(!line.starts_with("transfer-encoding"), "{head}");
-            if line == "\r\n" {
-                break;
-            }
-        }
-        let mut body = vec![0; length];
-        self.output.read_exact(&mut body).unwrap();
-        head
-    }
-}
-
-impl Drop for Kept {
-    fn drop(&mut self) {
-        let _gone = self.child.kill();
-        let _gone = self.child.wait();
-    }
-}
-
 #[test]
 fn one_step_up_counts_for_everything_that_rests_on_the_login() {
     const PSQLS: usize = 20;
@@ -532,7 +483,7 @@ fn a_workload_s_token_counts_where_its_claims_are_those_required() {
         claims.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
         idp.made(&json!({ "sub": "job", "claims": claims }))
     };
-    let shop = LoggedIn::by(port, &job(json!({})), &[("scope", "control postgres")]);
+    let shop = LoggedIn::by(port, &job(json!({})), &[("scope", "control http")]);
     let principal = shop.api("/api/v1/whoami").ok()["principal"].clone();
     assert_eq!(principal["name"], "acme/shop");
     assert_eq!(
@@ -540,8 +491,8 @@ fn a_workload_s_token_counts_where_its_claims_are_those_required() {
         (&json!("workload"), &json!(["engineer"]))
     );
     assert_eq!(principal["attributes"]["run"], json!("12"), "{principal}");
-    let ran = shop.psql("acme/shop", "SELECT email FROM customers WHERE id = 1");
-    assert_eq!(ran.out, "<masked:pii.email>\n", "{ran:?}");
+    let people = shop.wiki();
+    assert!(people.status == 200 && people.body.contains("<masked:pii.email>"), "{people:?}");
     let kind = ("subject_token_type", "urn:ietf:params:oauth:token-type:jwt");
     let grant = ("grant_type", "urn:ietf:params:oauth:grant-type:token-exchange");
     for bad in [
@@ -564,7 +515,7 @@ fn a_workload_s_token_counts_where_its_claims_are_those_required() {
     // Another repository of theirs counts, and has no role here.
     let other = LoggedIn::by(port, &job(json!({ "repository": "acme/site" })), &[]);
     assert_eq!(other.api("/api/v1/whoami").ok()["principal"]["roles"], json!([]));
-    assert_ne!(other.psql("acme/site", "SELECT 1").code, 0);
+    assert_eq!(other.wiki().status, 404);
 }
 
 #[test]
@@ -586,6 +537,6 @@ fn an_agent_is_shown_with_whom_it_acts_for_and_may_no_more_than_both() {
     let ran = agent.psql("alice", "SELECT email FROM customers WHERE id = 1");
     assert_eq!(ran.out, "<masked:pii.email>\n", "a dba would see it: {ran:?}");
     // The record names both.
-    let sessions = agent.api("/api/v1/sessions").body;
-    assert!(sessions.contains("helper for"), "{sessions}");
+    let trails = json!(site.gateway.trails()).to_string();
+    assert!(trails.contains("\"agent-7\"") && trails.contains("\"planner-1\""), "{trails}");
 }

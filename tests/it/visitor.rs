@@ -33,20 +33,28 @@ impl Visitor {
 
     /// Sends a form, its members encoded.
     pub fn send(&self, url: &str, members: &[(&str, &str)]) -> Page {
-        let mut args = vec!["--request".to_owned(), "POST".to_owned()];
+        self.send_with(url, members, &["--request", "POST"])
+    }
+
+    fn send_with(&self, url: &str, members: &[(&str, &str)], args: &[&str]) -> Page {
+        let mut args = args.iter().map(|arg| (*arg).to_owned()).collect::<Vec<_>>();
+        args.extend(["--request".to_owned(), "POST".to_owned()]);
         for (name, value) in members {
             args.extend(["--data-urlencode".to_owned(), format!("{name}={value}")]);
         }
         self.ask(url, &args.iter().map(String::as_str).collect::<Vec<_>>())
     }
 
-    /// Fills in the first form of a page, whose hidden members go along, and sends it.
+    /// Fills in the first form of a page, whose hidden members go along, and sends it as a browser
+    /// does: saying from which origin.
     pub fn submit(&self, page: &Page, members: &[(&str, &str)]) -> Page {
         let form = page.form().unwrap_or_else(|| panic!("no form: {page:?}"));
         let mut all = form.hidden.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect::<Vec<_>>();
         all.retain(|(name, _)| members.iter().all(|(given, _)| given != name));
         all.extend(members);
-        self.send(&form.action, &all)
+        let (scheme, rest) = page.url.split_once("://").unwrap();
+        let host = rest.split(['/', '?']).next().unwrap();
+        self.send_with(&form.action, &all, &["-H", &format!("Origin: {scheme}://{host}")])
     }
 
     /// Follows redirects from `page`, until one leads to an address that starts with `until`, which

@@ -250,10 +250,8 @@ const LOGOUT_PAGE: [&str; 2] = [
     "<p>This ends your login in this browser: at every target, at once.</p>\n\
      <form method=\"post\" action=\"/.weir/logout\"><button>Log out</button></form>\n",
 ];
-const LOGGED_OUT_PAGE: [&str; 2] = [
-    "You are logged out",
-    "<p>You may still be signed in at your identity provider.</p>\n",
-];
+const LOGGED_OUT_PAGE: [&str; 2] =
+    ["You are logged out", "<p>You may still be signed in at your identity provider.</p>\n"];
 
 /// A cookie for this host alone: never sent in the clear, never shown to scripts (RFC 6265bis §4.1.3).
 fn set_cookie(name: &str, value: &str, seconds: Option<u32>) -> Option<HeaderValue> {
