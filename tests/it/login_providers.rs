@@ -1,6 +1,5 @@
 //! Signing in through the gateway at providers, as people's browsers do it, and what providers do
-//! to logins afterwards: codes on other devices, logouts, changes, trouble, stepping up; and those
-//! who have no browser, workloads and agents.
+//! to logins afterwards: codes on other devices, logouts, changes, trouble, stepping up.
 
 use std::fs;
 use std::io::BufRead;
@@ -20,15 +19,15 @@ use crate::gateway::Gateway;
 use crate::gateway::Prepared;
 use crate::idp::Idp;
 use crate::idp::sign_in;
-use crate::login::Kept;
-use crate::login::LoggedIn;
-use crate::login::Ssh;
-use crate::login::ask;
-use crate::login::ended;
-use crate::login::form;
-use crate::login::is_refused;
-use crate::login::psql;
-use crate::login::sleeps;
+use crate::logged_in::Kept;
+use crate::logged_in::LoggedIn;
+use crate::logged_in::Ssh;
+use crate::logged_in::ask;
+use crate::logged_in::ended;
+use crate::logged_in::form;
+use crate::logged_in::is_refused;
+use crate::logged_in::psql;
+use crate::logged_in::sleeps;
 use crate::parts;
 use crate::psql18::LoggingIn;
 use crate::site::post;
@@ -178,13 +177,16 @@ fn psql_18_signs_in_with_nothing_installed() {
 // --- A gateway and its provider ------------------------------------------------------------------
 
 /// A gateway whose provider is the certified one.
-struct Site {
-    idp: Idp,
-    gateway: Gateway,
+pub struct Site {
+    /// The provider.
+    pub idp: Idp,
+    /// The gateway.
+    pub gateway: Gateway,
 }
 
 impl Site {
-    fn start(change: impl FnOnce(&mut Prepared)) -> Self {
+    /// Starts both, after a change of the configuration.
+    pub fn start(change: impl FnOnce(&mut Prepared)) -> Self {
         let idp = Idp::start(&[]);
         let mut prepared = Prepared::new();
         // Its provider has to know where it is.
@@ -205,7 +207,8 @@ impl Site {
         Self { idp, gateway }
     }
 
-    fn port(&self) -> u16 {
+    /// The gateway's port.
+    pub fn port(&self) -> u16 {
         self.gateway.port()
     }
 
@@ -452,91 +455,7 @@ fn an_old_sign_in_reads_all_day_and_changes_nothing() {
 }
 
 /// Now, in seconds.
-fn now_s() -> u64 {
+pub fn now_s() -> u64 {
     let ran = Ran::of(&Command::new(parts::program("date")).arg("+%s").output().unwrap());
     ran.out.trim().parse().unwrap()
-}
-
-// --- Without a browser ---------------------------------------------------------------------------
-
-#[test]
-fn a_workload_s_token_counts_where_its_claims_are_those_required() {
-    let idp = Idp::start(&[]);
-    let mut prepared = Prepared::new();
-    prepared.config.push_str(&format!(
-        "\n[[providers]]\nissuer = \"{}\"\naudience = [\"weir-ci\"]\npreset = \"github-actions\"\n\
-         require = {{ repository = \"acme/*\", ref = [\"refs/heads/main\", \"refs/tags/*\"] }}\n\
-         [providers.claims]\nentity = \"repository_owner\"\n\
-         [providers.roles]\n\"acme/shop\" = \"engineer\"\n\
-         [providers.entities]\nacme = \"acme-de\"\n",
-        idp.issuer()
-    ));
-    let gateway = prepared.start();
-    let port = gateway.port();
-    let job = |changes: Value| {
-        let mut claims = json!({
-            "sub": "repo:acme/shop:ref:refs/heads/main", "aud": "weir-ci",
-            "repository": "acme/shop", "repository_id": "7", "repository_owner": "acme",
-            "ref": "refs/heads/main", "event_name": "push", "run_id": "12", "actor": "alice",
-            "job_workflow_ref": "acme/shop/.github/workflows/ci.yml@refs/heads/main",
-        });
-        claims.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
-        idp.made(&json!({ "sub": "job", "claims": claims }))
-    };
-    let shop = LoggedIn::by(port, &job(json!({})), &[("scope", "control http")]);
-    let principal = shop.api("/api/v1/whoami").ok()["principal"].clone();
-    assert_eq!(principal["name"], "acme/shop");
-    assert_eq!(
-        (&principal["kind"], &principal["roles"]),
-        (&json!("workload"), &json!(["engineer"]))
-    );
-    assert_eq!(principal["attributes"]["run"], json!("12"), "{principal}");
-    let people = shop.wiki();
-    assert!(people.status == 200 && people.body.contains("<masked:pii.email>"), "{people:?}");
-    let kind = ("subject_token_type", "urn:ietf:params:oauth:token-type:jwt");
-    let grant = ("grant_type", "urn:ietf:params:oauth:grant-type:token-exchange");
-    for bad in [
-        json!({ "repository": "evil/shop" }),
-        json!({ "repository": "acme" }),
-        json!({ "repository": ["acme/shop"] }),
-        json!({ "repository": null }),
-        json!({ "ref": "refs/heads/feature" }),
-        json!({ "ref": "refs/pull/7/merge" }),
-        json!({ "aud": "weir" }),
-        json!({ "exp": now_s() - 600, "iat": now_s() - 4_000 }),
-    ] {
-        let token = job(bad.clone());
-        let said = form(port, "/oauth/token", &[grant, kind, ("subject_token", &token)]);
-        assert_eq!(said.json()["error"], "invalid_grant", "{bad}: {said:?}");
-        let said = ask(port, "", "/api/v1/whoami", Some(&token), &[]);
-        assert_eq!(said.status, 401, "{bad}");
-        assert_eq!(said.detail(), "the credential was not accepted", "{bad}");
-    }
-    // Another repository of theirs counts, and has no role here.
-    let other = LoggedIn::by(port, &job(json!({ "repository": "acme/site" })), &[]);
-    assert_eq!(other.api("/api/v1/whoami").ok()["principal"]["roles"], json!([]));
-    assert_eq!(other.wiki().status, 404);
-}
-
-#[test]
-fn an_agent_is_shown_with_whom_it_acts_for_and_may_no_more_than_both() {
-    let site = Site::start(|_| {});
-    site.idp.set_account("alice", &json!({ "groups": ["engineer", "dba"] }));
-    let act = json!({
-        "sub": "agent-7", "preferred_username": "helper", "groups": ["engineer", "approver"],
-        "act": { "sub": "planner-1" },
-    });
-    let token = site.idp.made(&json!({ "claims": { "aud": "gateway", "act": act } }));
-    let agent = LoggedIn::by(site.port(), &token, &[]);
-    let principal = agent.api("/api/v1/whoami").ok()["principal"].clone();
-    assert_eq!((&principal["kind"], &principal["name"]), (&json!("agent"), &json!("alice")));
-    assert_eq!(principal["roles"], json!(["engineer"]));
-    let actors = principal["actors"].as_array().unwrap();
-    let names = actors.iter().map(|actor| actor["subject"].as_str().unwrap()).collect::<Vec<_>>();
-    assert_eq!(names, ["agent-7", "planner-1"]);
-    let ran = agent.psql("alice", "SELECT email FROM customers WHERE id = 1");
-    assert_eq!(ran.out, "<masked:pii.email>\n", "a dba would see it: {ran:?}");
-    // The record names both.
-    let trails = json!(site.gateway.trails()).to_string();
-    assert!(trails.contains("\"agent-7\"") && trails.contains("\"planner-1\""), "{trails}");
 }

@@ -33,7 +33,7 @@ impl Visitor {
 
     /// Sends a form, its members encoded.
     pub fn send(&self, url: &str, members: &[(&str, &str)]) -> Page {
-        self.send_with(url, members, &["--request", "POST"])
+        self.send_with(url, members, &[])
     }
 
     fn send_with(&self, url: &str, members: &[(&str, &str)], args: &[&str]) -> Page {
@@ -81,12 +81,14 @@ impl Visitor {
         let ran = Ran::of(&curl.args(&self.args).args(args).arg(url).output().unwrap());
         assert_eq!(ran.code, 0, "{url}: {ran:?}");
         let (status, location) = ran.out.split_once('\n').unwrap();
-        Page {
+        let mut page = Page {
             url: url.to_owned(),
             status: status.parse().unwrap(),
             location: (!location.is_empty()).then(|| location.to_owned()),
             body: if body.exists() { read(&body) } else { String::new() },
-        }
+        };
+        page.location = page.location.take().or_else(|| page.refresh());
+        page
     }
 
     /// The cookies kept, as curl writes them: a line each.
@@ -102,7 +104,7 @@ pub struct Page {
     pub url: String,
     /// The status.
     pub status: u16,
-    /// Where it redirects to, in full.
+    /// Where it redirects to, in full; by the page itself, too.
     pub location: Option<String>,
     /// The body.
     pub body: String,
@@ -133,6 +135,13 @@ impl Page {
     /// A hidden member of the first form, such as its token against forgery.
     pub fn hidden(&self, name: &str) -> Option<String> {
         self.form()?.hidden.into_iter().find(|(n, _)| n == name).map(|(_, value)| value)
+    }
+
+    /// Where the page itself leads on to, at once.
+    fn refresh(&self) -> Option<String> {
+        let (_, rest) = self.body.split_once("<meta http-equiv=\"refresh\"")?;
+        let content = attribute(rest.split('>').next()?, "content")?;
+        Some(self.resolve(content.strip_prefix("0;url=")?))
     }
 
     /// An address as this page means it.
