@@ -58,7 +58,10 @@ fn of_certificate(why: &CertificateError) -> Option<Doubt> {
     use CertificateError as Why;
     if matches!(
         why,
-        Why::Expired | Why::ExpiredContext { .. } | Why::NotValidYet | Why::NotValidYetContext { .. }
+        Why::Expired
+            | Why::ExpiredContext { .. }
+            | Why::NotValidYet
+            | Why::NotValidYetContext { .. }
     ) {
         Some(Doubt::Time)
     } else if matches!(why, Why::NotValidForName | Why::NotValidForNameContext { .. }) {
