@@ -14,6 +14,8 @@ use crate::cli::home::Home;
 use crate::cli::profile::Profile;
 use crate::cli::profile::Profiles;
 use crate::cli::wallet::Wallet;
+use crate::model::Clock;
+use crate::model::clock::System;
 use crate::model::fault::Chain;
 use crate::tls;
 use crate::upstream::Configured;
@@ -133,7 +135,7 @@ impl Link {
         }
         let fetched = runtime()?
             .block_on(self.fetcher.call(&uri, request, content))
-            .map_err(|error| CallError::Unreached(Chain(&error).to_string()))?;
+            .map_err(|error| unreached(&error))?;
         let body = serde_json::from_slice::<Value>(&fetched.body).unwrap_or(Value::Null);
         Ok(Answer { status: fetched.status, body })
     }
@@ -212,6 +214,29 @@ impl Client {
             Err(CallError::Refused(problem(answer.status, &answer.body)))
         }
     }
+}
+
+/// That the gateway was not reached: why, and what to do about it.
+fn unreached(error: &(dyn std::error::Error + 'static)) -> CallError {
+    let hint = match tls::doubt(error) {
+        Some(tls::Doubt::Time) => format!(
+            "the gateway's certificate is not good at {:.0}, which is the time here: if it is not, \
+             set the clock",
+            System.now()
+        ),
+        Some(tls::Doubt::Name) => {
+            "use the name of the gateway that its certificate has, by --gateway".to_owned()
+        }
+        Some(tls::Doubt::Issuer) => {
+            "name the file of the authority that you know to have signed its certificate, by \
+             --ca-file"
+                .to_owned()
+        }
+        None => "see that the address is the gateway's, and that this machine can reach it; \
+                 another one is named by --gateway"
+            .to_owned(),
+    };
+    CallError::Unreached(format!("{}\nhint: {hint}", Chain(error)))
 }
 
 /// A refusal in words: the reason, the rules, what to do.

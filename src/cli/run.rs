@@ -117,7 +117,6 @@ fn ssh_certificate(args: SshCertificate) -> ExitCode {
             }
             ExitCode::SUCCESS
         }
-        Err(error) if args.quiet => code(&error),
         Err(error) => ended(Err(error)),
     }
 }

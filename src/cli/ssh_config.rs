@@ -35,12 +35,7 @@ pub(super) fn run(args: &access::SshConfig) -> Result<(), CallError> {
         user: client.home().user(),
     }
     .text()?;
-    if !args.install {
-        print::raw(&text);
-        return Ok(());
-    }
-    let own = dir.join("ssh_config");
-    files::write(&own, 0o600, text.as_bytes())?;
+    // Sockets of shared connections are there: without it, ssh would not connect at all.
     let folder = client.home().user().join(".ssh");
     files::private_dir(&folder).or_else(|error| match error {
         // Many a ~/.ssh lets others look at its names.
@@ -49,6 +44,12 @@ pub(super) fn run(args: &access::SshConfig) -> Result<(), CallError> {
         | files::FileError::Foreign { .. }
         | files::FileError::Odd { .. } => Err(error),
     })?;
+    if !args.install {
+        print::raw(&text);
+        return Ok(());
+    }
+    let own = dir.join("ssh_config");
+    files::write(&own, 0o600, text.as_bytes())?;
     let main = folder.join("config");
     // A link leads to where the file really is: that one is written.
     let main = std::fs::canonicalize(&main).unwrap_or(main);

@@ -96,8 +96,8 @@ impl Tokens {
     }
 }
 
-/// RFC 6749 §5.2.
-fn has_ended(answer: &Answer) -> bool {
+/// Whether what was shown is good no more, or never was (RFC 6749 §5.2).
+pub(super) fn has_ended(answer: &Answer) -> bool {
     answer.body.get("error").and_then(Value::as_str) == Some("invalid_grant")
 }
 
@@ -107,6 +107,8 @@ pub(super) struct Wallet {
     dir: PathBuf,
     profile: String,
     gateway: String,
+    /// Whether the profile is in the file: else its name says nothing.
+    is_known: bool,
     clock: Arc<dyn Clock>,
     /// Whether the system's keyring is used where there is one.
     keyring: bool,
@@ -119,6 +121,7 @@ impl Wallet {
             dir: profile::state(home, profile)?,
             profile: profile.name.clone(),
             gateway: profile.gateway.clone(),
+            is_known: profile.kept,
             clock: Arc::new(System),
             keyring: wants_keyring(),
         })
@@ -217,14 +220,19 @@ impl Wallet {
     }
 
     fn login(&self) -> String {
-        format!("`weir login --profile {}`", self.profile)
+        if self.is_known {
+            format!("`weir login --profile {}`", self.profile)
+        } else {
+            format!("`weir login --gateway {}`", self.gateway)
+        }
     }
 
     fn signed_out(&self) -> CallError {
         CallError::Usage(format!(
-            "you are not signed in at {}: run `weir login` (a program may set WEIR_TOKEN to a \
-             provider's token instead)",
-            self.gateway
+            "you are not signed in at {}: run {} (a program may set WEIR_TOKEN to a provider's \
+             token instead)",
+            self.gateway,
+            self.login()
         ))
     }
 }
@@ -246,7 +254,7 @@ mod tests {
     fn wallet(dir: &Path, now: &str) -> Wallet {
         let clock = Arc::new(Standing::at(at(now)));
         let (profile, gateway) = ("eu".to_owned(), "https://eu.example".to_owned());
-        Wallet { dir: dir.to_owned(), profile, gateway, clock, keyring: false }
+        Wallet { dir: dir.to_owned(), profile, gateway, is_known: true, clock, keyring: false }
     }
 
     /// What the gateway answers: tokens, and for any other status than 200 a no.

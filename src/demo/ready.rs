@@ -153,6 +153,7 @@ impl Ready {
         }
         writeln!(out, "\nFirst, in every terminal:")?;
         writeln!(out, "  . {}", quoted(&dir.join(ENVIRONMENT)))?;
+        self.write_login(out)?;
         self.write_postgres(out)?;
         self.write_ssh(out)?;
         self.write_http(out)?;
@@ -162,6 +163,20 @@ impl Ready {
             writeln!(out, "  WEIR_TOKEN=${who} weir {words}")?;
         }
         writeln!(out, "  weir audit verify {state}")
+    }
+
+    fn write_login(&self, out: &mut String) -> fmt::Result {
+        writeln!(out, "\nAs people work: sign in once (choose alice), then use what you know:")?;
+        writeln!(out, "  weir login")?;
+        writeln!(out, "  weir psql customers -c 'SELECT * FROM customers LIMIT 5'")?;
+        // What is installed in a home folder would be left there when the demo is gone.
+        let config = quoted(&self.path("login.ssh_config"));
+        let ssh = format!("ssh -F {config} {}@web-1.weir uname -n", sshd::LOGIN);
+        writeln!(out, "  weir ssh-config > {config} && {ssh}")?;
+        writeln!(out, "  weir logout")?;
+        writeln!(out, "in a browser, that trusts {}:", self.path(super::CA).display())?;
+        writeln!(out, "  {}/api/people", self.wiki())?;
+        writeln!(out, "\nAs programs may that bring the provider's token, where a target says so:")
     }
 
     fn write_postgres(&self, out: &mut String) -> fmt::Result {

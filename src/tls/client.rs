@@ -3,8 +3,11 @@
 //! The peer's certificate and name are always verified in full (`verify-full`), and there is no
 //! setting that would weaken it: what is not offered cannot be misconfigured.
 
+use std::error::Error;
+use std::io;
 use std::sync::Arc;
 
+use rustls::CertificateError;
 use rustls::ClientConfig;
 use rustls::RootCertStore;
 use rustls::version::TLS12;
@@ -22,6 +25,50 @@ pub enum Roots {
     Bundle(Pem),
     /// Those that the system believes.
     System,
+}
+
+/// Why a server's certificate is not believed, as far as its client can do something about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Doubt {
+    /// It is not good at this machine's time.
+    Time,
+    /// It is another name's.
+    Name,
+    /// Nobody who is believed has signed it.
+    Issuer,
+}
+
+/// The doubt that ended a connection, if it was one.
+pub fn doubt(error: &(dyn Error + 'static)) -> Option<Doubt> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        // An `io::Error` tells the cause of what it wraps as its own: what it wraps is asked for.
+        let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        let found = wrapped.and_then(|wrapped| wrapped.downcast_ref::<rustls::Error>());
+        let found = found.or_else(|| error.downcast_ref::<rustls::Error>());
+        if let Some(rustls::Error::InvalidCertificate(why)) = found {
+            return of_certificate(why);
+        }
+        next = error.source();
+    }
+    None
+}
+
+fn of_certificate(why: &CertificateError) -> Option<Doubt> {
+    use CertificateError as Why;
+    if matches!(
+        why,
+        Why::Expired
+            | Why::ExpiredContext { .. }
+            | Why::NotValidYet
+            | Why::NotValidYetContext { .. }
+    ) {
+        Some(Doubt::Time)
+    } else if matches!(why, Why::NotValidForName | Why::NotValidForNameContext { .. }) {
+        Some(Doubt::Name)
+    } else {
+        (*why == Why::UnknownIssuer).then_some(Doubt::Issuer)
+    }
 }
 
 /// The configuration for connecting to a peer: TLS 1.3 or 1.2, the peer verified in full, `alpn`

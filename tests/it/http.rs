@@ -424,7 +424,8 @@ permit (principal in Weir::Role::"engineer", action == Weir::Action::"execute",
     std::fs::write(Path::new(demo.text("/policy_dir")).join("echo.cedar"), policy).unwrap();
     let path = demo.text("/config_file");
     let config = format!(
-        "{}\n[targets.echo]\nregion = \"eu-central\"\nowner = \"acme-de\"\n\n\
+        "{}\n[targets.echo]\nregion = \"eu-central\"\nowner = \"acme-de\"\n\
+         provider_tokens = true\n\n\
          [targets.echo.http]\naddress = \"127.0.0.1:{port}\"\ntls = {{ mode = \"off\" }}\n",
         read(path)
     );

@@ -49,6 +49,7 @@ mod residency;
 mod sign_in;
 mod site;
 mod ssh;
+mod ssh_device;
 mod ssh_login;
 mod state;
 mod visitor;

@@ -157,7 +157,7 @@ pub(in crate::cli) struct SshConfig {
 /// `weir ssh-certificate`
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct SshCertificate {
-    /// Say nothing
+    /// Say only what goes wrong
     #[arg(long)]
     pub(in crate::cli) quiet: bool,
     #[command(flatten)]

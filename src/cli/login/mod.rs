@@ -309,7 +309,14 @@ pub(super) fn check_token(gateway: &Gateway, file: &Path, as_json: bool) -> Resu
     } else {
         show::findings(&answer);
     }
-    Ok(())
+    if answer.pointer("/explanation/accepted") == Some(&Value::Bool(true)) {
+        Ok(())
+    } else {
+        Err(CallError::Refused(
+            "this gateway does not accept the token\nhint: mend what the first failed check names"
+                .to_owned(),
+        ))
+    }
 }
 
 /// Whether a browser can be opened here: there is a screen, and it is not over SSH.

@@ -16,6 +16,7 @@ use crate::cli::encode;
 use crate::cli::files;
 use crate::cli::home::variable;
 use crate::cli::login::Asks;
+use crate::cli::wallet::has_ended;
 use crate::model::fault::Chain;
 use crate::tls;
 use crate::upstream::Configured;
@@ -50,6 +51,13 @@ pub(super) fn sign_in(
     let answer = link.form("/oauth/token", &pairs)?;
     if answer.status == 200 {
         Ok(answer.body)
+    } else if has_ended(&answer) {
+        // Signing in is what the job just did: it cannot be told to.
+        Err(CallError::Refused(
+            "the gateway does not accept this job's token\nhint: an administrator sees why by \
+             `weir check --token FILE`"
+                .to_owned(),
+        ))
     } else {
         Err(CallError::Refused(problem(answer.status, &answer.body)))
     }

@@ -25,7 +25,6 @@ use crate::model::Refusal;
 use crate::model::TargetName;
 use crate::model::digest::Digest;
 use crate::model::login::Form;
-use crate::model::login::LoginEnd;
 use crate::model::login::Presented;
 use crate::model::login::StepUp;
 use crate::model::login::Use;
@@ -121,6 +120,11 @@ pub fn may_ride(method: &Method, headers: &HeaderMap, origin: &str) -> Result<()
     let reason = "a page of another origin sent this request with your cookie";
     Err(Refusal::new(RefusalCode::Denied, reason)
         .hint("open the page on its own host; programs send `Authorization: Bearer` instead"))
+}
+
+/// Whether a browser sent it, on behalf of some page: programs send none of these.
+pub fn is_from_a_browser(headers: &HeaderMap) -> bool {
+    headers.contains_key("sec-fetch-site") || headers.contains_key(header::ORIGIN)
 }
 
 /// Whether a request is a person's, who goes somewhere with a browser.
@@ -227,14 +231,11 @@ impl Connection {
         if let Some(secret) = cookie(&parts.headers, COOKIE)? {
             let claim = Claim::Cookie { secret, host: &host };
             let usage = Use::Target(Protocol::Http);
-            let verified = gateway.verify(&claim, usage, Some(label), &self.origin).await?;
-            if let Some(login) = verified.login() {
-                let ended = gateway.logins.end(login, LoginEnd::LoggedOut).await;
-                ended.map_err(|error| {
-                    tracing::error!(fault = "gateway", "{}", crate::model::fault::Chain(&error));
-                    Refusal::new(RefusalCode::Unrecorded, "the login could not be ended")
-                        .hint("try again")
-                })?;
+            match gateway.verify(&claim, usage, Some(label), &self.origin).await {
+                Ok(verified) => gateway.log_out(&verified, &self.origin).await?,
+                // It has ended already, which is what they want.
+                Err(refusal) if refusal.code == RefusalCode::Unauthenticated => {}
+                Err(refusal) => return Err(refusal.into()),
             }
         }
         let mut words = page(LOGGED_OUT_PAGE);

@@ -161,39 +161,55 @@ pub fn harden(headers: &mut HeaderMap) {
     headers.insert(header::CONTENT_SECURITY_POLICY, policy.unwrap_or(nothing));
 }
 
-/// What a page is called, and whose it is to do something about it.
-fn title(code: RefusalCode) -> (&'static str, &'static str) {
+/// What a page is called, whose fault it is, and the one thing to do where the refusal names none.
+fn title(code: RefusalCode) -> [&'static str; 3] {
     let you = "Neither the gateway nor the target is at fault.";
     let gateway = "This is the gateway's answer, not the target's.";
+    let ask = "If you need it, show this page to whoever runs the gateway.";
+    let wait = "Try again in a minute; if it stays so, tell whoever runs it.";
     match code {
-        RefusalCode::Denied | RefusalCode::Residency => ("This is not allowed", gateway),
-        RefusalCode::Declined => ("An approver said no", gateway),
-        RefusalCode::TimedOut => ("Nobody answered in time", gateway),
-        RefusalCode::Canceled => ("This was taken back", gateway),
-        RefusalCode::Unauthenticated => ("You are not signed in", you),
-        RefusalCode::StepUp => ("Sign in again for this", you),
-        RefusalCode::NoTarget => ("There is nothing here", you),
-        RefusalCode::Unsupported => ("The gateway does not carry this", gateway),
-        RefusalCode::Malformed | RefusalCode::TooLarge => ("The request is not right", you),
+        RefusalCode::Denied | RefusalCode::Residency => ["This is not allowed", gateway, ask],
+        RefusalCode::Declined => ["An approver said no", gateway, "Talk to your approvers."],
+        RefusalCode::TimedOut => ["Nobody answered in time", gateway, "Ask for it again."],
+        RefusalCode::Canceled => ["This was taken back", gateway, "Ask for it again."],
+        RefusalCode::Unauthenticated => ["You are not signed in", you, "Open the page again."],
+        RefusalCode::StepUp => ["Sign in again for this", you, "Open the page again."],
+        RefusalCode::NoTarget => ["There is nothing here", you, "Check the address."],
+        RefusalCode::Unsupported => ["The gateway does not carry this", gateway, ask],
+        RefusalCode::Malformed | RefusalCode::TooLarge => {
+            ["The request is not right", you, "Go back, and try it in another way."]
+        }
         RefusalCode::Withheld => {
-            ("The answer is withheld", "The target answered what the gateway may not show.")
+            ["The answer is withheld", "The target answered what may not be shown.", ask]
         }
         RefusalCode::Unrecorded => {
-            ("The gateway cannot do this now", "This is its own fault; its log says what is wrong.")
+            let own = "This is the gateway's own fault; its log says what is wrong.";
+            ["The gateway cannot do this now", own, wait]
         }
         RefusalCode::TargetFailed => {
-            ("The target does not answer", "This is neither your fault nor the gateway's.")
+            ["The target does not answer", "This is neither your fault nor the gateway's.", wait]
         }
-        RefusalCode::SessionEnded => ("Your session has ended", gateway),
+        RefusalCode::SessionEnded => ["Your session has ended", gateway, "Load the page again."],
     }
 }
 
+/// A reason as a sentence on a page.
+fn sentence(reason: &str) -> String {
+    let mut signs = reason.chars();
+    let first = signs.next().into_iter().flat_map(char::to_uppercase);
+    let text = first.chain(signs).collect::<String>();
+    let end = if text.ends_with(['.', '!', '?']) { "" } else { "." };
+    escaped(&format!("{text}{end}"))
+}
+
 fn html(refusal: &Refusal, told: &Told<'_>) -> String {
-    let (title, whose) = title(refusal.code);
-    let mut body = format!("<p>{}</p>\n<p>{whose}</p>\n", escaped(&refusal.reason));
-    if let Some(hint) = &refusal.hint {
-        let _text = writeln!(body, "<p class=\"careful\">What to do: {}</p>", escaped(hint));
-    }
+    let [title, whose, todo] = title(refusal.code);
+    let todo = refusal.hint.as_deref().unwrap_or(todo);
+    let mut body = format!(
+        "<p>{}</p>\n<p>{whose}</p>\n<p class=\"careful\">What to do: {}</p>\n",
+        sentence(&refusal.reason),
+        escaped(todo)
+    );
     let rules = refusal.rules_text();
     let facts = [
         ("Rules", (!rules.is_empty()).then_some(rules)),
