@@ -138,7 +138,7 @@ fn kubectl_takes_a_session_credential_a_certificate_and_the_exec_plugin() {
     for scope in ["control", "postgres ssh http"] {
         let other = with("other.json", json!({ "token": secret(&login(scope)) }));
         let ran = run(&other, &pods);
-        assert!(ran.code != 0 && ran.err.contains("not accepted"), "{scope}: {ran:?}");
+        assert!(ran.code != 0 && ran.err.contains("must be logged in"), "{scope}: {ran:?}");
     }
     // The exec plugin of `weir kubeconfig`.
     let env = |name: &str, value: &str| json!({ "name": name, "value": value });

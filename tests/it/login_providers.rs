@@ -22,7 +22,6 @@ use crate::idp::sign_in;
 use crate::logged_in::Kept;
 use crate::logged_in::LoggedIn;
 use crate::logged_in::Ssh;
-use crate::logged_in::ask;
 use crate::logged_in::ended;
 use crate::logged_in::form;
 use crate::logged_in::is_refused;
