@@ -270,7 +270,7 @@ fn a_revoked_login_ends_its_connection(door: &Door, demo: &Demo) {
     }
     let ran = waiting.ended();
     assert_eq!(ran.code, 255, "{ran:?}");
-    assert!(ran.err.contains("weir: ") && ran.err.contains("revoked"), "{ran:?}");
+    assert!(ran.err.contains("revoked by alice"), "{ran:?}");
     wait_for("the trap at the target", || {
         let askpass = demo.text("/people/alice/askpass");
         let mut ssh = plain_ssh(demo.port());
