@@ -112,6 +112,8 @@ pub(super) struct Tried {
     offers: u32,
     keys: u32,
     asks: u32,
+    /// The person who was asked said no, or nobody came: it is not begun again.
+    over: bool,
     /// A certificate was shown and not accepted.
     certificate: bool,
     /// Whom keyboard-interactive waits for, under the user name that was given.
@@ -244,9 +246,10 @@ impl Hello {
         }
         let waiting = self.tried.waiting.as_mut().filter(|(whose, _)| whose == user);
         let Some((_, invitation)) = waiting else {
-            // Nobody is waited for, and what there was to say has been read.
+            // Nobody is waited for, and what there was to say has been read. OpenSSH would begin
+            // again, twice: where somebody has answered, there is no method left.
             rejection().await;
-            return rejected(None);
+            return rejected(self.tried.over.then(MethodSet::empty));
         };
         let until = invitation.until();
         let round = Duration::from_millis(ROUND_MS);
@@ -264,6 +267,7 @@ impl Hello {
         };
         // The next answer finds nobody waiting, and ends it.
         self.tried.waiting = None;
+        self.tried.over = true;
         self.question(&[told(&refusal)], None)
     }
 
