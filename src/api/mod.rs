@@ -240,7 +240,7 @@ impl FromRequestParts<Arc<Resources>> for Caller {
 fn no_credential() -> Fail {
     Fail(
         Refusal::new(RefusalCode::Unauthenticated, "this call carries no credential")
-            .hint("set WEIR_TOKEN to your provider's token"),
+            .hint("sign in with `weir login`, or set WEIR_TOKEN"),
     )
 }
 

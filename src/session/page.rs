@@ -1,8 +1,8 @@
 //! What a page of the gateway's own looks like, on its own host and on the targets': plain HTML that
 //! runs nothing, loads nothing and may stand in no frame.
 
-use crate::identity;
 use crate::model::digest::Digest;
+use crate::model::encode;
 
 /// Readable on a telephone and on a wide screen, in the light and in the dark.
 const STYLE: &str = "\
@@ -49,7 +49,7 @@ pub fn policy(leads_to: Option<&str>) -> String {
     format!(
         "default-src 'none'; style-src 'sha256-{}='; form-action 'self'{leads_to}; \
          frame-ancestors 'none'; base-uri 'none'",
-        identity::base64url(Digest::of(STYLE.as_bytes()).as_bytes())
+        encode::base64url(Digest::of(STYLE.as_bytes()).as_bytes())
     )
 }
 

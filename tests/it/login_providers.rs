@@ -1,16 +1,11 @@
 //! Signing in through the gateway at providers, as people's browsers do it, and what providers do
-//! to logins afterwards: codes on other devices, logouts, changes, trouble, stepping up; and those
-//! who have no browser, workloads and agents.
+//! to logins afterwards: codes on other devices, logouts, changes, trouble, stepping up.
 
 use std::fs;
 use std::io::BufRead;
 use std::io::BufReader;
-use std::io::Read;
 use std::io::Write;
 use std::net::TcpListener;
-use std::process::Child;
-use std::process::ChildStdin;
-use std::process::ChildStdout;
 use std::process::Command;
 use std::process::Stdio;
 
@@ -24,16 +19,17 @@ use crate::gateway::Gateway;
 use crate::gateway::Prepared;
 use crate::idp::Idp;
 use crate::idp::sign_in;
-use crate::login::LoggedIn;
-use crate::login::Ssh;
-use crate::login::ask;
-use crate::login::ended;
-use crate::login::form;
-use crate::login::is_refused;
-use crate::login::psql;
-use crate::login::sleeps;
+use crate::logged_in::Kept;
+use crate::logged_in::LoggedIn;
+use crate::logged_in::Ssh;
+use crate::logged_in::ended;
+use crate::logged_in::form;
+use crate::logged_in::is_refused;
+use crate::logged_in::psql;
+use crate::logged_in::sleeps;
 use crate::parts;
 use crate::psql18::LoggingIn;
+use crate::site::post;
 use crate::visitor::Page;
 use crate::visitor::Visitor;
 use crate::visitor::member;
@@ -106,8 +102,14 @@ fn a_device_waits_until_somebody_who_is_told_who_asks_says_yes() {
     let id = page.hidden("ask").unwrap();
     let confirm = format!("https://localhost:{port}/oauth/confirm");
     let answer = [("ask", id.as_str()), ("csrf", csrf.as_str()), ("answer", "approve")];
-    assert_ne!(visitor().send(&confirm, &answer).status, 200);
-    assert_eq!(alice.send(&confirm, &[answer[0], ("csrf", "x"), answer[2]]).status, 403);
+    assert_ne!(
+        post(&visitor(), &confirm, &format!("https://localhost:{port}"), &answer).status,
+        200
+    );
+    let own = format!("https://localhost:{port}");
+    let guessed = [answer[0], ("csrf", "x"), answer[2]];
+    assert_eq!(post(&alice, &confirm, &own, &guessed).status, 403);
+    assert_eq!(post(&alice, &confirm, "https://wiki.localhost", &answer).status, 403);
     assert!(device.poll()["error"].is_string());
     let done = alice.submit(&page, &[]);
     assert!(done.status == 200 && done.body.contains("It is signed in"), "{done:?}");
@@ -174,13 +176,16 @@ fn psql_18_signs_in_with_nothing_installed() {
 // --- A gateway and its provider ------------------------------------------------------------------
 
 /// A gateway whose provider is the certified one.
-struct Site {
-    idp: Idp,
-    gateway: Gateway,
+pub struct Site {
+    /// The provider.
+    pub idp: Idp,
+    /// The gateway.
+    pub gateway: Gateway,
 }
 
 impl Site {
-    fn start(change: impl FnOnce(&mut Prepared)) -> Self {
+    /// Starts both, after a change of the configuration.
+    pub fn start(change: impl FnOnce(&mut Prepared)) -> Self {
         let idp = Idp::start(&[]);
         let mut prepared = Prepared::new();
         // Its provider has to know where it is.
@@ -201,7 +206,8 @@ impl Site {
         Self { idp, gateway }
     }
 
-    fn port(&self) -> u16 {
+    /// The gateway's port.
+    pub fn port(&self) -> u16 {
         self.gateway.port()
     }
 
@@ -333,59 +339,6 @@ unless {
 };
 "#;
 
-/// A connection to the wiki that is kept, with HTTP/1.1 by hand.
-struct Kept {
-    child: Child,
-    input: ChildStdin,
-    output: BufReader<ChildStdout>,
-}
-
-impl Kept {
-    fn open(port: u16) -> Self {
-        let mut openssl = Command::new(parts::program("openssl"));
-        openssl.args(["s_client", "-quiet", "-verify_quiet", "-verify_return_error", "-CAfile"]);
-        openssl.args([Demo::shared().ca_file(), "-servername", "wiki.localhost"]);
-        openssl.args(["-alpn", "http/1.1", "-connect", &format!("127.0.0.1:{port}")]);
-        openssl.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut child = openssl.spawn().unwrap();
-        let input = child.stdin.take().unwrap();
-        let output = BufReader::new(child.stdout.take().unwrap());
-        Self { child, input, output }
-    }
-
-    /// Asks; the head of the answer.
-    fn ask(&mut self, port: u16, secret: &str) -> String {
-        let request = format!(
-            "GET /api/people HTTP/1.1\r\nHost: wiki.localhost:{port}\r\n\
-             Authorization: Bearer {secret}\r\n\r\n"
-        );
-        self.input.write_all(request.as_bytes()).unwrap();
-        let (mut head, mut length) = (String::new(), 0);
-        loop {
-            let begin = head.len();
-            assert_ne!(self.output.read_line(&mut head).unwrap(), 0, "closed: {head}");
-            let line = head[begin..].to_lowercase();
-            if let Some(value) = line.strip_prefix("content-length:") {
-                length = value.trim().parse().unwrap();
-            }
-            assert!(!line.starts_with("transfer-encoding"), "{head}");
-            if line == "\r\n" {
-                break;
-            }
-        }
-        let mut body = vec![0; length];
-        self.output.read_exact(&mut body).unwrap();
-        head
-    }
-}
-
-impl Drop for Kept {
-    fn drop(&mut self) {
-        let _gone = self.child.kill();
-        let _gone = self.child.wait();
-    }
-}
-
 #[test]
 fn one_step_up_counts_for_everything_that_rests_on_the_login() {
     const PSQLS: usize = 20;
@@ -501,91 +454,7 @@ fn an_old_sign_in_reads_all_day_and_changes_nothing() {
 }
 
 /// Now, in seconds.
-fn now_s() -> u64 {
+pub fn now_s() -> u64 {
     let ran = Ran::of(&Command::new(parts::program("date")).arg("+%s").output().unwrap());
     ran.out.trim().parse().unwrap()
-}
-
-// --- Without a browser ---------------------------------------------------------------------------
-
-#[test]
-fn a_workload_s_token_counts_where_its_claims_are_those_required() {
-    let idp = Idp::start(&[]);
-    let mut prepared = Prepared::new();
-    prepared.config.push_str(&format!(
-        "\n[[providers]]\nissuer = \"{}\"\naudience = [\"weir-ci\"]\npreset = \"github-actions\"\n\
-         require = {{ repository = \"acme/*\", ref = [\"refs/heads/main\", \"refs/tags/*\"] }}\n\
-         [providers.claims]\nentity = \"repository_owner\"\n\
-         [providers.roles]\n\"acme/shop\" = \"engineer\"\n\
-         [providers.entities]\nacme = \"acme-de\"\n",
-        idp.issuer()
-    ));
-    let gateway = prepared.start();
-    let port = gateway.port();
-    let job = |changes: Value| {
-        let mut claims = json!({
-            "sub": "repo:acme/shop:ref:refs/heads/main", "aud": "weir-ci",
-            "repository": "acme/shop", "repository_id": "7", "repository_owner": "acme",
-            "ref": "refs/heads/main", "event_name": "push", "run_id": "12", "actor": "alice",
-            "job_workflow_ref": "acme/shop/.github/workflows/ci.yml@refs/heads/main",
-        });
-        claims.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
-        idp.made(&json!({ "sub": "job", "claims": claims }))
-    };
-    let shop = LoggedIn::by(port, &job(json!({})), &[("scope", "control postgres")]);
-    let principal = shop.api("/api/v1/whoami").ok()["principal"].clone();
-    assert_eq!(principal["name"], "acme/shop");
-    assert_eq!(
-        (&principal["kind"], &principal["roles"]),
-        (&json!("workload"), &json!(["engineer"]))
-    );
-    assert_eq!(principal["attributes"]["run"], json!("12"), "{principal}");
-    let ran = shop.psql("acme/shop", "SELECT email FROM customers WHERE id = 1");
-    assert_eq!(ran.out, "<masked:pii.email>\n", "{ran:?}");
-    let kind = ("subject_token_type", "urn:ietf:params:oauth:token-type:jwt");
-    let grant = ("grant_type", "urn:ietf:params:oauth:grant-type:token-exchange");
-    for bad in [
-        json!({ "repository": "evil/shop" }),
-        json!({ "repository": "acme" }),
-        json!({ "repository": ["acme/shop"] }),
-        json!({ "repository": null }),
-        json!({ "ref": "refs/heads/feature" }),
-        json!({ "ref": "refs/pull/7/merge" }),
-        json!({ "aud": "weir" }),
-        json!({ "exp": now_s() - 600, "iat": now_s() - 4_000 }),
-    ] {
-        let token = job(bad.clone());
-        let said = form(port, "/oauth/token", &[grant, kind, ("subject_token", &token)]);
-        assert_eq!(said.json()["error"], "invalid_grant", "{bad}: {said:?}");
-        let said = ask(port, "", "/api/v1/whoami", Some(&token), &[]);
-        assert_eq!(said.status, 401, "{bad}");
-        assert_eq!(said.detail(), "the credential was not accepted", "{bad}");
-    }
-    // Another repository of theirs counts, and has no role here.
-    let other = LoggedIn::by(port, &job(json!({ "repository": "acme/site" })), &[]);
-    assert_eq!(other.api("/api/v1/whoami").ok()["principal"]["roles"], json!([]));
-    assert_ne!(other.psql("acme/site", "SELECT 1").code, 0);
-}
-
-#[test]
-fn an_agent_is_shown_with_whom_it_acts_for_and_may_no_more_than_both() {
-    let site = Site::start(|_| {});
-    site.idp.set_account("alice", &json!({ "groups": ["engineer", "dba"] }));
-    let act = json!({
-        "sub": "agent-7", "preferred_username": "helper", "groups": ["engineer", "approver"],
-        "act": { "sub": "planner-1" },
-    });
-    let token = site.idp.made(&json!({ "claims": { "aud": "gateway", "act": act } }));
-    let agent = LoggedIn::by(site.port(), &token, &[]);
-    let principal = agent.api("/api/v1/whoami").ok()["principal"].clone();
-    assert_eq!((&principal["kind"], &principal["name"]), (&json!("agent"), &json!("alice")));
-    assert_eq!(principal["roles"], json!(["engineer"]));
-    let actors = principal["actors"].as_array().unwrap();
-    let names = actors.iter().map(|actor| actor["subject"].as_str().unwrap()).collect::<Vec<_>>();
-    assert_eq!(names, ["agent-7", "planner-1"]);
-    let ran = agent.psql("alice", "SELECT email FROM customers WHERE id = 1");
-    assert_eq!(ran.out, "<masked:pii.email>\n", "a dba would see it: {ran:?}");
-    // The record names both.
-    let sessions = agent.api("/api/v1/sessions").body;
-    assert!(sessions.contains("helper for"), "{sessions}");
 }

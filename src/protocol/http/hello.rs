@@ -198,6 +198,7 @@ impl Connection {
     }
 
     fn bury(&self, bound: &Arc<Bound>, reason: &EndReason) {
+        bound.guard.ending(reason.word());
         let mut sessions = self.sessions();
         let Some(slots) = sessions.get_mut(bound.target.name()) else { return };
         slots.retain(|slot| !matches!(slot, Slot::Live(live) if Arc::ptr_eq(live, bound)));

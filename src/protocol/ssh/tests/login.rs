@@ -8,8 +8,11 @@ use russh::client::AuthResult;
 use russh::client::KeyboardInteractiveAuthResponse;
 use russh::keys::Certificate;
 use russh::keys::PrivateKey;
+use russh::server::Auth;
 use secrecy::ExposeSecret;
 use tokio::io::AsyncReadExt;
+use tokio::sync::watch;
+use tokio_util::task::TaskTracker;
 
 use super::*;
 use crate::model::Clock;
@@ -18,6 +21,12 @@ use crate::model::login::Credential;
 use crate::model::login::Form;
 use crate::model::login::Login;
 use crate::model::login::LoginEnd;
+use crate::protocol::ssh::activity::Activity;
+use crate::protocol::ssh::hello::ASKS_MAX;
+use crate::protocol::ssh::hello::Hello;
+use crate::protocol::ssh::hello::Shared;
+use crate::protocol::ssh::hello::Tried;
+use crate::protocol::ssh::overheard::Overheard;
 use crate::session::testing::Wanted;
 use crate::session::testing::ssh_certificate::HostAsk;
 use crate::session::testing::ssh_certificate::SshAuthority;
@@ -203,7 +212,13 @@ async fn one_connection_opened_with_a_certificate_carries_many_commands() {
     for word in ["one", "two"] {
         let done = ended(with(&["127.0.0.1", &format!("echo {word}")])).await;
         assert_eq!(out(&done), format!("{word}\n"), "{}", err(&done));
+        assert_eq!(done.status.code(), Some(0), "{}", err(&done));
     }
+    // A channel of a shared connection is closed by OpenSSH as soon as both directions are over.
+    let done = ended(with(&["127.0.0.1", "echo out; exec >&- 2>&-; sleep 0.5; exit 4"])).await;
+    assert_eq!((out(&done).as_str(), done.status.code()), ("out\n", Some(4)), "{}", err(&done));
+    let record = rig.world.record();
+    assert!(record.contains("exit 4") && !record.contains("went away"), "{record}");
     assert_eq!(rig.world.open_trails(), 1, "it is one session");
     ended(with(&["-O", "exit", "127.0.0.1"])).await;
 }
@@ -440,4 +455,37 @@ fn nobody_is_asked_for_life_before_they_are_signed_in() {
     // OpenSSH's client dies of a global request while it signs in (RFC 4252 §6).
     let config = crate::protocol::ssh::config(Vec::new(), Vec::new(), &Limits::default());
     assert_eq!(config.keepalive_interval, None);
+}
+
+/// A client may begin again and again without answering, which russh counts as no try: each time
+/// another name is invited to sign in.
+#[tokio::test]
+async fn nobody_is_asked_without_end() {
+    let (rig, _) = Rig::without_tokens().await;
+    let (gateway, soon) = (rig.world.gateway(), tokio::time::Instant::now());
+    let shared = Arc::new(Shared {
+        entry: watch::Sender::new(None),
+        patience: watch::Sender::new(soon),
+        activity: Arc::new(Activity::new()),
+        tasks: TaskTracker::new(),
+    });
+    let mut hello = Hello {
+        gateway: Arc::clone(&gateway),
+        origin: World::origin(),
+        at: None,
+        limits: Limits::default(),
+        dials: Arc::default(),
+        shared,
+        program: Overheard::default(),
+        soon,
+        tried: Tried::default(),
+    };
+    let mut ask = |number: u32| hello.ask(&format!("login-{number}@web-1"));
+    for number in 0..ASKS_MAX {
+        assert!(matches!(ask(number), Auth::Partial { .. }), "{number}");
+        let open = format!("{:?}", gateway.invitations);
+        assert!(open.contains("open: 1"), "one at a time, whatever the name: {open}");
+    }
+    assert!(matches!(ask(ASKS_MAX), Auth::Reject { .. }));
+    assert!(format!("{:?}", gateway.invitations).contains("open: 0"), "nobody waits");
 }

@@ -16,7 +16,6 @@ use std::process::Output;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
-use std::time::Instant;
 
 use secrecy::SecretString;
 use tokio::io::AsyncBufReadExt;
