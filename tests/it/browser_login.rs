@@ -519,7 +519,6 @@ fn a_thousand_log_in_at_once() {
     }
     let good = answers.iter().filter(|answer| **answer == "200").count();
     assert!(good * 2 > LOGINS, "only {good} came in");
-    eprintln!("GOOD {good}");
     assert!(site.gateway.lives());
     let one = site.token(&[
         ("grant_type", "urn:ietf:params:oauth:grant-type:token-exchange"),
