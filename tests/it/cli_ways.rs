@@ -61,7 +61,7 @@ fn psql_and_all_that_reads_its_service_file_sign_in_by_certificate() {
     assert_ne!(read(machine.kept("client.crt")), before);
     assert_eq!(machine.run("psql", &["service=customers", "-Atc", LOOK]).out, SEEN);
     let unknown = machine.weir(&["psql", "nowhere", "-c", "SELECT 1"]);
-    assert!(unknown.code == 2 && unknown.err.contains("nowhere"), "{unknown:?}");
+    assert!(unknown.code == 1 && unknown.err.contains("`weir targets`"), "{unknown:?}");
 }
 
 /// What ssh and its like are told: `weir ssh-config --install` wrote it. (OpenSSH looks for its
@@ -300,8 +300,8 @@ fn what_a_team_has_becomes_a_catalogue_once_the_gaps_are_filled_in() {
     let file = config.join("weir.toml");
     // What is missing is pointed at, one thing after the other, until nothing is.
     let fill = [
-        ("region = \"\"", "region = \"eu-central\""),
         ("owner = \"\"", "owner = \"acme-de\""),
+        ("region = \"\"", "region = \"eu-central\""),
         (
             "host_keys = []",
             "host_keys = [\"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAiVm5mF/VTwd2ZbBuOrFY/Tetp3OAAkVGUXFLj8vEtD\"]",

@@ -33,11 +33,7 @@ impl Visitor {
 
     /// Sends a form, its members encoded.
     pub fn send(&self, url: &str, members: &[(&str, &str)]) -> Page {
-        let mut args = vec!["--request".to_owned(), "POST".to_owned()];
-        for (name, value) in members {
-            args.extend(["--data-urlencode".to_owned(), format!("{name}={value}")]);
-        }
-        self.ask(url, &args.iter().map(String::as_str).collect::<Vec<_>>())
+        self.ask(url, &encoded(members).iter().map(String::as_str).collect::<Vec<_>>())
     }
 
     /// Fills in the first form of a page, whose hidden members go along, and sends it.
@@ -46,7 +42,11 @@ impl Visitor {
         let mut all = form.hidden.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect::<Vec<_>>();
         all.retain(|(name, _)| members.iter().all(|(given, _)| given != name));
         all.extend(members);
-        self.send(&form.action, &all)
+        // A browser says whose page the form is on (Fetch Standard §3.2).
+        let origin = page.url.split('/').take(3).collect::<Vec<_>>().join("/");
+        let mut args = vec!["--header".to_owned(), format!("Origin: {origin}")];
+        args.extend(encoded(&all));
+        self.ask(&form.action, &args.iter().map(String::as_str).collect::<Vec<_>>())
     }
 
     /// Follows redirects from `page`, until one leads to an address that starts with `until`, which
@@ -85,6 +85,15 @@ impl Visitor {
     pub fn cookies(&self) -> String {
         read(self.jar.path().join("cookies"))
     }
+}
+
+/// A form's members, for curl.
+fn encoded(members: &[(&str, &str)]) -> Vec<String> {
+    let mut args = vec!["--request".to_owned(), "POST".to_owned()];
+    for (name, value) in members {
+        args.extend(["--data-urlencode".to_owned(), format!("{name}={value}")]);
+    }
+    args
 }
 
 /// What came back.
