@@ -133,7 +133,9 @@ impl Service {
         let about = client.link().about()?;
         // TLS would refuse the name of any other target without a word.
         if protocol(&client.get("/targets")?, &target)? != Protocol::Postgres {
-            return Err(CallError::Usage(format!("`{target}` is no PostgreSQL: see `weir targets`")));
+            return Err(CallError::Usage(format!(
+                "`{target}` is no PostgreSQL: see `weir targets`"
+            )));
         }
         let host = format!("{target}.{}", certificate::gateway_name(&about)?);
         let hostaddr = stand_in(client, &host)?;
