@@ -18,8 +18,10 @@ use crate::cli::client::Client;
 use crate::cli::home::variable;
 use crate::cli::print;
 use crate::cli::profile::absolute;
+use crate::cli::proxy::protocol;
 use crate::cli::ssh_config;
 use crate::cli::wallet::Wallet;
+use crate::model::Protocol;
 use crate::model::TargetName;
 use crate::tls;
 
@@ -129,6 +131,12 @@ impl Service {
         };
         let target = target_name(target)?;
         let about = client.link().about()?;
+        // TLS would refuse the name of any other target without a word.
+        if protocol(&client.get("/targets")?, &target)? != Protocol::Postgres {
+            return Err(CallError::Usage(format!(
+                "`{target}` is no PostgreSQL: see `weir targets`"
+            )));
+        }
         let host = format!("{target}.{}", certificate::gateway_name(&about)?);
         let hostaddr = stand_in(client, &host)?;
         let files = certificate::x509(client)?;

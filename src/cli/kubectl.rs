@@ -121,12 +121,14 @@ fn entries(client: &Client, targets: &[TargetName]) -> Result<Entries, CallError
         let host = format!("{target}.{name}");
         let mut cluster = serde_json::Map::new();
         let mut set = |name: &str, value: String| cluster.insert(name.to_owned(), value.into());
-        if stand_in(client, &host)?.is_none() {
-            set("server", format!("https://{host}:{}", client.link().port()));
-        } else {
-            // The name does not resolve here: the gateway's own URL, and the name for TLS.
-            set("server", client.link().base().to_owned());
+        let port = client.link().port();
+        if let Some(ip) = stand_in(client, &host)? {
+            // The name does not resolve here: it goes into TLS alone. By its own name, the gateway
+            // would be asked for itself.
+            set("server", format!("https://{}", std::net::SocketAddr::new(ip, port)));
             set("tls-server-name", host);
+        } else {
+            set("server", format!("https://{host}:{port}"));
         }
         if let Some(authority) = &authority {
             set("certificate-authority-data", authority.clone());

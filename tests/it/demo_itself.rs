@@ -15,7 +15,9 @@ use crate::demo::Ran;
 use crate::demo::finish;
 use crate::demo::read;
 use crate::demo::wait_for;
+use crate::machine::at_provider;
 use crate::parts;
+use crate::visitor::Visitor;
 
 /// A demo as a person starts it, with folders of its own below `dir`.
 struct Started {
@@ -108,12 +110,25 @@ fn every_line_that_it_prints_works_as_printed() {
     let lines = lines.collect::<Vec<_>>();
     let (first, lines) = lines.split_first().unwrap();
     assert!(first.starts_with(". "), "{first}");
+    let home = folder();
+    let browser = home.path().join("browser");
+    std::fs::write(&browser, "#!/bin/sh\nprintf %s \"$1\" > \"$HOME/opened\"\n").unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&browser, mode).unwrap();
     let shell = |line: &str| {
         let mut shell = Command::new("/bin/sh");
+        for name in ["SSH_CONNECTION", "SSH_TTY", "XDG_CONFIG_HOME", "XDG_STATE_HOME"] {
+            shell.env_remove(name);
+        }
+        shell.env("HOME", home.path()).env("BROWSER", &browser).env("WEIR_KEYRING", "off");
         shell.arg("-c").arg(format!("{first}\n{line}")).stdin(Stdio::null());
         shell.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     };
     let expected = [
+        ("weir login", "signed in as alice", 0),
+        ("weir psql customers", "<masked:pii.email>", 0),
+        ("deploy@web-1.weir", "web-1", 0),
+        ("weir logout", "logged out", 0),
         ("user=alice\" -c 'SELECT", "<masked:pii.email>", 0),
         ("user=olaf\" -c 'SELECT", "@example.", 0),
         ("DELETE FROM customers", "customers.no-mass-delete", 1),
@@ -137,6 +152,17 @@ fn every_line_that_it_prints_works_as_printed() {
     for (line, (part, says, code)) in lines.into_iter().zip(expected) {
         assert!(line.contains(part), "{line}: {part}");
         let child = shell(line);
+        if part == "weir login" {
+            let opened = home.path().join("opened");
+            let url = wait_for("the browser", || {
+                std::fs::read_to_string(&opened).ok().filter(|url| url.starts_with("https://"))
+            });
+            let (_, ca) = started.printed.split_once("that trusts ").unwrap();
+            let visitor = Visitor::new(&["--cacert", ca.split_once(":\n").unwrap().0]);
+            let page = at_provider(&visitor, visitor.visit(&url), "alice");
+            let back = visitor.follow(visitor.submit(&page, &[]), "http://127.0.0.1:").unwrap();
+            visitor.visit(&back);
+        }
         if line.contains("UPDATE") || line.contains("systemctl") {
             let hold = wait_for("the hold", || {
                 let ran = finish(shell("WEIR_TOKEN=$DANA weir requests"));

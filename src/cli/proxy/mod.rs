@@ -125,7 +125,7 @@ pub(super) fn run(args: &access::Proxy, as_json: bool) -> Result<(), CallError> 
     ended
 }
 
-fn protocol(reachable: &Value, target: &TargetName) -> Result<Protocol, CallError> {
+pub(super) fn protocol(reachable: &Value, target: &TargetName) -> Result<Protocol, CallError> {
     let all = reachable.as_array().into_iter().flatten();
     let found = all.into_iter().find(|facts| facts.get("name") == Some(&json!(target)));
     let protocol = found.and_then(|facts| facts.get("protocol").cloned());
