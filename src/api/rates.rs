@@ -61,8 +61,8 @@ fn is_recent(since: Timestamp, now: Timestamp) -> bool {
     now.duration_since(since).as_secs().abs() < WINDOW_S
 }
 
-/// Who has one IPv6 address usually has 2^64 of them.
-fn network(address: IpAddr) -> IpAddr {
+/// Who is counted as one: who has one IPv6 address usually has 2^64 of them.
+pub(super) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => IpAddr::V4(address),
         IpAddr::V6(address) => {

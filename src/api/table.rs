@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use jiff::Timestamp;
 
+use crate::api::rates::network;
 use crate::model::digest::Digest;
 
 /// Rows by the digest of a secret.
@@ -36,8 +37,10 @@ impl<T> Table<T> {
         address: IpAddr,
         (until, now): (Timestamp, Timestamp),
     ) -> bool {
+        let address = network(address);
         if !self.has_room(address) {
             self.sweep(now);
+            self.yield_room(address);
             if !self.has_room(address) {
                 return false;
             }
@@ -80,6 +83,22 @@ impl<T> Table<T> {
         }
     }
 
+    /// Where all rows are taken, whoever has most of them gives its oldest to somebody who has far
+    /// fewer: a crowd of requests shuts out only itself.
+    fn yield_room(&mut self, address: IpAddr) {
+        let here = self.of_address.get(&address).copied().unwrap_or_default();
+        if self.rows.len() < self.rows_max {
+            return;
+        }
+        let most = self.of_address.iter().max_by_key(|(_, count)| **count);
+        let Some((&greedy, _)) = most.filter(|(_, count)| **count / 4 > here) else { return };
+        let of_greedy = self.rows.iter().filter(|(_, row)| row.address == greedy);
+        let oldest = of_greedy.min_by_key(|(_, row)| row.until).map(|(key, _)| *key);
+        if oldest.is_some_and(|oldest| self.rows.remove(&oldest).is_some()) {
+            self.forget(greedy);
+        }
+    }
+
     fn forget(&mut self, address: IpAddr) {
         if let Some(count) = self.of_address.get_mut(&address) {
             *count = count.saturating_sub(1);
@@ -111,5 +130,28 @@ mod tests {
         assert_eq!(table.take(&key("d"), at(9)), Some('d'));
         assert_eq!(table.take(&key("d"), at(9)), None);
         assert!(table.put(key("c"), 'c', one, (at(20), at(10))), "the expired ones made room");
+    }
+
+    #[test]
+    fn a_crowd_from_one_network_shuts_out_nobody_else() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let key = |number: u16| Digest::of(&number.to_be_bytes());
+        let mut table = Table::new((8, 8));
+        for number in 0..8 {
+            let beside = std::net::Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, number);
+            let until = at(100 + i64::from(number));
+            assert!(table.put(key(number), number, beside.into(), (until, at(0))));
+        }
+        let late = "2001:db8::ffff".parse().unwrap();
+        assert!(!table.put(key(8), 8, late, (at(200), at(0))), "they count as one");
+        let other = "192.0.2.1".parse().unwrap();
+        assert!(table.put(key(9), 9, other, (at(200), at(0))));
+        assert_eq!(table.get(&key(0), at(0)), None, "the oldest of the crowd gave way");
+        assert_eq!(table.rows.len(), 8);
+        for number in 10..20 {
+            let _full_some_time = table.put(key(number), number, other, (at(200), at(0)));
+        }
+        assert!(table.of_address[&other] < 4, "nobody is pushed out by whoever has as many");
+        assert_eq!(table.rows.len(), 8);
     }
 }

@@ -16,7 +16,9 @@ use crate::model::LoginId;
 use crate::model::digest::Digest;
 use crate::model::login::Credential;
 use crate::model::login::Ended;
+use crate::model::login::Form;
 use crate::model::login::Login;
+use crate::model::login::LoginEnd;
 
 /// Logins and credentials in memory; a switch makes it silent.
 #[derive(Debug, Default)]
@@ -122,8 +124,14 @@ impl Vault for Memory {
 
     fn end_credential<'a>(&'a self, id: &'a CredentialId, ended: &'a Ended) -> Answer<'a, bool> {
         self.with(|rows| {
-            let living = |one: &&mut Credential| one.id == *id && one.ended.is_none();
-            let found = rows.credentials.iter_mut().find(living);
+            let again = |one: &Credential, before: &Ended| {
+                one.form == Form::Session
+                    && before.why == LoginEnd::Renewed
+                    && ended.why != LoginEnd::Renewed
+            };
+            let found = rows.credentials.iter_mut().find(|one| {
+                one.id == *id && one.ended.as_ref().is_none_or(|before| again(one, before))
+            });
             found.map(|one| one.ended = Some(ended.clone())).is_some()
         })
     }

@@ -78,7 +78,8 @@ pub trait Vault: Send + Sync + Debug {
         subject: &'a str,
     ) -> BoxFuture<'a, Result<u64, VaultError>>;
 
-    /// Ends a credential. Of several who end it, one is told `true`.
+    /// Ends a credential. Of several who end it, one is told `true`. A session credential that ended
+    /// by being renewed can be ended once more, otherwise: sessions that began with it live.
     fn end_credential<'a>(
         &'a self,
         id: &'a CredentialId,

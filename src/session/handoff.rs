@@ -31,6 +31,8 @@ use crate::model::refusal::RefusalCode;
 const OPEN_S: i64 = 60;
 /// Most codes that are open at a time.
 const OPEN_MAX: usize = 10_000;
+/// Most of them of one login: the oldest gives way.
+const OPEN_PER_LOGIN_MAX: usize = 16;
 /// Longest path that a browser is sent back to, in bytes.
 pub const BACK_BYTES_MAX: usize = 4_096;
 
@@ -64,6 +66,13 @@ impl Handoffs {
         let until = now.checked_add(SignedDuration::from_secs(OPEN_S)).unwrap_or(now);
         let mut open = self.lock();
         open.retain(|_, (_, until)| *until > now);
+        let own = open.iter().filter(|(_, (one, _))| one.login == handoff.login);
+        let own = own.map(|(code, (_, until))| (*until, *code)).collect::<Vec<_>>();
+        if own.len() >= OPEN_PER_LOGIN_MAX
+            && let Some((_, oldest)) = own.iter().min_by_key(|(until, _)| *until)
+        {
+            open.remove(oldest);
+        }
         if open.len() >= OPEN_MAX {
             return Err(full("too many are signing in at this moment"));
         }
@@ -132,6 +141,20 @@ mod tests {
             assert_eq!(codes.redeem(code, target, kept, at).is_some(), good, "{target} {kept}");
             assert!(codes.redeem(code, &wiki, "kept", now).is_none(), "used up");
         }
+    }
+
+    #[test]
+    fn one_login_takes_no_room_from_others() {
+        let (codes, now) = (Handoffs::default(), Timestamp::UNIX_EPOCH);
+        let greedy = to("wiki");
+        for second in 0..50 {
+            let at = now.checked_add(SignedDuration::from_secs(second)).unwrap();
+            codes.offer(greedy.clone(), at).unwrap();
+        }
+        assert_eq!(codes.lock().len(), OPEN_PER_LOGIN_MAX);
+        let last = codes.offer(greedy, now).unwrap();
+        let wiki = "wiki".parse().unwrap();
+        assert!(codes.redeem(last.expose_secret(), &wiki, "kept", now).is_some());
     }
 
     #[test]

@@ -20,6 +20,7 @@ use crate::model::digest::Digest;
 use crate::model::login::Credential;
 use crate::model::login::CredentialId;
 use crate::model::login::Ended;
+use crate::model::login::Form;
 use crate::model::login::Login;
 use crate::model::login::LoginEnd;
 use crate::model::login::LoginId;
@@ -212,18 +213,23 @@ impl Store {
         rows.first().map_or(Ok(0), |row| row.count("logins"))
     }
 
+    /// A session credential that was renewed is ended once more by whoever revokes it: sessions that
+    /// began with it live.
     async fn end_one_credential(
         &self,
         id: &CredentialId,
         ended: &Ended,
     ) -> Result<bool, StoreError> {
         let text = "UPDATE credentials SET ended_at = $2, ended_why = $3, changed_at = $4 \
-                    WHERE credential = $1 AND ended_at IS NULL";
+                    WHERE credential = $1 AND (ended_at IS NULL \
+                    OR (form = $5 AND ended_why = $6 AND $6 <> $3))";
         let statement = Statement::new(text)
             .with(id.as_str())
             .with(ended.at)
             .with(json(&ended.why)?)
-            .with(self.clock.now());
+            .with(self.clock.now())
+            .with(Form::Session.as_str())
+            .with(json(&LoginEnd::Renewed)?);
         Ok(self.db.execute(statement).await? > 0)
     }
 

@@ -77,9 +77,6 @@ pub(in crate::api) async fn revoke(
 ) -> Result<Response, No> {
     let params = params?;
     let now = resources.gateway.parts.clock.now();
-    if !resources.signing.guesses.may_try(origin.address, now) {
-        return Err(No::too_many("too many wrong tries from your address; wait a minute"));
-    }
     let logins = &resources.gateway.logins;
     if let Some((credential, login)) = logins.whose(params.need("token")?).await? {
         let ends_login = credential.form == Form::Renewal;
@@ -91,8 +88,11 @@ pub(in crate::api) async fn revoke(
             logins.revoke(&credential.id, LoginEnd::Revoked { by }).await
         };
         ended.map_err(LoginError::Vault)?;
-    } else {
+    } else if resources.signing.guesses.may_try(origin.address, now) {
         resources.signing.guesses.was_wrong(origin.address, now);
+    } else {
+        // Only to who is wrong: nobody at the same address is kept from ending what is theirs.
+        return Err(No::too_many("too many wrong tries from your address; wait a minute"));
     }
     Ok(([(CACHE_CONTROL, "no-store")], StatusCode::OK).into_response())
 }

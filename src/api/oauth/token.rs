@@ -63,12 +63,14 @@ pub(in crate::api) async fn token(
     Extension(origin): Extension<Origin>,
     params: Result<Params, No>,
 ) -> Result<Response, No> {
-    let now = resources.gateway.parts.clock.now();
-    if !resources.signing.guesses.may_try(origin.address, now) {
-        return Err(No::too_many("too many wrong tries from your address; wait a minute"));
-    }
     let answer = granted(&resources, &origin, &params?).await;
     if answer.as_ref().is_err_and(No::is_a_guess) {
+        let now = resources.gateway.parts.clock.now();
+        // Asked only of who is wrong: secrets here are beyond guessing, and whoever is right must not
+        // be shut out by somebody else at the same address.
+        if !resources.signing.guesses.may_try(origin.address, now) {
+            return Err(No::too_many("too many wrong tries from your address; wait a minute"));
+        }
         resources.signing.guesses.was_wrong(origin.address, now);
     }
     let headers = [(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")];

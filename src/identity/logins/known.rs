@@ -213,9 +213,14 @@ impl Logins {
         state.known.retain(|_, credential| credential.id != *id);
         if let Some(sender) = state.standing.get(login) {
             sender.send_if_modified(|standing| {
-                let first = !standing.revoked.contains_key(id);
-                standing.revoked.entry(id.clone()).or_insert(why);
-                first
+                // Renewed, it still carries sessions, which a later end of it ends.
+                let before = standing.revoked.get(id);
+                let counts = before
+                    .is_none_or(|before| *before == LoginEnd::Renewed && why != LoginEnd::Renewed);
+                if counts {
+                    standing.revoked.insert(id.clone(), why);
+                }
+                counts
             });
         }
     }

@@ -353,7 +353,8 @@ impl Logins {
         Ok(first)
     }
 
-    /// Ends one credential; sessions that rest on it end at once. `false`: it had ended.
+    /// Ends one credential; sessions that rest on it end at once. `false`: it had ended. One that was
+    /// only renewed is still revoked: sessions that began with it live.
     pub async fn revoke(&self, id: &CredentialId, why: LoginEnd) -> Result<bool, VaultError> {
         let Some(credential) = self.vault.credential(id).await? else { return Ok(false) };
         let ended = Ended { at: self.clock.now(), why };

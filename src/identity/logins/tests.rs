@@ -202,6 +202,21 @@ async fn an_end_is_seen_at_once_by_whoever_holds_a_proof() {
 }
 
 #[tokio::test]
+async fn what_was_renewed_can_still_be_revoked_and_its_sessions_end() {
+    let bench = Bench::new();
+    let login = bench.login("alice", 36_000).await;
+    let before = bench.secret(&login, Form::Session, Wanted::everything()).await;
+    let renewal = bench.secret(&login, Form::Renewal, Wanted::everything()).await.secret;
+    let proof = bench.shows(&before.secret).await.unwrap();
+    let renewed = bench.logins.renew(renewal.expose_secret()).await.unwrap();
+    assert_eq!(proof.ended(), None);
+    let by = LoginEnd::Revoked { by: "dana".into() };
+    assert!(bench.logins.revoke(&before.credential.id, by.clone()).await.unwrap());
+    assert_eq!(proof.ended(), Some(by));
+    assert!(bench.shows(&renewed.session.secret).await.is_ok(), "the login itself goes on");
+}
+
+#[tokio::test]
 async fn another_gateways_end_is_taken_over() {
     let bench = Bench::new();
     let login = bench.login("alice", 36_000).await;
