@@ -97,15 +97,6 @@ impl Visitor {
     }
 }
 
-/// A form's members, for curl.
-fn encoded(members: &[(&str, &str)]) -> Vec<String> {
-    let mut args = vec!["--request".to_owned(), "POST".to_owned()];
-    for (name, value) in members {
-        args.extend(["--data-urlencode".to_owned(), format!("{name}={value}")]);
-    }
-    args
-}
-
 /// What came back.
 #[derive(Debug)]
 pub struct Page {
