@@ -15,10 +15,10 @@ use crate::api::pages::Page;
 use crate::api::signing::ASK_S_MAX;
 use crate::identity::Claim;
 use crate::identity::Verified;
-use crate::identity::base64url;
 use crate::identity::fresh_secret;
 use crate::model::Origin;
 use crate::model::digest::Digest;
+use crate::model::encode::base64url;
 use crate::model::login::Use;
 
 /// The cookie of a browser that is in the midst of signing in. `__Host-`: it is this host's alone,

@@ -69,11 +69,13 @@ impl IntoResponse for Fail {
             "rules": refusal.rules,
             "hint": refusal.hint,
         });
+        let challenge = refusal.challenge();
         let headers = [(CONTENT_TYPE, "application/problem+json")];
         let mut response = (status, headers, body.to_string()).into_response();
         if status == StatusCode::UNAUTHORIZED {
             // A client must be told how to sign in (RFC 9110, section 15.5.2).
-            let how = HeaderValue::from_static("Bearer realm=\"weir\"");
+            let plain = HeaderValue::from_static("Bearer");
+            let how = HeaderValue::try_from(challenge).unwrap_or(plain);
             response.headers_mut().insert(WWW_AUTHENTICATE, how);
         }
         response

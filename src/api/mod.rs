@@ -124,6 +124,7 @@ impl Api {
             .route("/.well-known/openid-configuration", get(oauth::discovery::metadata))
             .route("/.well-known/oauth-authorization-server", get(oauth::discovery::metadata))
             .route("/.well-known/weir", get(oauth::discovery::about))
+            .route("/.well-known/weir/jwks.json", get(oauth::discovery::keys))
             .route("/api/v1/whoami", get(credentials::whoami))
             .route("/api/v1/certificates", post(certificates::issue))
             .route("/api/v1/ssh-certificates", post(certificates::issue_ssh))
@@ -239,7 +240,7 @@ impl FromRequestParts<Arc<Resources>> for Caller {
 fn no_credential() -> Fail {
     Fail(
         Refusal::new(RefusalCode::Unauthenticated, "this call carries no credential")
-            .hint("set WEIR_TOKEN to your provider's token"),
+            .hint("sign in with `weir login`, or set WEIR_TOKEN"),
     )
 }
 

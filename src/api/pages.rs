@@ -2,28 +2,14 @@
 
 use std::fmt::Write;
 
-use axum::http::HeaderName;
 use axum::http::HeaderValue;
 use axum::http::StatusCode;
 use axum::http::header;
 use axum::response::IntoResponse;
 use axum::response::Response;
 
-use crate::identity::base64url;
-use crate::model::digest::Digest;
-
-/// Readable on a telephone and on a wide screen, in the light and in the dark.
-const STYLE: &str = "\
-:root{color-scheme:light dark}\
-body{font:1rem/1.5 system-ui,sans-serif;max-width:38rem;margin:2rem auto;padding:0 1rem}\
-h1{font-size:1.4rem}\
-dl{display:grid;grid-template-columns:max-content 1fr;gap:.3rem 1rem}\
-dt{opacity:.75}dd{margin:0;font-weight:600;overflow-wrap:anywhere}\
-.careful{border-left:.3rem solid #c60;padding:.2rem 0 .2rem .8rem}\
-form{display:inline-block;margin:.5rem .8rem .5rem 0}\
-button,input{font:inherit;padding:.5rem 1rem}\
-input{letter-spacing:.1em}\
-a{overflow-wrap:anywhere}";
+use crate::session::page;
+use crate::session::page::escaped;
 
 /// A page.
 #[derive(Debug, Clone)]
@@ -31,6 +17,8 @@ pub(super) struct Page {
     status: StatusCode,
     title: String,
     body: String,
+    /// Where it leads by itself, at once.
+    head: Option<String>,
     /// Where its forms may lead besides this gateway, through redirects.
     leads_to: Option<String>,
 }
@@ -38,7 +26,8 @@ pub(super) struct Page {
 impl Page {
     /// A page with a title that is text, not HTML.
     pub(super) fn new(status: StatusCode, title: &str) -> Self {
-        Self { status, title: title.to_owned(), body: String::new(), leads_to: None }
+        let (title, body) = (title.to_owned(), String::new());
+        Self { status, title, body, head: None, leads_to: None }
     }
 
     /// A page that says that something is not possible: whose fault it is, and the one thing to do.
@@ -73,6 +62,14 @@ impl Page {
     pub(super) fn link(mut self, to: &str, text: &str) -> Self {
         let (to, text) = (escaped(to), escaped(text));
         let _written = writeln!(self.body, "<p><a href=\"{to}\">{text}</a></p>");
+        self
+    }
+
+    /// Goes on to an address of this host by itself, without a script; the page has a link there
+    /// too. For what follows a POST: a redirect would have to be in the policy for forms.
+    pub(super) fn going_on(mut self, to: &str) -> Self {
+        let to = escaped(to);
+        self.head = Some(format!("<meta http-equiv=\"refresh\" content=\"0;url={to}\">\n"));
         self
     }
 
@@ -114,21 +111,9 @@ impl Page {
 
 impl IntoResponse for Page {
     fn into_response(self) -> Response {
-        let title = escaped(&self.title);
-        let html = format!(
-            "<!doctype html>\n<html lang=\"en\">\n<head><meta charset=\"utf-8\">\n\
-             <meta name=\"viewport\" content=\"width=device-width\">\n\
-             <title>{title} - Weir</title>\n<style>{STYLE}</style></head>\n\
-             <body>\n<h1>{title}</h1>\n{}</body>\n</html>\n",
-            self.body
-        );
-        let leads_to = self.leads_to.map(|origin| format!(" {origin}")).unwrap_or_default();
-        // `form-action` counts for redirects after a POST too (CSP 3 §6.3.3).
-        let policy = format!(
-            "default-src 'none'; style-src 'sha256-{}='; form-action 'self'{leads_to}; \
-             frame-ancestors 'none'; base-uri 'none'",
-            base64url(Digest::of(STYLE.as_bytes()).as_bytes())
-        );
+        let head = self.head.unwrap_or_default();
+        let html = page::document(&self.title, &head, &self.body);
+        let policy = page::policy(self.leads_to.as_deref());
         let mut response = (self.status, html).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
@@ -144,20 +129,9 @@ impl IntoResponse for Page {
     }
 }
 
-/// Puts the headers of every answer to a browser: it is kept nowhere, taken for nothing else, and
-/// says nowhere else where the browser came from.
-///
-/// `same-origin` and not `no-referrer`: with the latter browsers say `Origin: null` when they post
-/// our own forms (Fetch standard, "append a request Origin header").
+/// Puts the headers of every answer to a browser.
 pub(super) fn hardened(response: &mut Response) {
-    let all: [(HeaderName, &'static str); 5] = [
-        (header::CACHE_CONTROL, "no-store"),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (header::REFERRER_POLICY, "same-origin"),
-        (header::X_FRAME_OPTIONS, "DENY"),
-        (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
-    ];
-    for (name, value) in all {
+    for (name, value) in page::HEADERS {
         response.headers_mut().insert(name, HeaderValue::from_static(value));
     }
 }
@@ -178,22 +152,6 @@ pub(super) fn redirect(to: &str) -> Response {
     response.headers_mut().insert(header::LOCATION, to);
     hardened(&mut response);
     response
-}
-
-/// Text as HTML.
-pub(super) fn escaped(text: &str) -> String {
-    let mut html = String::with_capacity(text.len());
-    for sign in text.chars() {
-        match sign {
-            '&' => html.push_str("&amp;"),
-            '<' => html.push_str("&lt;"),
-            '>' => html.push_str("&gt;"),
-            '"' => html.push_str("&quot;"),
-            '\'' => html.push_str("&#39;"),
-            other => html.push(other),
-        }
-    }
-    html
 }
 
 /// Text as the value of a parameter of a URL (RFC 3986 §2.1).

@@ -1,22 +1,8 @@
-//! Small encodings: base 64 for URLs, percent signs, quoting for shells.
+//! Small encodings: random text, percent signs, quoting for shells.
 
 use aws_lc_rs::rand;
 
-const SIGNS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-
-/// Base 64 for URLs (RFC 4648 §5), without padding.
-pub(super) fn base64url(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len().div_ceil(3).saturating_mul(4));
-    for chunk in bytes.chunks(3) {
-        let at = |index: usize| u32::from(chunk.get(index).copied().unwrap_or_default());
-        let bits = at(0) << 16 | at(1) << 8 | at(2);
-        for shift in [18, 12, 6, 0].into_iter().take(chunk.len().saturating_add(1)) {
-            let index = usize::try_from(bits >> shift & 0x3f).unwrap_or_default();
-            text.extend(SIGNS.get(index).copied().map(char::from));
-        }
-    }
-    text
-}
+use crate::model::encode::base64url;
 
 /// 256 random bits as text. `None`: the system has no random numbers.
 pub(super) fn random() -> Option<String> {
@@ -89,18 +75,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    #[test]
-    fn base64_is_that_of_the_rfc_without_padding() {
-        for (plain, encoded) in
-            [("", ""), ("f", "Zg"), ("fo", "Zm8"), ("foo", "Zm9v"), ("foob", "Zm9vYg")]
-        {
-            assert_eq!(base64url(plain.as_bytes()), encoded);
-        }
-        assert_eq!(base64url(&[0xfb, 0xff]), "-_8");
-        assert_eq!(random().unwrap().len(), 43);
-        assert_ne!(random(), random());
-    }
 
     #[test]
     fn a_name_given_twice_is_no_answer() {

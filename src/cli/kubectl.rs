@@ -25,7 +25,7 @@ use crate::cli::kube_merge::Entries;
 use crate::cli::print;
 use crate::cli::wallet::Wallet;
 use crate::model::TargetName;
-use crate::protocol::kubernetes::json::base64;
+use crate::model::encode::base64;
 use crate::tls;
 
 /// kubectl asks for the next credential this long before the last one ends, in seconds.

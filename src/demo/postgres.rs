@@ -28,6 +28,8 @@ const PACKAGE: &str = "postgresql";
 /// Where Debian puts the programs: one folder a version.
 const VERSIONS: &str = "/usr/lib/postgresql";
 const SAMPLE: &str = include_str!("customers.sql");
+/// Whose client certificates it takes: none that the gateway issues to people.
+const CLIENT_CA: &str = "client-ca.pem";
 /// What is in [`ARCHIVE`].
 const OLD_NOTES: &str = "CREATE TABLE notes (id integer PRIMARY KEY, body text NOT NULL);
 INSERT INTO notes VALUES (1, 'moved here in 2019');
@@ -133,6 +135,7 @@ fn configure(
         folder::write(&path, 0o600, text.as_bytes())?;
         server::give(&path, account)?;
     }
+    folder::write(&data.join(CLIENT_CA), 0o644, upstream.cert_pem().as_bytes())?;
     let settings = data.join("postgresql.conf");
     fs::write(&settings, self::settings(at)).map_err(DemoError::file(&settings))?;
     let hba = data.join("pg_hba.conf");
@@ -157,6 +160,7 @@ full_page_writes = off
 ssl = on
 ssl_cert_file = 'server.crt'
 ssl_key_file = 'server.key'
+ssl_ca_file = '{CLIENT_CA}'
 ssl_min_protocol_version = 'TLSv1.3'
 password_encryption = 'scram-sha-256'
 log_statement = 'all'

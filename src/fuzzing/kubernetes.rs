@@ -13,6 +13,7 @@ use crate::fuzzing::http::split;
 use crate::mask;
 use crate::model::DataClass;
 use crate::model::Declared;
+use crate::model::encode;
 use crate::model::verdict::Masks;
 use crate::protocol::http::Masker;
 use crate::protocol::http::mask::Lines;
@@ -70,9 +71,9 @@ pub(super) fn body(bytes: &[u8]) {
         assert!(json::parse(value.to_string().as_bytes()).is_ok(), "written as no document");
     }
     if let Ok(text) = std::str::from_utf8(bytes) {
-        drop(json::unbase64(text));
+        drop(encode::unbase64(text));
     }
-    assert_eq!(json::unbase64(&json::base64(bytes)).as_deref(), Some(bytes));
+    assert_eq!(encode::unbase64(&encode::base64(bytes)).as_deref(), Some(bytes));
 }
 
 /// An answer about Secrets, of every status and as an event of a watch.
@@ -109,7 +110,7 @@ fn is_hidden(object: &Value) -> bool {
 fn is_masked(value: &Value) -> bool {
     match value {
         Value::String(text) => {
-            let decoded = json::unbase64(text).unwrap_or_default();
+            let decoded = encode::unbase64(text).unwrap_or_default();
             mask::contains_mask(text.as_bytes()) || mask::contains_mask(&decoded)
         }
         Value::Null => true,

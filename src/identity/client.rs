@@ -25,13 +25,13 @@ use crate::identity::ProviderError;
 use crate::identity::Request;
 use crate::identity::Response;
 use crate::identity::Verified;
-use crate::identity::encode;
 use crate::identity::oidc::Metadata;
 use crate::identity::provider::Provider;
 use crate::identity::provider::Rests;
 use crate::identity::token::CREDENTIALS;
 use crate::identity::token::Claims;
 use crate::identity::token::Token;
+use crate::model::encode;
 use crate::model::login::StepUp;
 
 /// How long a sign-in may take, from the browser's leaving to its return, in seconds.
@@ -373,7 +373,7 @@ impl Provider {
         if token.issuer() != self.issuer() {
             return Err(IdentityError::claim("iss", "is not the provider's"));
         }
-        let claims = self.signed(&token).await?;
+        let claims = self.signed_firsthand(&token).await?;
         Self::credential(&claims)?;
         let client = self.client()?.id.as_str();
         let named = claims.audience()?;

@@ -18,8 +18,8 @@ use serde_json::Map;
 use serde_json::Value;
 use serde_json::json;
 
-use crate::identity::encode;
 use crate::model::digest::Digest;
+use crate::model::encode;
 
 /// Where, below the issuer's URL, its discovery document belongs.
 pub const DISCOVERY_PATH: &str = "/.well-known/openid-configuration";

@@ -103,6 +103,23 @@ impl Vault for Memory {
         })
     }
 
+    fn credentials_of<'a>(&'a self, login: &'a LoginId) -> Answer<'a, Vec<Credential>> {
+        self.with(|rows| {
+            let living = |one: &&Credential| one.login == *login && one.ended.is_none();
+            rows.credentials.iter().rev().filter(living).cloned().collect()
+        })
+    }
+
+    fn count<'a>(&'a self, issuer: &'a str, subject: &'a str) -> Answer<'a, u64> {
+        self.with(|rows| {
+            let living = |(login, _): &&(Login, Option<Vec<u8>>)| {
+                let own = (login.principal.issuer.as_str(), login.principal.subject.as_str());
+                login.ended.is_none() && own == (issuer, subject)
+            };
+            u64::try_from(rows.logins.iter().filter(living).count()).unwrap_or(u64::MAX)
+        })
+    }
+
     fn end_credential<'a>(&'a self, id: &'a CredentialId, ended: &'a Ended) -> Answer<'a, bool> {
         self.with(|rows| {
             let living = |one: &&mut Credential| one.id == *id && one.ended.is_none();

@@ -133,6 +133,22 @@ impl Provider {
         self.signed_with(token, wanted, &keys)
     }
 
+    /// The same for a token that the provider itself has just given us. Nobody else can make us fetch
+    /// keys with it, so a key that is not known is fetched at once: a renewal that failed only
+    /// because keys have just changed would lose the provider's new refresh token.
+    pub(super) async fn signed_firsthand(
+        self: &Arc<Self>,
+        token: &Token<'_>,
+    ) -> Result<Claims, IdentityError> {
+        match self.signed(token).await {
+            Err(IdentityError::UnknownKey(_)) => {
+                self.refresh(self.keys.attempts()).await?;
+                self.signed(token).await
+            }
+            done => done,
+        }
+    }
+
     /// The keys that a token may be signed with.
     pub(super) async fn keys_of<'a>(
         self: &Arc<Self>,

@@ -65,6 +65,19 @@ pub trait Vault: Send + Sync + Debug {
         only: Option<(&'a str, &'a str)>,
     ) -> BoxFuture<'a, Result<Vec<WithCredentials>, VaultError>>;
 
+    /// The living credentials of a login, newest first.
+    fn credentials_of<'a>(
+        &'a self,
+        login: &'a LoginId,
+    ) -> BoxFuture<'a, Result<Vec<Credential>, VaultError>>;
+
+    /// How many logins of an issuer's subject live.
+    fn count<'a>(
+        &'a self,
+        issuer: &'a str,
+        subject: &'a str,
+    ) -> BoxFuture<'a, Result<u64, VaultError>>;
+
     /// Ends a credential. Of several who end it, one is told `true`.
     fn end_credential<'a>(
         &'a self,

@@ -16,6 +16,7 @@
 //! - [`fault`]: whose fault an error is, and how a chain of causes is printed
 //! - [`clock`]: time, as an input
 //! - [`digest`]: SHA-256 values as they stand in records
+//! - [`encode`]: base 64
 //! - [`login`]: what somebody has after signing in
 
 pub mod address;
@@ -23,6 +24,7 @@ pub mod class;
 pub mod clock;
 pub mod command;
 pub mod digest;
+pub mod encode;
 pub mod fault;
 pub mod login;
 pub mod name;

@@ -84,6 +84,23 @@ impl Refusal {
         self
     }
 
+    /// What an HTTP answer with status 401 says in `WWW-Authenticate` (RFC 6750 section 3): how to
+    /// sign in, and what the sign-in must be like (RFC 9470 section 3).
+    pub fn challenge(&self) -> String {
+        let realm = "Bearer realm=\"weir\"".to_owned();
+        if self.code != RefusalCode::StepUp {
+            return realm;
+        }
+        let need = self.step_up.as_deref();
+        let age = need.and_then(|need| need.age_s_max).map(|age_s| format!("max_age=\"{age_s}\""));
+        // Only what needs no escape between quotes; policies can say nothing else.
+        let plain = |acr: &&str| acr.bytes().all(|b| b.is_ascii_graphic() && !b"\"\\".contains(&b));
+        let acr = need.and_then(|need| need.acr.as_deref()).filter(plain);
+        let acr = acr.map(|acr| format!("acr_values=\"{acr}\""));
+        let error = "error=\"insufficient_user_authentication\"".to_owned();
+        [Some(realm), Some(error), age, acr].into_iter().flatten().collect::<Vec<_>>().join(", ")
+    }
+
     /// The deciding rules as one text: `rule-a, rule-b`; empty where no rule decided.
     pub fn rules_text(&self) -> String {
         self.rules.iter().map(RuleId::as_str).collect::<Vec<_>>().join(", ")
@@ -107,4 +124,29 @@ impl fmt::Display for Refusal {
 pub trait IntoRefusal {
     /// What the client is told.
     fn refusal(&self) -> Refusal;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_challenge_says_what_the_next_sign_in_must_be_like() {
+        let plain = Refusal::new(RefusalCode::Unauthenticated, "who?");
+        assert_eq!(plain.challenge(), "Bearer realm=\"weir\"");
+        let mut refusal = Refusal::new(RefusalCode::StepUp, "again");
+        let begin = "Bearer realm=\"weir\", error=\"insufficient_user_authentication\"";
+        assert_eq!(refusal.challenge(), begin);
+        let need = |acr: &str| StepUp {
+            age_s_max: Some(900),
+            acr: Some(acr.to_owned()),
+            ..StepUp::default()
+        };
+        refusal.step_up = Some(Box::new(need("phr")));
+        assert_eq!(refusal.challenge(), format!("{begin}, max_age=\"900\", acr_values=\"phr\""));
+        for strange in ["a\"b", "a\\", "a\r\nset-cookie: x", "\u{e9}"] {
+            refusal.step_up = Some(Box::new(need(strange)));
+            assert_eq!(refusal.challenge(), format!("{begin}, max_age=\"900\""));
+        }
+    }
 }

@@ -26,6 +26,7 @@ use crate::model::Refusal;
 use crate::model::SessionId;
 use crate::model::TargetName;
 use crate::model::fault::Chain;
+use crate::model::login::LoginEnd;
 use crate::model::login::Use;
 use crate::model::place::PlaceMethod;
 use crate::model::refusal::IntoRefusal;
@@ -190,6 +191,28 @@ impl Gateway {
             method: PlaceMethod::ConfiguredNetwork("the gateway itself".to_owned()),
         };
         self.admit(&verified, target, protocol, &origin)
+    }
+
+    /// Ends the login that somebody's credential rests on, because they say so: at every target, in
+    /// every program that shares it. What cannot be recorded is not done.
+    pub async fn log_out(&self, verified: &Verified, origin: &Origin) -> Result<(), Refusal> {
+        let Some(login) = verified.login() else { return Ok(()) };
+        let event = LedgerEvent::Control {
+            principal: Arc::clone(verified.principal()),
+            origin: origin.clone(),
+            action: "logout".to_owned(),
+            of: login.to_string(),
+            rules: Vec::new(),
+            refusal: None,
+        };
+        self.parts.audit.record(&event).map_err(|error| {
+            tracing::error!(fault = %Fault::Gateway, "{}", Chain(&error));
+            error.refusal()
+        })?;
+        self.logins.end(login, LoginEnd::LoggedOut).await.map(drop).map_err(|error| {
+            tracing::error!(fault = %Fault::Gateway, "{}", Chain(&error));
+            Refusal::new(RefusalCode::Unrecorded, "the login could not be ended").hint("try again")
+        })
     }
 
     /// What is in force now.

@@ -15,6 +15,7 @@ pub mod handoff;
 pub mod hold;
 pub mod invitation;
 pub mod login;
+pub mod page;
 pub mod registry;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -192,6 +192,26 @@ impl Store {
         logins.iter().map(with_its_own).collect()
     }
 
+    async fn living_credentials_of(&self, login: &LoginId) -> Result<Vec<Credential>, StoreError> {
+        let text = concat!(
+            "SELECT ",
+            credential_columns!(),
+            " FROM credentials c WHERE c.login = $1 AND c.ended_at IS NULL AND c.expires_at > $2 \
+              ORDER BY c.issued_at DESC, c.credential LIMIT $3"
+        );
+        let statement = Statement::new(text).with(login.as_str()).with(self.clock.now());
+        let rows = self.db.rows(statement.with(LIST_LOGINS_MAX)).await?;
+        rows.iter().map(credential_of).collect()
+    }
+
+    async fn count_logins(&self, issuer: &str, subject: &str) -> Result<u64, StoreError> {
+        let text = "SELECT COUNT(*) AS logins FROM logins WHERE issuer = $1 AND subject = $2 \
+                    AND ended_at IS NULL AND ends_at > $3";
+        let statement = Statement::new(text).with(issuer).with(subject).with(self.clock.now());
+        let rows = self.db.rows(statement).await?;
+        rows.first().map_or(Ok(0), |row| row.count("logins"))
+    }
+
     async fn end_one_credential(
         &self,
         id: &CredentialId,
@@ -312,6 +332,21 @@ impl Vault for Store {
         only: Option<(&'a str, &'a str)>,
     ) -> BoxFuture<'a, Result<Vec<(Login, Vec<Credential>)>, VaultError>> {
         answer(self.list_logins(only))
+    }
+
+    fn credentials_of<'a>(
+        &'a self,
+        login: &'a LoginId,
+    ) -> BoxFuture<'a, Result<Vec<Credential>, VaultError>> {
+        answer(self.living_credentials_of(login))
+    }
+
+    fn count<'a>(
+        &'a self,
+        issuer: &'a str,
+        subject: &'a str,
+    ) -> BoxFuture<'a, Result<u64, VaultError>> {
+        answer(self.count_logins(issuer, subject))
     }
 
     fn end_credential<'a>(

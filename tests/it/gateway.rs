@@ -255,20 +255,7 @@ impl Gateway {
 
     /// A psql that stays.
     pub fn live(&self, person: &str) -> Live {
-        let dir = tempfile::tempdir().unwrap();
-        let mut psql = Demo::shared().psql_at(self.port(), person);
-        let child = psql
-            .arg("-At")
-            .stdin(Stdio::piped())
-            .stdout(File::create(dir.path().join("out")).unwrap())
-            .stderr(File::create(dir.path().join("err")).unwrap())
-            .spawn();
-        let mut child = child.unwrap();
-        let stdin = child.stdin.take();
-        let mut live = Live { child, stdin, dir };
-        live.say("SELECT 'ready';");
-        live.wait("ready");
-        live
+        Live::of(Demo::shared().psql_at(self.port(), person))
     }
 }
 
@@ -296,6 +283,23 @@ pub struct Live {
 }
 
 impl Live {
+    /// Starts it, and waits until it is signed in.
+    pub fn of(mut psql: Command) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let child = psql
+            .arg("-At")
+            .stdin(Stdio::piped())
+            .stdout(File::create(dir.path().join("out")).unwrap())
+            .stderr(File::create(dir.path().join("err")).unwrap())
+            .spawn();
+        let mut child = child.unwrap();
+        let stdin = child.stdin.take();
+        let mut live = Self { child, stdin, dir };
+        live.say("SELECT 'ready';");
+        live.wait("ready");
+        live
+    }
+
     /// Gives it a line. A psql that has ended already is no failure here.
     pub fn say(&mut self, line: &str) {
         let _maybe_gone = writeln!(self.stdin.as_mut().unwrap(), "{line}");

@@ -201,7 +201,9 @@ fn a_delete_is_refused_readably_and_never_reaches_the_server() {
         &["-X", "DELETE", "-H", "Accept: text/html"],
         "/api/articles/1?marker=deleted-1",
     );
-    assert!(page.out.contains("<h1>Forbidden</h1>") && page.out.contains("wiki.no-delete"));
+    assert!(
+        page.out.contains("<h1>This is not allowed</h1>") && page.out.contains("wiki.no-delete")
+    );
     assert_eq!(reached(demo, "deleted-1"), Vec::<String>::new());
     // The session in the answer is where to look.
     let shown = demo.weir_json("alice", &["sessions", "show", told["session"].as_str().unwrap()]);
@@ -422,7 +424,8 @@ permit (principal in Weir::Role::"engineer", action == Weir::Action::"execute",
     std::fs::write(Path::new(demo.text("/policy_dir")).join("echo.cedar"), policy).unwrap();
     let path = demo.text("/config_file");
     let config = format!(
-        "{}\n[targets.echo]\nregion = \"eu-central\"\nowner = \"acme-de\"\n\n\
+        "{}\n[targets.echo]\nregion = \"eu-central\"\nowner = \"acme-de\"\n\
+         provider_tokens = true\n\n\
          [targets.echo.http]\naddress = \"127.0.0.1:{port}\"\ntls = {{ mode = \"off\" }}\n",
         read(path)
     );

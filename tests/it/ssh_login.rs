@@ -131,6 +131,11 @@ fn one_connection_without_a_question_carries_many_commands() {
         let ran = Ran::of(&one.args(["localhost", "echo", word]).output().unwrap());
         assert_eq!((ran.code, ran.out.trim()), (0, word), "{ran:?}");
     }
+    // OpenSSH closes such a channel once both directions are over: the status came before.
+    let mut quiet = alice.ssh(demo, &["-o", &control]);
+    let line = "echo out; exec >&- 2>&-; sleep 0.5; exit 4";
+    let ran = Ran::of(&quiet.args(["localhost", line]).output().unwrap());
+    assert_eq!((ran.code, ran.out.as_str()), (4, "out\n"), "{ran:?}");
     let _gone = master.kill();
     master.wait().unwrap();
 }

@@ -26,8 +26,14 @@ fn database(name: &str) -> u64 {
     demo.ready.pointer("/direct/postgres/port").unwrap().as_u64().unwrap()
 }
 
+/// The URL of the database `name`, new, for [`prepared`].
+pub(crate) fn url(name: &str) -> String {
+    let port = database(name);
+    format!("postgres://{name}:{PASSWORD}@localhost:{port}/{name}?sslrootcert=@CA@")
+}
+
 /// A gateway with an id of its own and this URL of a state database, `@CA@` replaced.
-fn prepared(id: &str, url: &str) -> Prepared {
+pub(crate) fn prepared(id: &str, url: &str) -> Prepared {
     let mut prepared = Prepared::new();
     let ca = prepared.path("upstream-ca.pem");
     fs::write(prepared.path("state.url"), url.replace("@CA@", ca.to_str().unwrap())).unwrap();
@@ -54,10 +60,7 @@ fn row(gateway: &str, who: &str, reason: Option<&str>) -> (String, String, Optio
 
 #[test]
 fn gateways_that_share_a_database_see_each_others_sessions_and_close_only_their_own() {
-    let port = database("state_shared");
-    let url = format!(
-        "postgres://state_shared:{PASSWORD}@localhost:{port}/state_shared?sslrootcert=@CA@"
-    );
+    let url = url("state_shared");
     let mut one = prepared("weir-1", &url).start();
     let mut two = prepared("weir-2", &url).start();
     assert!(!one.path("state/state.db").exists(), "there is no second truth");

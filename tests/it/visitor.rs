@@ -33,20 +33,28 @@ impl Visitor {
 
     /// Sends a form, its members encoded.
     pub fn send(&self, url: &str, members: &[(&str, &str)]) -> Page {
-        self.ask(url, &encoded(members).iter().map(String::as_str).collect::<Vec<_>>())
+        self.send_with(url, members, &[])
     }
 
-    /// Fills in the first form of a page, whose hidden members go along, and sends it.
+    fn send_with(&self, url: &str, members: &[(&str, &str)], args: &[&str]) -> Page {
+        let mut args = args.iter().map(|arg| (*arg).to_owned()).collect::<Vec<_>>();
+        args.extend(["--request".to_owned(), "POST".to_owned()]);
+        for (name, value) in members {
+            args.extend(["--data-urlencode".to_owned(), format!("{name}={value}")]);
+        }
+        self.ask(url, &args.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+
+    /// Fills in the first form of a page, whose hidden members go along, and sends it as a browser
+    /// does: saying from which origin.
     pub fn submit(&self, page: &Page, members: &[(&str, &str)]) -> Page {
         let form = page.form().unwrap_or_else(|| panic!("no form: {page:?}"));
         let mut all = form.hidden.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect::<Vec<_>>();
         all.retain(|(name, _)| members.iter().all(|(given, _)| given != name));
         all.extend(members);
-        // A browser says whose page the form is on (Fetch Standard §3.2).
-        let origin = page.url.split('/').take(3).collect::<Vec<_>>().join("/");
-        let mut args = vec!["--header".to_owned(), format!("Origin: {origin}")];
-        args.extend(encoded(&all));
-        self.ask(&form.action, &args.iter().map(String::as_str).collect::<Vec<_>>())
+        let (scheme, rest) = page.url.split_once("://").unwrap();
+        let host = rest.split(['/', '?']).next().unwrap();
+        self.send_with(&form.action, &all, &["-H", &format!("Origin: {scheme}://{host}")])
     }
 
     /// Follows redirects from `page`, until one leads to an address that starts with `until`, which
@@ -73,27 +81,20 @@ impl Visitor {
         let ran = Ran::of(&curl.args(&self.args).args(args).arg(url).output().unwrap());
         assert_eq!(ran.code, 0, "{url}: {ran:?}");
         let (status, location) = ran.out.split_once('\n').unwrap();
-        Page {
+        let mut page = Page {
             url: url.to_owned(),
             status: status.parse().unwrap(),
             location: (!location.is_empty()).then(|| location.to_owned()),
             body: if body.exists() { read(&body) } else { String::new() },
-        }
+        };
+        page.location = page.location.take().or_else(|| page.refresh());
+        page
     }
 
     /// The cookies kept, as curl writes them: a line each.
     pub fn cookies(&self) -> String {
         read(self.jar.path().join("cookies"))
     }
-}
-
-/// A form's members, for curl.
-fn encoded(members: &[(&str, &str)]) -> Vec<String> {
-    let mut args = vec!["--request".to_owned(), "POST".to_owned()];
-    for (name, value) in members {
-        args.extend(["--data-urlencode".to_owned(), format!("{name}={value}")]);
-    }
-    args
 }
 
 /// What came back.
@@ -103,7 +104,7 @@ pub struct Page {
     pub url: String,
     /// The status.
     pub status: u16,
-    /// Where it redirects to, in full.
+    /// Where it redirects to, in full; by the page itself, too.
     pub location: Option<String>,
     /// The body.
     pub body: String,
@@ -134,6 +135,13 @@ impl Page {
     /// A hidden member of the first form, such as its token against forgery.
     pub fn hidden(&self, name: &str) -> Option<String> {
         self.form()?.hidden.into_iter().find(|(n, _)| n == name).map(|(_, value)| value)
+    }
+
+    /// Where the page itself leads on to, at once.
+    fn refresh(&self) -> Option<String> {
+        let (_, rest) = self.body.split_once("<meta http-equiv=\"refresh\"")?;
+        let content = attribute(rest.split('>').next()?, "content")?;
+        Some(self.resolve(content.strip_prefix("0;url=")?))
     }
 
     /// An address as this page means it.

@@ -123,7 +123,7 @@ pub(in crate::api) async fn typed(
     };
     let what = What::Device(code);
     let ask = |browser| Ask { browser, what, step_up: None, who: None };
-    signin::begin(&resources, &mut browser, ask, params.get("provider")).await
+    signin::begin_after_post(&resources, &mut browser, ask)
 }
 
 /// Who waits under a code.

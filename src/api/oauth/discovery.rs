@@ -46,3 +46,8 @@ pub(in crate::api) async fn about(State(resources): Shared) -> Json<Value> {
         "version": env!("CARGO_PKG_VERSION"),
     }))
 }
+
+/// `GET /.well-known/weir/jwks.json`: what targets verify `X-Weir-Identity` with.
+pub(in crate::api) async fn keys(State(resources): Shared) -> Json<Value> {
+    Json(resources.gateway.assertions.jwks())
+}

@@ -1,8 +1,10 @@
 //! Refusals as OAuth words them (RFC 6749 §5.2, RFC 8628 §3.5).
 
+use axum::http::HeaderValue;
 use axum::http::StatusCode;
 use axum::http::header::CACHE_CONTROL;
 use axum::http::header::CONTENT_TYPE;
+use axum::http::header::RETRY_AFTER;
 use axum::response::IntoResponse;
 use axum::response::Response;
 use serde_json::json;
@@ -12,6 +14,9 @@ use crate::identity::IdentityError;
 use crate::identity::LoginError;
 use crate::model::Fault;
 use crate::model::fault::Chain;
+
+/// After how long a client that came too often, or at a bad moment, may come again, in seconds.
+const RETRY_S: &str = "60";
 
 /// A no of an OAuth endpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,6 +117,10 @@ impl IntoResponse for No {
     fn into_response(self) -> Response {
         let body = json!({ "error": self.error, "error_description": self.description });
         let headers = [(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")];
-        (self.status, headers, body.to_string()).into_response()
+        let mut response = (self.status, headers, body.to_string()).into_response();
+        if [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE].contains(&self.status) {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static(RETRY_S));
+        }
+        response
     }
 }

@@ -10,10 +10,12 @@
 use std::sync::Arc;
 
 use axum::extract::State;
+use axum::http::HeaderValue;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use axum::response::Response;
 use secrecy::ExposeSecret;
+use secrecy::SecretString;
 
 use crate::api::Resources;
 use crate::api::Shared;
@@ -52,14 +54,11 @@ pub(in crate::api) async fn begin(
     ask: impl FnOnce(Digest) -> Ask,
     provider: Option<&str>,
 ) -> Response {
-    let (Some((mark, cookie)), Some(id)) = (browser.marked(), fresh_secret("")) else {
-        return ours().into_response();
+    let Kept { id, ask, cookie } = match keep(resources, browser, ask) {
+        Ok(kept) => kept,
+        Err(page) => return page.into_response(),
     };
-    let (id, now) = (id.expose_secret(), resources.gateway.parts.clock.now());
-    let ask = ask(mark);
-    if let Err(no) = resources.signing.put(id, ask.clone(), browser.origin.address, now) {
-        return busy(&no).into_response();
-    }
+    let id = id.expose_secret();
     let identity = resources.gateway.logins.identity();
     let choices = identity.providers();
     let response = match (provider, choices.as_slice()) {
@@ -70,16 +69,61 @@ pub(in crate::api) async fn begin(
     browser::set(response, cookie)
 }
 
+/// Begins after a form was posted. A redirect to the provider would have to be in the policy of that
+/// form's page (CSP 3 §6.3.3), so this is a page that goes on by itself.
+pub(in crate::api) fn begin_after_post(
+    resources: &Resources,
+    browser: &mut Browser,
+    ask: impl FnOnce(Digest) -> Ask,
+) -> Response {
+    let Kept { id, cookie, .. } = match keep(resources, browser, ask) {
+        Ok(kept) => kept,
+        Err(page) => return page.into_response(),
+    };
+    let id = id.expose_secret();
+    let choices = resources.gateway.logins.identity().providers();
+    let page = match choices.as_slice() {
+        [] => nowhere(),
+        [only] => choose(resources, id, &choices).going_on(&to_provider(id, only)),
+        [_, _, ..] => choose(resources, id, &choices),
+    };
+    browser::set(page.into_response(), cookie)
+}
+
+/// What a browser that begins is known by.
+struct Kept {
+    id: SecretString,
+    ask: Ask,
+    cookie: HeaderValue,
+}
+
+/// Keeps what it is for, and marks the browser.
+fn keep(
+    resources: &Resources,
+    browser: &mut Browser,
+    ask: impl FnOnce(Digest) -> Ask,
+) -> Result<Kept, Page> {
+    let (mark, cookie) = browser.marked().ok_or_else(ours)?;
+    let id = fresh_secret("").ok_or_else(ours)?;
+    let (ask, now) = (ask(mark), resources.gateway.parts.clock.now());
+    let kept = resources.signing.put(id.expose_secret(), ask.clone(), browser.origin.address, now);
+    kept.map_err(|no| busy(&no))?;
+    Ok(Kept { id, ask, cookie })
+}
+
 /// A page of links to the providers.
 fn choose(resources: &Resources, id: &str, choices: &[&str]) -> Page {
     let identity = resources.gateway.logins.identity();
     let mut page = Page::new(StatusCode::OK, "Where do you sign in?");
     for issuer in choices {
         let name = tame(identity.provider_name(issuer).unwrap_or(issuer));
-        let to = format!("/oauth/signin?ask={}&provider={}", in_url(id), in_url(issuer));
-        page = page.link(&to, &name);
+        page = page.link(&to_provider(id, issuer), &name);
     }
     page
+}
+
+fn to_provider(id: &str, issuer: &str) -> String {
+    format!("/oauth/signin?ask={}&provider={}", in_url(id), in_url(issuer))
 }
 
 /// `GET /oauth/signin`: the person chose a provider, or tries again.

@@ -19,6 +19,7 @@ use crate::cli::login::opener;
 use crate::cli::print;
 use crate::cli::wallet::CLIENT_ID;
 use crate::model::digest::Digest;
+use crate::model::encode::base64url;
 
 /// Signs in; the gateway's token answer.
 pub(super) fn sign_in(
@@ -32,7 +33,7 @@ pub(super) fn sign_in(
         encode::random().ok_or_else(missing)
     };
     let (state, verifier) = (random()?, random()?);
-    let challenge = encode::base64url(Digest::of(verifier.as_bytes()).as_bytes());
+    let challenge = base64url(Digest::of(verifier.as_bytes()).as_bytes());
     let runtime = runtime()?;
     let issuer = about.get("issuer").and_then(Value::as_str).map(str::to_owned);
     let loopback = runtime.block_on(Loopback::bind(state.clone(), issuer))?;

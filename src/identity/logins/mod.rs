@@ -59,7 +59,7 @@ pub const CREDENTIAL_S_MAX: u32 = 3_600;
 /// The longest life of an SSH certificate, in seconds.
 pub const SSH_CERTIFICATE_S_MAX: u32 = 8 * 3_600;
 /// Most logins of one principal that stand at a time.
-pub(super) const LOGINS_MAX: usize = 100;
+pub(super) const LOGINS_MAX: u64 = 2_000;
 /// Most living credentials of one login.
 pub(super) const CREDENTIALS_MAX: usize = 200;
 /// Longest label of a device, in bytes.
@@ -204,9 +204,8 @@ impl Logins {
         let now = self.clock.now();
         let verified = &signed_in.verified;
         let principal = Arc::clone(verified.principal());
-        let same = Some((principal.issuer.as_str(), principal.subject.as_str()));
-        if self.vault.list(same).await?.len() >= LOGINS_MAX {
-            return Err(LoginError::TooMany("100 logins of this principal"));
+        if self.vault.count(&principal.issuer, &principal.subject).await? >= LOGINS_MAX {
+            return Err(LoginError::TooMany("2,000 logins of this principal"));
         }
         let longest = later(now, self.options.login_s_max);
         let ends_at = match (&signed_in.refresh, verified.expires_at()) {
@@ -418,9 +417,7 @@ impl Logins {
             return Err(LoginError::TooWide);
         }
         let (login, _) = self.living(login).await?;
-        let same = (login.principal.issuer.as_str(), login.principal.subject.as_str());
-        let all = self.vault.list(Some(same)).await?;
-        let living = all.iter().find(|(one, _)| one.id == login.id).map_or(0, |(_, c)| c.len());
+        let living = self.vault.credentials_of(&login.id).await?.len();
         if living >= CREDENTIALS_MAX {
             return Err(LoginError::TooMany("200 credentials of this login"));
         }

@@ -144,10 +144,8 @@ impl Logins {
             self.end(&login.id, LoginEnd::Replayed).await?;
             return Err(LoginError::Ended);
         }
-        let same = (login.principal.issuer.as_str(), login.principal.subject.as_str());
-        let all = self.vault.list(Some(same)).await?;
-        let of_login = all.into_iter().filter(|(one, _)| one.id == login.id);
-        let before = of_login.flat_map(|(_, credentials)| credentials).filter(|credential| {
+        let all = self.vault.credentials_of(&login.id).await?;
+        let before = all.into_iter().filter(|credential| {
             credential.form == Form::Session && credential.scope == renewal.scope
         });
         for credential in before {

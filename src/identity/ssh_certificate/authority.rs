@@ -27,11 +27,11 @@ use crate::identity::ssh_certificate::wire::ED25519_BYTES;
 use crate::identity::ssh_certificate::wire::PublicKey;
 use crate::identity::ssh_certificate::wire::Reader;
 use crate::identity::ssh_certificate::wire::SshKeyKind;
-use crate::identity::ssh_certificate::wire::base64;
 use crate::identity::ssh_certificate::wire::is_text;
 use crate::identity::ssh_certificate::wire::put;
 use crate::model::Refusal;
 use crate::model::digest::Digest;
+use crate::model::encode::base64;
 use crate::model::refusal::IntoRefusal;
 use crate::model::refusal::RefusalCode;
 

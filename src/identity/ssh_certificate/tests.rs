@@ -14,10 +14,10 @@ use jiff::SignedDuration;
 use jiff::Timestamp;
 use proptest::prelude::*;
 
-use crate::identity::ssh_certificate::wire::base64;
 use crate::identity::ssh_certificate::wire::put;
-use crate::identity::ssh_certificate::wire::unbase64;
 use crate::identity::ssh_certificate::*;
+use crate::model::encode::base64;
+use crate::model::encode::unbase64_exactly;
 
 const NOW_S: i64 = 1_800_000_000;
 /// A made-up key in a security key (PROTOCOL.u2f); there is no device to make one with.
@@ -40,7 +40,7 @@ fn here() -> IpAddr {
 }
 
 fn blob(line: &str) -> Vec<u8> {
-    unbase64(line.split(' ').nth(1).unwrap()).unwrap()
+    unbase64_exactly(line.split(' ').nth(1).unwrap()).unwrap()
 }
 
 fn line_of(kind: &str, fields: &[&[u8]]) -> String {

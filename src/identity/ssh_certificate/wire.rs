@@ -10,6 +10,8 @@ use aws_lc_rs::signature::ECDSA_P384_SHA384_FIXED;
 use aws_lc_rs::signature::ECDSA_P521_SHA512_FIXED;
 use aws_lc_rs::signature::ParsedPublicKey;
 
+use crate::model::encode::unbase64_exactly;
+
 /// Longest line with a public key, in bytes; its comment included.
 const LINE_BYTES_MAX: usize = 4 * 1024;
 /// Longest application of a security key, in bytes (`ssh:` and what follows).
@@ -222,7 +224,7 @@ impl PublicKey {
             return Err(BadKey::Form);
         }
         let kind = SshKeyKind::named(name.as_bytes()).ok_or_else(|| BadKey::unsupported(name))?;
-        let bytes = unbase64(text).ok_or(BadKey::Form)?;
+        let bytes = unbase64_exactly(text).ok_or(BadKey::Form)?;
         let mut reader = Reader::new(&bytes);
         let inner = reader.string(name.len(), "its name").map_err(|_| BadKey::Form)?;
         let fields = reader.rest().to_vec();
@@ -254,54 +256,11 @@ impl BadKey {
     }
 }
 
-const SIGNS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-
-/// Base 64 (RFC 4648 §4), padded.
-pub(super) fn base64(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len().div_ceil(3).saturating_mul(4));
-    for chunk in bytes.chunks(3) {
-        let at = |index: usize| u32::from(chunk.get(index).copied().unwrap_or_default());
-        let bits = at(0) << 16 | at(1) << 8 | at(2);
-        for (place, shift) in [18, 12, 6, 0].into_iter().enumerate() {
-            let index = usize::try_from(bits >> shift & 0x3f).unwrap_or_default();
-            let sign = SIGNS.get(index).copied().filter(|_| place <= chunk.len());
-            text.push(sign.map_or('=', char::from));
-        }
-    }
-    text
-}
-
-/// Reads base 64 strictly: padded, no other sign, and no two texts for the same bytes.
-pub(super) fn unbase64(text: &str) -> Option<Vec<u8>> {
-    let body = text.trim_end_matches('=');
-    let mut bytes = Vec::with_capacity(body.len());
-    let (mut bits, mut held) = (0_u32, 0_u32);
-    for sign in body.bytes() {
-        let value = SIGNS.iter().position(|known| *known == sign)?;
-        bits = (bits & 0xff_ffff) << 6 | u32::try_from(value).ok()?;
-        held = held.saturating_add(6);
-        if let Some(rest) = held.checked_sub(8) {
-            held = rest;
-            bytes.push(u8::try_from(bits >> rest & 0xff).ok()?);
-        }
-    }
-    (base64(&bytes) == text).then_some(bytes)
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    #[test]
-    fn base_64_has_one_text_for_each_bytes() {
-        // RFC 4648 §10, and the same bytes written otherwise.
-        assert_eq!(unbase64("Zm9vYg==").as_deref(), Some(b"foob".as_slice()));
-        for bad in ["Zm9vYg", "Zm9vYg=", "Zm9vYh==", "Zm 9vYg==", "Zm9vYg==\n", "Zm9-", "===="] {
-            assert_eq!(unbase64(bad), None, "{bad:?}");
-        }
-    }
 
     #[test]
     fn a_length_beyond_its_bound_takes_nothing() {
@@ -312,11 +271,6 @@ mod tests {
     }
 
     proptest! {
-        #[test]
-        fn bytes_and_base_64_go_both_ways(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
-            prop_assert_eq!(unbase64(&base64(&bytes)), Some(bytes));
-        }
-
         #[test]
         fn no_line_is_a_key_by_chance(line in "(ssh-ed25519|ecdsa-sha2-nistp256) [A-Za-z0-9+/]{0,200}={0,2}") {
             prop_assert!(PublicKey::from_line(&line).is_err());

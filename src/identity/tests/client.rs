@@ -16,8 +16,8 @@ use crate::identity::Pending;
 use crate::identity::RolesMapping;
 use crate::identity::SignedIn;
 use crate::identity::TOKEN_PATH;
-use crate::identity::encode;
 use crate::model::Fault;
+use crate::model::encode;
 use crate::model::login::StepUp;
 use crate::model::refusal::IntoRefusal;
 

@@ -25,7 +25,6 @@ use crate::model::Refusal;
 use crate::model::TargetName;
 use crate::model::digest::Digest;
 use crate::model::login::Form;
-use crate::model::login::LoginEnd;
 use crate::model::login::Presented;
 use crate::model::login::StepUp;
 use crate::model::login::Use;
@@ -39,6 +38,7 @@ use crate::session::Claim;
 use crate::session::Wanted;
 use crate::session::fresh_secret;
 use crate::session::handoff::is_path;
+use crate::session::page;
 
 /// What is the gateway's own on every host, and never forwarded.
 pub const OWN_PATH: &str = "/.weir";
@@ -120,6 +120,11 @@ pub fn may_ride(method: &Method, headers: &HeaderMap, origin: &str) -> Result<()
     let reason = "a page of another origin sent this request with your cookie";
     Err(Refusal::new(RefusalCode::Denied, reason)
         .hint("open the page on its own host; programs send `Authorization: Bearer` instead"))
+}
+
+/// Whether a browser sent it, on behalf of some page: programs send none of these.
+pub fn is_from_a_browser(headers: &HeaderMap) -> bool {
+    headers.contains_key("sec-fetch-site") || headers.contains_key(header::ORIGIN)
 }
 
 /// Whether a request is a person's, who goes somewhere with a browser.
@@ -226,14 +231,11 @@ impl Connection {
         if let Some(secret) = cookie(&parts.headers, COOKIE)? {
             let claim = Claim::Cookie { secret, host: &host };
             let usage = Use::Target(Protocol::Http);
-            let verified = gateway.verify(&claim, usage, Some(label), &self.origin).await?;
-            if let Some(login) = verified.login() {
-                let ended = gateway.logins.end(login, LoginEnd::LoggedOut).await;
-                ended.map_err(|error| {
-                    tracing::error!(fault = "gateway", "{}", crate::model::fault::Chain(&error));
-                    Refusal::new(RefusalCode::Unrecorded, "the login could not be ended")
-                        .hint("try again")
-                })?;
+            match gateway.verify(&claim, usage, Some(label), &self.origin).await {
+                Ok(verified) => gateway.log_out(&verified, &self.origin).await?,
+                // It has ended already, which is what they want.
+                Err(refusal) if refusal.code == RefusalCode::Unauthenticated => {}
+                Err(refusal) => return Err(refusal.into()),
             }
         }
         let mut words = page(LOGGED_OUT_PAGE);
@@ -244,13 +246,13 @@ impl Connection {
     }
 }
 
-const LOGOUT_PAGE: &str = "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\">\n\
-    <title>Log out</title>\n<h1>Log out</h1>\n\
-    <p>This ends your login in this browser: at every target, at once.</p>\n\
-    <form method=\"post\" action=\"/.weir/logout\"><button>Log out</button></form>\n</html>\n";
-const LOGGED_OUT_PAGE: &str = "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\">\n\
-    <title>Logged out</title>\n<h1>Logged out</h1>\n\
-    <p>You are logged out. You may close this page.</p>\n</html>\n";
+const LOGOUT_PAGE: [&str; 2] = [
+    "Log out?",
+    "<p>This ends your login in this browser: at every target, at once.</p>\n\
+     <form method=\"post\" action=\"/.weir/logout\"><button>Log out</button></form>\n",
+];
+const LOGGED_OUT_PAGE: [&str; 2] =
+    ["You are logged out", "<p>You may still be signed in at your identity provider.</p>\n"];
 
 /// A cookie for this host alone: never sent in the clear, never shown to scripts (RFC 6265bis §4.1.3).
 fn set_cookie(name: &str, value: &str, seconds: Option<u32>) -> Option<HeaderValue> {
@@ -271,21 +273,11 @@ fn redirect(status: StatusCode, to: &str) -> Option<Response<String>> {
     Some(response)
 }
 
-fn page(text: &str) -> Words {
-    let mut response = Response::new(text.to_owned());
-    let headers = response.headers_mut();
-    for (name, value) in [
-        (header::CONTENT_TYPE, "text/html; charset=utf-8"),
-        (header::CACHE_CONTROL, "no-store"),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (header::REFERRER_POLICY, "no-referrer"),
-        (
-            header::CONTENT_SECURITY_POLICY,
-            "default-src 'none'; form-action 'self'; frame-ancestors 'none'",
-        ),
-    ] {
-        headers.insert(name, HeaderValue::from_static(value));
-    }
+fn page([title, body]: [&str; 2]) -> Words {
+    let mut response = Response::new(page::document(title, "", body));
+    refuse::harden(response.headers_mut());
+    let html = HeaderValue::from_static("text/html; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, html);
     Words(response)
 }
 

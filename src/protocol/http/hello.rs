@@ -116,7 +116,13 @@ impl Connection {
         let host = self.host(label);
         let claim = match browser::shown(headers, self.certificate.as_ref())? {
             Shown::Bearer(token) => Claim::Secret(token),
-            Shown::Certificate(Presented { der, ours }) => Claim::Certificate { der, ours: *ours },
+            Shown::Certificate(Presented { der, ours }) => {
+                // A browser that has one shows it on every page's behalf, as it does cookies.
+                if browser::is_from_a_browser(headers) {
+                    browser::may_ride(method, headers, &gateway.url_of(label))?;
+                }
+                Claim::Certificate { der, ours: *ours }
+            }
             Shown::Cookie(secret) => {
                 browser::may_ride(method, headers, &gateway.url_of(label))?;
                 Claim::Cookie { secret, host: &host }
@@ -192,6 +198,7 @@ impl Connection {
     }
 
     fn bury(&self, bound: &Arc<Bound>, reason: &EndReason) {
+        bound.guard.ending(reason.word());
         let mut sessions = self.sessions();
         let Some(slots) = sessions.get_mut(bound.target.name()) else { return };
         slots.retain(|slot| !matches!(slot, Slot::Live(live) if Arc::ptr_eq(live, bound)));

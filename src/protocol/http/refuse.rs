@@ -16,6 +16,8 @@ use crate::model::refusal::RefusalCode;
 use crate::protocol::http::dialect::Told;
 use crate::protocol::http::dialect::Worded;
 use crate::session::guard::Said;
+use crate::session::page;
+use crate::session::page::escaped;
 
 /// In which header the final answer names the hold that its command waited in.
 pub const HOLD_HEADER: &str = "weir-hold";
@@ -79,13 +81,10 @@ pub fn answer(no: &No, worded: Worded) -> Words {
     *response.status_mut() = no.status;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(worded.content_type));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    // A page of ours runs nothing and loads nothing.
-    let policy = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
-    headers.insert(header::CONTENT_SECURITY_POLICY, policy);
+    harden(headers);
     if no.status == StatusCode::UNAUTHORIZED {
-        let challenge = HeaderValue::from_static("Bearer realm=\"weir\"");
+        let plain = HeaderValue::from_static("Bearer");
+        let challenge = HeaderValue::try_from(no.refusal.challenge()).unwrap_or(plain);
         headers.insert(header::WWW_AUTHENTICATE, challenge);
     }
     if no.refusal.code == RefusalCode::SessionEnded {
@@ -152,42 +151,75 @@ fn problem(refusal: &Refusal, told: &Told<'_>) -> String {
     text
 }
 
+/// Puts the headers of every page of the gateway's own on a target's host.
+pub fn harden(headers: &mut HeaderMap) {
+    for (name, value) in page::HEADERS {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    let policy = HeaderValue::from_str(&page::policy(None));
+    let nothing = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
+    headers.insert(header::CONTENT_SECURITY_POLICY, policy.unwrap_or(nothing));
+}
+
+/// What a page is called, whose fault it is, and the one thing to do where the refusal names none.
+fn title(code: RefusalCode) -> [&'static str; 3] {
+    let you = "Neither the gateway nor the target is at fault.";
+    let gateway = "This is the gateway's answer, not the target's.";
+    let ask = "If you need it, show this page to whoever runs the gateway.";
+    let wait = "Try again in a minute; if it stays so, tell whoever runs it.";
+    match code {
+        RefusalCode::Denied | RefusalCode::Residency => ["This is not allowed", gateway, ask],
+        RefusalCode::Declined => ["An approver said no", gateway, "Talk to your approvers."],
+        RefusalCode::TimedOut => ["Nobody answered in time", gateway, "Ask for it again."],
+        RefusalCode::Canceled => ["This was taken back", gateway, "Ask for it again."],
+        RefusalCode::Unauthenticated => ["You are not signed in", you, "Open the page again."],
+        RefusalCode::StepUp => ["Sign in again for this", you, "Open the page again."],
+        RefusalCode::NoTarget => ["There is nothing here", you, "Check the address."],
+        RefusalCode::Unsupported => ["The gateway does not carry this", gateway, ask],
+        RefusalCode::Malformed | RefusalCode::TooLarge => {
+            ["The request is not right", you, "Go back, and try it in another way."]
+        }
+        RefusalCode::Withheld => {
+            ["The answer is withheld", "The target answered what may not be shown.", ask]
+        }
+        RefusalCode::Unrecorded => {
+            let own = "This is the gateway's own fault; its log says what is wrong.";
+            ["The gateway cannot do this now", own, wait]
+        }
+        RefusalCode::TargetFailed => {
+            ["The target does not answer", "This is neither your fault nor the gateway's.", wait]
+        }
+        RefusalCode::SessionEnded => ["Your session has ended", gateway, "Load the page again."],
+    }
+}
+
+/// A reason as a sentence on a page.
+fn sentence(reason: &str) -> String {
+    let mut signs = reason.chars();
+    let first = signs.next().into_iter().flat_map(char::to_uppercase);
+    let text = first.chain(signs).collect::<String>();
+    let end = if text.ends_with(['.', '!', '?']) { "" } else { "." };
+    escaped(&format!("{text}{end}"))
+}
+
 fn html(refusal: &Refusal, told: &Told<'_>) -> String {
-    let title = told.status.canonical_reason().unwrap_or("Refused");
-    let mut page = format!(
-        "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\">\n\
-         <title>{title}</title>\n<h1>{title}</h1>\n<p>{}</p>\n",
-        escaped(&refusal.reason)
+    let [title, whose, todo] = title(refusal.code);
+    let todo = refusal.hint.as_deref().unwrap_or(todo);
+    let mut body = format!(
+        "<p>{}</p>\n<p>{whose}</p>\n<p class=\"careful\">What to do: {}</p>\n",
+        sentence(&refusal.reason),
+        escaped(todo)
     );
     let rules = refusal.rules_text();
     let facts = [
-        ("What to do", refusal.hint.clone()),
         ("Rules", (!rules.is_empty()).then_some(rules)),
         ("Session", told.session.map(|session| session.to_string())),
         ("Hold", told.hold.map(ToString::to_string)),
+        ("Status", Some(told.status.to_string())),
     ];
-    for (name, fact) in facts {
-        if let Some(fact) = fact
-            && writeln!(page, "<p>{name}: {}</p>", escaped(&fact)).is_err()
-        {
-            break;
-        }
-    }
-    page.push_str("</html>\n");
-    page
-}
-
-fn escaped(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for sign in text.chars() {
-        match sign {
-            '&' => safe.push_str("&amp;"),
-            '<' => safe.push_str("&lt;"),
-            '>' => safe.push_str("&gt;"),
-            '"' => safe.push_str("&quot;"),
-            '\'' => safe.push_str("&#39;"),
-            plain => safe.push(plain),
-        }
-    }
-    safe
+    let facts = facts.into_iter().filter_map(|(name, fact)| Some((name, fact?)));
+    let facts = facts.map(|(name, fact)| format!("{name}: {}", escaped(&fact)));
+    let facts = facts.collect::<Vec<_>>().join("<br>");
+    let _text = writeln!(body, "<p class=\"small\">{facts}</p>");
+    page::document(title, "", &body)
 }

@@ -112,6 +112,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::model::encode;
 
     fn json(value: &Value) -> Body {
         Body::read(None, value.to_string().as_bytes())
@@ -121,9 +122,9 @@ mod tests {
     fn a_mask_is_found_however_it_is_written() {
         let mask = "<masked:cred.secret>";
         for value in [
-            json!({"data": {"password": json::base64(mask.as_bytes())}}),
-            json!({"data": {"url": json::base64(format!("postgres://app:{mask}@db").as_bytes())}}),
-            json!({"data": {"url": json::base64(format!(" {mask}").as_bytes())}}),
+            json!({"data": {"password": encode::base64(mask.as_bytes())}}),
+            json!({"data": {"url": encode::base64(format!("postgres://app:{mask}@db").as_bytes())}}),
+            json!({"data": {"url": encode::base64(format!(" {mask}").as_bytes())}}),
             json!({"stringData": {"password": mask}}),
             json!({"data": {mask: "x"}}),
             json!([{"op": "replace", "path": "/data/a", "value": mask}]),
@@ -182,7 +183,7 @@ mod tests {
         #[test]
         fn no_surroundings_hide_a_mask(before in ".*", after in ".*", encoded: bool) {
             let text = format!("{before}<masked:pii.email>{after}");
-            let text = if encoded { json::base64(text.as_bytes()) } else { text };
+            let text = if encoded { encode::base64(text.as_bytes()) } else { text };
             let found = json(&json!({"data": {"x": text}})).masked;
             prop_assert!(found);
         }

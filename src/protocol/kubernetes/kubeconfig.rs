@@ -22,7 +22,7 @@ use secrecy::SecretString;
 
 use crate::model::Address;
 use crate::model::Host;
-use crate::protocol::kubernetes::json::unbase64;
+use crate::model::encode::unbase64;
 use crate::target::KubernetesTarget;
 use crate::tls::KeyPair;
 use crate::tls::Pem;

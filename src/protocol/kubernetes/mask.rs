@@ -18,6 +18,7 @@ use crate::mask::path::At;
 use crate::mask::path::JsonPath;
 use crate::mask::path::Meeting;
 use crate::model::DataClass;
+use crate::model::encode;
 use crate::model::verdict::Masks;
 use crate::protocol::http::MaskedDocument;
 use crate::protocol::http::Masker;
@@ -195,7 +196,7 @@ impl Hidden<'_> {
             Met::Within(class) => {
                 let base64 = self.secret && at.first() == Some(&At::Key("data"));
                 let text = mask::text(class);
-                let text = if base64 { json::base64(text.as_bytes()) } else { text };
+                let text = if base64 { encode::base64(text.as_bytes()) } else { text };
                 let masked = blot(value, &text);
                 self.masked.set(self.masked.get().saturating_add(masked));
             }

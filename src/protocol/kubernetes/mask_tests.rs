@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use crate::model::Declared;
+use crate::model::encode;
 use crate::protocol::kubernetes::query::Query;
 use crate::protocol::kubernetes::request;
 use crate::protocol::kubernetes::request::Request;
@@ -50,7 +51,7 @@ fn secret() -> Value {
     });
     json!({
         "apiVersion": "v1", "kind": "Secret", "type": "Opaque",
-        "data": {"password": json::base64(PLANTED.as_bytes()), "user": json::base64(b"app")},
+        "data": {"password": encode::base64(PLANTED.as_bytes()), "user": encode::base64(b"app")},
         "metadata": {
             "name": "db", "namespace": "prod", "labels": {"app": "web"},
             "annotations": {LAST_APPLIED: applied.to_string(), "copy": PLANTED},
@@ -71,7 +72,7 @@ fn masked_as(method: &str, text: &str, status: u16, answer: &Value) -> Result<Va
 /// Whether the planted value stands anywhere, also in base 64 at any offset.
 fn leaks(bytes: &[u8]) -> bool {
     let forms = ["", " ", "  "].map(|before| {
-        let encoded = json::base64(format!("{before}{PLANTED}").as_bytes());
+        let encoded = encode::base64(format!("{before}{PLANTED}").as_bytes());
         encoded.get(4..20).unwrap().to_owned()
     });
     let text = String::from_utf8_lossy(bytes);

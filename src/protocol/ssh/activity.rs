@@ -50,13 +50,19 @@ mod tests {
 
     #[tokio::test]
     async fn idle_is_counted_from_the_last_act() {
-        let (activity, begun) = (Activity::new(), Instant::now());
-        let wait = activity.ceased(Duration::from_millis(100));
+        let (activity, idle) = (Activity::new(), Duration::from_millis(50));
+        let wait = activity.ceased(idle);
         tokio::pin!(wait);
-        assert!(tokio::time::timeout(Duration::from_millis(50), &mut wait).await.is_err());
+        tokio::select! {
+            biased;
+            () = &mut wait => {}
+            () = tokio::time::sleep(idle / 2) => {}
+        }
+        let acted = Instant::now();
         activity.now();
+        activity.ceased(idle).await;
+        assert!(acted.elapsed() >= idle);
         wait.await;
-        assert!(begun.elapsed() >= Duration::from_millis(150));
         activity.over().await;
     }
 }

@@ -25,15 +25,13 @@ pub(super) const STDERR: u32 = 1;
 /// How long a client may take to read the gateway's own words, in seconds.
 const TELL_S_MAX: u64 = 5;
 
-/// What a target's command says.
+/// What a target's command says. The end of its output is not among it: see [`Client::close`].
 #[derive(Debug)]
 pub(super) enum Output {
     /// Its stdout.
     Stdout(Bytes),
     /// Its stderr.
     Stderr(Bytes),
-    /// It will say no more.
-    End,
     /// It ended, with this status.
     Status(u32),
     /// It was ended by this signal.
@@ -47,7 +45,7 @@ impl Answer for Output {
     fn masked(self, masks: &Masks, room: usize) -> Result<Masked<Self>, Withheld> {
         let bytes: &[u8] = match &self {
             Self::Stdout(data) | Self::Stderr(data) => data,
-            Self::End | Self::Status(_) | Self::Signal(_) => &[],
+            Self::Status(_) | Self::Signal(_) => &[],
         };
         if !bytes.is_empty() && masks.hides_something() {
             return Err(Withheld::unmaskable(UNMASKABLE));
@@ -106,9 +104,12 @@ impl Client {
         match output.unseal(session)? {
             Output::Stdout(data) => self.write.data_bytes(data).await?,
             Output::Stderr(data) => self.write.extended_data_bytes(STDERR, data).await?,
+<<<<<<< HEAD
             // Said when the channel is closed. A client that has said its own end too would close at
             // once, that is answered at once, and the status that is yet to come would be lost.
             Output::End => {}
+=======
+>>>>>>> main
             Output::Status(status) => self.write.exit_status(status).await?,
             Output::Signal(signal) => {
                 let (message, language) = (String::new(), String::new());
@@ -130,7 +131,10 @@ impl Client {
         self.tell(words).await;
     }
 
-    /// Ends the channel.
+    /// Ends the channel, behind everything that was said: RFC 4254 §6.10 sends the exit status
+    /// before §5.3's end. A client whose stdin is over closes its channel at the end of the output,
+    /// and russh answers a close at once, so that a status behind it would be lost, and a command
+    /// that goes on without its output would be taken for one whose client went away.
     pub(super) async fn close(&self) {
         let closing = async {
             self.write.eof().await?;

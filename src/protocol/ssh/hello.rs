@@ -66,6 +66,10 @@ const KEYS_MAX: u32 = 3;
 /// Most keys and certificates that are offered in a connection; offers are no tries.
 const OFFERS_MAX: u32 = 32;
 
+/// Most times that keyboard-interactive begins in a connection; a question is no rejection, and each
+/// may invite somebody.
+pub(super) const ASKS_MAX: u32 = 16;
+
 /// What [`super::Server::serve`] and a connection's handler share.
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -107,6 +111,9 @@ pub(super) struct Hello {
 pub(super) struct Tried {
     offers: u32,
     keys: u32,
+    asks: u32,
+    /// The person who was asked said no, or nobody came: it is not begun again.
+    over: bool,
     /// A certificate was shown and not accepted.
     certificate: bool,
     /// Whom keyboard-interactive waits for, under the user name that was given.
@@ -183,6 +190,11 @@ impl Hello {
     /// Keyboard-interactive begins: a link is shown, and perhaps a prompt. Whoever abandons it and
     /// begins again for the same user name (RFC 4252 §5.1) is shown the same link.
     pub(super) fn ask(&mut self, user: &str) -> Auth {
+        self.tried.asks = self.tried.asks.saturating_add(1);
+        if self.tried.asks > ASKS_MAX {
+            self.tried.waiting = None;
+            return rejected(None);
+        }
         let mut lines =
             vec![format!("Weir gateway {}: what is done here is recorded.", self.gateway.name)];
         if self.tried.certificate {
@@ -234,9 +246,10 @@ impl Hello {
         }
         let waiting = self.tried.waiting.as_mut().filter(|(whose, _)| whose == user);
         let Some((_, invitation)) = waiting else {
-            // Nobody is waited for, and what there was to say has been read.
+            // Nobody is waited for, and what there was to say has been read. OpenSSH would begin
+            // again, twice: where somebody has answered, there is no method left.
             rejection().await;
-            return rejected(None);
+            return rejected(self.tried.over.then(MethodSet::empty));
         };
         let until = invitation.until();
         let round = Duration::from_millis(ROUND_MS);
@@ -254,6 +267,7 @@ impl Hello {
         };
         // The next answer finds nobody waiting, and ends it.
         self.tried.waiting = None;
+        self.tried.over = true;
         self.question(&[told(&refusal)], None)
     }
 

@@ -258,7 +258,7 @@ async fn replies(guard: &Guard, client: &Client, running: &Running, said: &mut S
                 over = Over::Signal(signal.clone());
                 continue;
             }
-            Output::Stdout(_) | Output::Stderr(_) | Output::End => {}
+            Output::Stdout(_) | Output::Stderr(_) => {}
         }
         let released = guard
             .masks()

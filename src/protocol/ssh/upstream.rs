@@ -278,7 +278,8 @@ impl Said {
     }
 }
 
-/// What of a channel's messages means something to a client that runs a command.
+/// What of a channel's messages means something to a client that runs a command. The end of its
+/// output means nothing before the command has ended too (`Client::close`).
 fn output(said: ChannelMsg) -> Option<Output> {
     if let ChannelMsg::Data { data } = said {
         return Some(Output::Stdout(data));
@@ -293,7 +294,7 @@ fn output(said: ChannelMsg) -> Option<Output> {
     if let ChannelMsg::ExitSignal { signal_name, .. } = said {
         return Some(Output::Signal(known(signal_name)));
     }
-    matches!(said, ChannelMsg::Eof).then_some(Output::End)
+    None
 }
 
 /// A signal's name as RFC 4254 §6.10 has it; a target's own names do not reach a client.

@@ -205,7 +205,7 @@ async fn no_credential_no_session_and_a_readable_no() {
     }
     let page = stage.ask("DELETE /open/x", &["writer"], "accept: text/html,*/*\r\n", "").await;
     assert!(
-        page.contains("text/html") && page.contains("<p>nothing is deleted here</p>"),
+        page.contains("text/html") && page.contains("<p>Nothing is deleted here.</p>"),
         "{page}"
     );
     assert!(site.seen().is_empty());

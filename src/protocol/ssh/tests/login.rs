@@ -8,8 +8,11 @@ use russh::client::AuthResult;
 use russh::client::KeyboardInteractiveAuthResponse;
 use russh::keys::Certificate;
 use russh::keys::PrivateKey;
+use russh::server::Auth;
 use secrecy::ExposeSecret;
 use tokio::io::AsyncReadExt;
+use tokio::sync::watch;
+use tokio_util::task::TaskTracker;
 
 use super::*;
 use crate::model::Clock;
@@ -18,6 +21,12 @@ use crate::model::login::Credential;
 use crate::model::login::Form;
 use crate::model::login::Login;
 use crate::model::login::LoginEnd;
+use crate::protocol::ssh::activity::Activity;
+use crate::protocol::ssh::hello::ASKS_MAX;
+use crate::protocol::ssh::hello::Hello;
+use crate::protocol::ssh::hello::Shared;
+use crate::protocol::ssh::hello::Tried;
+use crate::protocol::ssh::overheard::Overheard;
 use crate::session::testing::Wanted;
 use crate::session::testing::ssh_certificate::HostAsk;
 use crate::session::testing::ssh_certificate::SshAuthority;
@@ -144,8 +153,7 @@ async fn code(child: &mut Child) -> (String, String) {
     let err = child.stderr.as_mut().unwrap();
     loop {
         let mut piece = [0; 512];
-        let read = tokio::time::timeout(Duration::from_secs(30), err.read(&mut piece)).await;
-        let read = read.expect("no link was shown").unwrap();
+        let read = in_time(err.read(&mut piece)).await.unwrap();
         assert_ne!(read, 0, "no link was shown: {told}");
         told.push_str(&String::from_utf8_lossy(&piece[..read]));
         if let Some((_, rest)) = told.split_once("show the code ")
@@ -179,9 +187,7 @@ async fn a_certificate_signs_in_without_a_question_until_it_is_revoked() {
     assert_eq!(lines.next_line().await.unwrap().as_deref(), Some("begun"));
     let by = LoginEnd::Revoked { by: "dana".to_owned() };
     assert!(gateway.logins.revoke(&credential.id, by).await.unwrap());
-    let revoked = Instant::now();
-    let done = child.wait_with_output().await.unwrap();
-    assert!(revoked.elapsed() < Duration::from_secs(10), "{:?}", revoked.elapsed());
+    let done = in_time(child.wait_with_output()).await.unwrap();
     assert_ne!(done.status.code(), Some(0));
     assert!(err(&done).contains("revoked by dana"), "{}", err(&done));
     assert!(!rig.enters(&asking, &issued).await, "afterwards");
@@ -199,13 +205,20 @@ async fn one_connection_opened_with_a_certificate_carries_many_commands() {
         ssh.args(["-o", &control]).args(words);
         ssh
     };
-    let master = ended(with(&["-o", "ControlMaster=yes", "-fN", "127.0.0.1"]));
-    // It goes into the background and keeps its pipes: `-f` returns once it is signed in.
-    drop(tokio::time::timeout(Duration::from_secs(5), master).await);
+    let mut master = with(&["-o", "ControlMaster=yes", "-fN", "127.0.0.1"]);
+    // It goes into the background once it is signed in, and would keep its pipes.
+    master.stdout(Stdio::null()).stderr(Stdio::null());
+    assert!(in_time(master.status()).await.unwrap().success());
     for word in ["one", "two"] {
         let done = ended(with(&["127.0.0.1", &format!("echo {word}")])).await;
         assert_eq!(out(&done), format!("{word}\n"), "{}", err(&done));
+        assert_eq!(done.status.code(), Some(0), "{}", err(&done));
     }
+    // A channel of a shared connection is closed by OpenSSH as soon as both directions are over.
+    let done = ended(with(&["127.0.0.1", "echo out; exec >&- 2>&-; sleep 0.5; exit 4"])).await;
+    assert_eq!((out(&done).as_str(), done.status.code()), ("out\n", Some(4)), "{}", err(&done));
+    let record = rig.world.record();
+    assert!(record.contains("exit 4") && !record.contains("went away"), "{record}");
     assert_eq!(rig.world.open_trails(), 1, "it is one session");
     ended(with(&["-O", "exit", "127.0.0.1"])).await;
 }
@@ -364,13 +377,8 @@ async fn a_link_that_is_declined_or_left_lets_nobody_in() {
     let mut child = rig.bare("").arg("echo in").spawn().unwrap();
     let (second, _) = code(&mut child).await;
     child.kill().await.unwrap();
-    for _ in 0..400 {
-        if gateway.invitations.find(&second, System.now()).is_none() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(25)).await;
-    }
-    panic!("an invitation outlived its connection");
+    let gone = || gateway.invitations.find(&second, System.now()).is_none();
+    until("the end of an invitation", || gone().then_some(())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -436,9 +444,8 @@ async fn a_client_that_abandons_a_question_is_sent_away() {
     };
     assert!(prompts.is_empty() && instructions.contains("To sign in, open"), "{instructions}");
     let second = client.authenticate_password(rig.user(), "weir_s_x");
-    let ended = tokio::time::timeout(Duration::from_mins(1), serving);
     tokio::select! {
-        ended = ended => ended.expect("the connection is held for ever").unwrap(),
+        ended = in_time(serving) => ended.unwrap(),
         answer = second => panic!("russh sends it now: {answer:?}"),
     }
 }
@@ -448,4 +455,37 @@ fn nobody_is_asked_for_life_before_they_are_signed_in() {
     // OpenSSH's client dies of a global request while it signs in (RFC 4252 §6).
     let config = crate::protocol::ssh::config(Vec::new(), Vec::new(), &Limits::default());
     assert_eq!(config.keepalive_interval, None);
+}
+
+/// A client may begin again and again without answering, which russh counts as no try: each time
+/// another name is invited to sign in.
+#[tokio::test]
+async fn nobody_is_asked_without_end() {
+    let (rig, _) = Rig::without_tokens().await;
+    let (gateway, soon) = (rig.world.gateway(), tokio::time::Instant::now());
+    let shared = Arc::new(Shared {
+        entry: watch::Sender::new(None),
+        patience: watch::Sender::new(soon),
+        activity: Arc::new(Activity::new()),
+        tasks: TaskTracker::new(),
+    });
+    let mut hello = Hello {
+        gateway: Arc::clone(&gateway),
+        origin: World::origin(),
+        at: None,
+        limits: Limits::default(),
+        dials: Arc::default(),
+        shared,
+        program: Overheard::default(),
+        soon,
+        tried: Tried::default(),
+    };
+    let mut ask = |number: u32| hello.ask(&format!("login-{number}@web-1"));
+    for number in 0..ASKS_MAX {
+        assert!(matches!(ask(number), Auth::Partial { .. }), "{number}");
+        let open = format!("{:?}", gateway.invitations);
+        assert!(open.contains("open: 1"), "one at a time, whatever the name: {open}");
+    }
+    assert!(matches!(ask(ASKS_MAX), Auth::Reject { .. }));
+    assert!(format!("{:?}", gateway.invitations).contains("open: 0"), "nobody waits");
 }

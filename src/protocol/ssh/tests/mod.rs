@@ -16,7 +16,6 @@ use std::process::Output;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
-use std::time::Instant;
 
 use secrecy::SecretString;
 use tokio::io::AsyncBufReadExt;
@@ -69,6 +68,12 @@ const NOBODY: &str = r#"
 @id("t.nobody") @reason("web-1 is closed today")
 forbid (principal, action == Weir::Action::"connect", resource);
 "#;
+
+/// How long anything may take before a test gives up, in seconds. Generous: no test measures time,
+/// and this only guards against waiting for ever.
+const PATIENCE_S: u64 = 180;
+/// How long between two looks at what is waited for, in milliseconds.
+const LOOK_MS: u64 = 25;
 
 struct Rig {
     world: World,
@@ -188,15 +193,8 @@ impl Rig {
 
     /// Waits until sshd answers.
     async fn ready(&self) {
-        for _ in 0..100 {
-            let bound = std::net::TcpListener::bind(("127.0.0.1", self.sshd_port));
-            if bound.is_err() {
-                return;
-            }
-            drop(bound);
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        panic!("sshd did not start: is openssh-server installed?");
+        let bound = || std::net::TcpListener::bind(("127.0.0.1", self.sshd_port)).is_err();
+        until("sshd, which needs openssh-server", || bound().then_some(())).await;
     }
 
     /// The file that the target's systemctl writes into.
@@ -241,13 +239,8 @@ impl Rig {
 
     /// Waits for the one command that is held.
     async fn held(&self) -> Arc<Pending> {
-        for _ in 0..200 {
-            if let Some(pending) = self.world.gateway().parts.desk.pending().into_iter().next() {
-                return pending;
-            }
-            tokio::time::sleep(Duration::from_millis(25)).await;
-        }
-        panic!("nothing was held: {}", self.world.record());
+        let pending = || self.world.gateway().parts.desk.pending().into_iter().next();
+        until("a hold", pending).await
     }
 
     fn approve(&self, pending: &Pending) -> bool {
@@ -257,14 +250,7 @@ impl Rig {
 
     /// Waits until the record contains `text`.
     async fn recorded(&self, text: &str) -> String {
-        for _ in 0..200 {
-            let record = self.world.record();
-            if record.contains(text) {
-                return record;
-            }
-            tokio::time::sleep(Duration::from_millis(25)).await;
-        }
-        panic!("no {text:?} in {}", self.world.record());
+        until(text, || Some(self.world.record()).filter(|record| record.contains(text))).await
     }
 }
 
@@ -301,8 +287,27 @@ fn start_sshd(dir: &Path, port: u16) -> Child {
 }
 
 async fn ended(mut command: Command) -> Output {
-    let done = tokio::time::timeout(Duration::from_mins(1), command.output());
-    done.await.expect("the client hangs").unwrap()
+    in_time(command.output()).await.unwrap()
+}
+
+/// What comes of `work`, which may not hang.
+async fn in_time<T>(work: impl Future<Output = T>) -> T {
+    let done = tokio::time::timeout(Duration::from_secs(PATIENCE_S), work);
+    done.await.expect("it hangs")
+}
+
+/// Waits until `look` finds something.
+async fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let found = async {
+        loop {
+            if let Some(found) = look() {
+                return found;
+            }
+            tokio::time::sleep(Duration::from_millis(LOOK_MS)).await;
+        }
+    };
+    let found = tokio::time::timeout(Duration::from_secs(PATIENCE_S), found);
+    found.await.unwrap_or_else(|_| panic!("waited in vain for {what}"))
 }
 
 fn out(output: &Output) -> String {
