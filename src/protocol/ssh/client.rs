@@ -104,12 +104,6 @@ impl Client {
         match output.unseal(session)? {
             Output::Stdout(data) => self.write.data_bytes(data).await?,
             Output::Stderr(data) => self.write.extended_data_bytes(STDERR, data).await?,
-<<<<<<< HEAD
-            // Said when the channel is closed. A client that has said its own end too would close at
-            // once, that is answered at once, and the status that is yet to come would be lost.
-            Output::End => {}
-=======
->>>>>>> main
             Output::Status(status) => self.write.exit_status(status).await?,
             Output::Signal(signal) => {
                 let (message, language) = (String::new(), String::new());
