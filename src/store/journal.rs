@@ -104,6 +104,13 @@ impl Journal {
     /// Hands over a row. When too many wait already the row is dropped, which the log says: the
     /// record itself is in the trail.
     pub fn note(&self, note: Note) {
+        // Every call of a client makes one of these: they leave half of the room to all others, so
+        // that nobody's busy client costs another's session its row.
+        let is_seen = matches!(note, Note::Seen { .. });
+        if is_seen && self.notes.capacity() < WAITING_MAX / 2 {
+            tracing::debug!("the index does not hear again of somebody who was seen");
+            return;
+        }
         if self.notes.try_send(note).is_err() {
             tracing::error!(
                 fault = "gateway",
@@ -189,4 +196,25 @@ fn seen(at: Timestamp, principal: &Principal) -> Result<Statement, StoreError> {
 /// What a client wrote, as both databases can keep it: PostgreSQL has no NUL in a text.
 fn storable(text: &str) -> String {
     text.replace('\0', "\u{fffd}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::Verified;
+
+    #[test]
+    fn a_busy_client_leaves_room_for_the_rows_of_sessions() {
+        let (notes, waiting) = mpsc::channel(WAITING_MAX);
+        let journal = Journal { notes };
+        let (at, principal) =
+            (Timestamp::UNIX_EPOCH, Arc::clone(Verified::gateway(None).principal()));
+        for _ in 0..WAITING_MAX * 2 {
+            journal.note(Note::Seen { at, principal: Arc::clone(&principal) });
+        }
+        assert!(waiting.len() <= WAITING_MAX / 2 + 1, "{}", waiting.len());
+        let (hold, by, ending) = (HoldId::fresh(), None, "withdrawn");
+        journal.note(Note::HoldEnded { at, hold, ending, by });
+        assert!(waiting.len() > WAITING_MAX / 2, "the row of a session is not dropped");
+    }
 }

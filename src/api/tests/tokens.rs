@@ -72,6 +72,21 @@ async fn whoever_guesses_has_to_wait() {
 }
 
 #[tokio::test]
+async fn others_wrong_guesses_keep_nobody_at_the_same_address_from_what_is_theirs() {
+    let site = Site::new().await;
+    let got = site.exchange("alice", &[]).await;
+    let guess = [("grant_type", "refresh_token"), ("refresh_token", "weir_r_guess")];
+    while site.form("/oauth/token", &guess).await.status != 429 {}
+    let renewal = [("grant_type", "refresh_token"), ("refresh_token", text(&got, "refresh_token"))];
+    let renewed = site.form("/oauth/token", &renewal).await;
+    assert_eq!(renewed.status, 200, "{}", renewed.text);
+    let renewed = renewed.json();
+    let mine = [("token", text(&renewed, "refresh_token"))];
+    assert_eq!(site.form("/oauth/revoke", &mine).await.status, 200);
+    assert_eq!(site.form("/oauth/revoke", &[("token", "weir_r_guess")]).await.status, 429);
+}
+
+#[tokio::test]
 async fn a_renewal_counts_once_and_a_second_time_ends_the_login() {
     let site = Site::new().await;
     let first = site.exchange("alice", &[]).await;

@@ -133,9 +133,30 @@ pub fn navigates(method: &Method, headers: &HeaderMap) -> bool {
     *method == Method::GET && mode && refuse::wants_page(headers)
 }
 
-/// Whether a path is the gateway's own.
+/// Whether a path is the gateway's own, however its first segment is escaped: a target that reads
+/// `/%2eweir` as `/.weir` is not to answer there (RFC 3986 §6.2.2.2).
 pub fn is_own_path(path: &str) -> bool {
-    path.strip_prefix(OWN_PATH).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    let first = path.strip_prefix('/').and_then(|path| path.split('/').next());
+    first.and_then(unescaped).as_deref() == OWN_PATH.as_bytes().get(1..)
+}
+
+/// The bytes of a segment of a path; what is no escape stays as it is.
+fn unescaped(segment: &str) -> Option<Vec<u8>> {
+    let mut parts = segment.split('%');
+    let mut bytes = parts.next()?.as_bytes().to_vec();
+    for part in parts {
+        match part.split_at_checked(2).map(|(hex, rest)| (u8::from_str_radix(hex, 16), rest)) {
+            Some((Ok(byte), rest)) => {
+                bytes.push(byte);
+                bytes.extend_from_slice(rest.as_bytes());
+            }
+            Some((Err(_), _)) | None => {
+                bytes.push(b'%');
+                bytes.extend_from_slice(part.as_bytes());
+            }
+        }
+    }
+    Some(bytes)
 }
 
 impl Connection {
@@ -362,5 +383,7 @@ mod tests {
     fn the_gateways_own_paths_are_known() {
         assert!(is_own_path("/.weir") && is_own_path("/.weir/enter"));
         assert!(!is_own_path("/.weirdo") && !is_own_path("/a/.weir"));
+        assert!(is_own_path("/%2eweir/logout") && is_own_path("/.%77%65%69r/enter"));
+        assert!(!is_own_path("/%252eweir") && !is_own_path("/%") && !is_own_path(""));
     }
 }
