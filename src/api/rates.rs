@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
-use std::net::Ipv6Addr;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 
 use jiff::Timestamp;
+
+use crate::model::place::network;
 
 /// The time in which wrong ones are counted, in seconds.
 const WINDOW_S: i64 = 60;
@@ -59,17 +60,6 @@ impl fmt::Debug for Rates {
 
 fn is_recent(since: Timestamp, now: Timestamp) -> bool {
     now.duration_since(since).as_secs().abs() < WINDOW_S
-}
-
-/// Who is counted as one: who has one IPv6 address usually has 2^64 of them.
-pub(super) fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(address) => IpAddr::V4(address),
-        IpAddr::V6(address) => {
-            let [a, b, c, d, ..] = address.segments();
-            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
-        }
-    }
 }
 
 #[cfg(test)]

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use jiff::Timestamp;
 
-use crate::api::rates::network;
 use crate::model::digest::Digest;
+use crate::model::place::network;
 
 /// Rows by the digest of a secret.
 pub(super) struct Table<T> {

@@ -4,6 +4,7 @@
 //! (`setpriv --pdeathsig`, `bwrap --die-with-parent`). None gets the demo's environment, and none
 //! keeps root.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
 use std::fs::File;
@@ -15,6 +16,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
@@ -230,12 +233,16 @@ impl Server {
 }
 
 /// A free port of loopback, outside of the range from which the kernel gives ports to clients: so
-/// it is still free when a server takes it.
+/// it is still free when a server takes it. Given once: a port that nobody listens on yet is free still.
 pub(super) fn free_port() -> Result<u16, DemoError> {
     const FIRST: u16 = 20_000;
     const COUNT: u16 = 12_000;
     const TRIES_MAX: usize = 100;
-    let free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    let free = |port: &u16| {
+        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
+        free && GIVEN.lock().unwrap_or_else(PoisonError::into_inner).insert(*port)
+    };
     std::iter::repeat_with(Uuid::new_v4)
         .map(|random| {
             let [high, low, ..] = random.into_bytes();

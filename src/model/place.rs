@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::net::Ipv6Addr;
 use std::str::FromStr;
 
 use serde::Deserialize;
@@ -142,6 +143,16 @@ impl fmt::Display for Origin {
         match &self.country {
             Some(country) => write!(f, "{country} ({})", self.address),
             None => write!(f, "an unknown country ({})", self.address),
+        }
+    }
+}
+/// Who is counted as one: who has one IPv6 address usually has 2^64 of them.
+pub fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => IpAddr::V4(address),
+        IpAddr::V6(address) => {
+            let [a, b, c, d, ..] = address.segments();
+            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
         }
     }
 }

@@ -29,14 +29,15 @@ use crate::identity::Verified;
 use crate::model::Origin;
 use crate::model::Protocol;
 use crate::model::Refusal;
+use crate::model::place::network;
 use crate::model::refusal::RefusalCode;
 
 /// How long an invitation is open, in seconds.
 pub const OPEN_S_MAX: u64 = 300;
 /// Most invitations that are open at a time.
 pub const OPEN_MAX: usize = 4_096;
-/// Most of them from one address.
-pub const OPEN_PER_ADDRESS_MAX: usize = 16;
+/// Most of them from one address, behind which may be a whole office; IPv6 counts by /64.
+pub const OPEN_PER_ADDRESS_MAX: usize = 256;
 /// How many signs a code has: 40 random bits, open for minutes, and tries are bounded.
 const CODE_SIGNS: usize = 8;
 /// Consonants and digits that are hard to confuse, and spell no words (RFC 8628 §6.1).
@@ -193,7 +194,7 @@ impl fmt::Debug for Invitations {
 }
 
 fn same(asks: &Asks, address: IpAddr) -> bool {
-    asks.origin.address == address
+    network(asks.origin.address) == network(address)
 }
 
 /// A fresh code, from the operating system's random numbers.

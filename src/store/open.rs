@@ -1,5 +1,7 @@
 //! Opening the database, and bringing its tables up to date.
 
+use std::fs;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -67,6 +69,9 @@ impl Store {
 }
 
 async fn sqlite(path: &Path) -> Result<SqlitePool, sqlx::Error> {
+    // Made here, so that nobody else can read it, whatever the folder's mode; SQLite gives the files
+    // beside it the same.
+    fs::OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
     let options = SqliteConnectOptions::new()
         .filename(path)
         .create_if_missing(true)

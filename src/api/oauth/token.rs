@@ -138,6 +138,10 @@ async fn stepped_up(
     let logins = &resources.gateway.logins;
     let refused = || No::grant("the credential was not accepted; sign in again with weir login");
     let (credential, login) = logins.whose(secret).await?.ok_or_else(refused)?;
+    let (now, then) = (who.verified.principal(), &login.principal);
+    if (&now.issuer, &now.subject) != (&then.issuer, &then.subject) {
+        return Err(LoginError::SomebodyElse.into());
+    }
     note(resources, origin, &login, "step-up")?;
     logins.step_up(&login.id, who).await?;
     let scope = credential.scope;
