@@ -1,6 +1,8 @@
 //! Certificates for whoever has a live credential: for keys of their own, and never good for more
 //! than the credential itself.
 
+use std::collections::BTreeSet;
+
 use axum::Json;
 use axum::extract::State;
 use jiff::SignedDuration;
@@ -46,7 +48,7 @@ const REQUEST_BYTES_MAX: usize = 16 * 1024;
 pub(super) struct Request {
     /// A certificate signing request, PEM: its signature proves that whoever asks has the key.
     csr: String,
-    /// What for. Without it, all that the credential is good for.
+    /// What for. Without it, all of the credential's uses for which a certificate is shown.
     #[serde(default)]
     uses: Option<Vec<Use>>,
     /// For which target only.
@@ -73,9 +75,15 @@ pub(super) async fn issue(
 ) -> Result<Json<Value>, Fail> {
     let csr = bounded(&request.csr)?;
     let (login, credential) = of_login(&resources, &caller).await?;
-    let uses = request
-        .uses
-        .map_or_else(|| credential.scope.uses.clone(), |uses| uses.into_iter().collect());
+    let uses = match request.uses {
+        Some(uses) => uses.into_iter().collect::<BTreeSet<_>>(),
+        None => credential.scope.uses.iter().copied().filter(|usage| in_tls(*usage)).collect(),
+    };
+    if !uses.iter().all(|usage| in_tls(*usage)) {
+        return Err(Fail::malformed(
+            "a client certificate is shown to postgres, http and kubernetes targets: leave out other uses",
+        ));
+    }
     let wanted = Wanted { uses, target: request.target, host: None };
     let wanted = narrow(&credential.scope, wanted).map_err(|error| failed(&error))?;
     let logins = &resources.gateway.logins;
@@ -98,6 +106,14 @@ pub(super) async fn issue(
         "id": kept.id,
         "expires_at": kept.expires_at.min(until),
     })))
+}
+
+/// Whether clients show a TLS certificate for it: the API takes bearers, and SSH its own.
+fn in_tls(usage: Use) -> bool {
+    match usage {
+        Use::Control | Use::Target(Protocol::Ssh) => false,
+        Use::Target(Protocol::Postgres | Protocol::Http | Protocol::Kubernetes) => true,
+    }
 }
 
 /// Issues an SSH certificate.

@@ -43,7 +43,7 @@ const KEPT_H: i64 = 24;
 
 impl Logins {
     /// Takes over what other gateways change, for ever. Where the database is silent for
-    /// [`SILENT_S_MAX`] seconds, everything that rests on it ends: a revocation could not be seen.
+    /// 30 seconds, everything that rests on it ends: a revocation could not be seen.
     pub async fn watch(self: Arc<Self>) {
         let mut ticks = tokio::time::interval(Duration::from_millis(LOOK_MS));
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

@@ -140,6 +140,22 @@ async fn a_credential_is_good_for_its_use_and_target_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn a_credential_is_good_in_its_region_alone() {
+    let bench = Bench::new();
+    let login = bench.login("alice", 36_000).await;
+    let secret = bench.secret(&login, Form::Session, Wanted::everything()).await.secret;
+    // A gateway of another region that has got hold of the same database and key.
+    let options = LoginOptions { region: "there".parse().unwrap(), ..bench.logins.options.clone() };
+    let vault: Arc<dyn Vault> = Arc::<Memory>::clone(&bench.vault);
+    let (identity, clock) = (Arc::clone(&bench.logins.identity), Arc::clone(&bench.logins.clock));
+    let elsewhere = Logins::new(vault, identity, clock, options, &[7; 32]).unwrap();
+    let purpose = Purpose { usage: Use::Control, target: None, tokens: true };
+    let claim = Claim::Secret(secret.expose_secret());
+    assert!(bench.logins.verify(&claim, &purpose).await.is_ok());
+    assert!(elsewhere.verify(&claim, &purpose).await.is_err());
+}
+
+#[tokio::test]
 async fn a_secret_counts_only_as_what_it_is() {
     let bench = Bench::new();
     let login = bench.login("alice", 36_000).await;
