@@ -209,6 +209,8 @@ impl server::Handler for Connection {
     ) -> Result<Auth, russh::Error> {
         match response {
             Some(answers) => Ok(self.hello.answer(user, answers).await),
+            // Told already that nobody goes on from here; OpenSSH begins again all the same.
+            None if self.hello.is_over() => Err(russh::Error::Disconnect),
             None => Ok(self.hello.ask(user)),
         }
     }

@@ -187,6 +187,11 @@ impl Hello {
         rejected(None)
     }
 
+    /// Whether somebody answered a link of this connection's with no, or nobody did in time.
+    pub(super) fn is_over(&self) -> bool {
+        self.tried.over
+    }
+
     /// Keyboard-interactive begins: a link is shown, and perhaps a prompt. Whoever abandons it and
     /// begins again for the same user name (RFC 4252 §5.1) is shown the same link.
     pub(super) fn ask(&mut self, user: &str) -> Auth {
