@@ -260,6 +260,9 @@ fn somebody_signs_in_through_the_gateway_and_their_provider_logs_them_out() {
     assert_eq!(alice.wiki().status, 401);
     assert_eq!(alice.renew().json()["error"], "invalid_grant");
     assert_eq!(dana.api("/api/v1/whoami").status, 200, "dana is not alice");
+    let ledger = site.gateway.ledger();
+    let of_provider = |entry: &&Value| entry.to_string().contains("\"provider-logout\"");
+    assert_eq!(ledger.iter().filter(of_provider).count(), 1, "the ledger names whose login ended");
     // A code that is shown again is in somebody else's hands: what came of it ends.
     let code = site.code("alice", "");
     let first = LoggedIn { port: site.port(), said: site.redeem(&code, &[]) };

@@ -117,7 +117,13 @@ pub(in crate::api) async fn by_provider(
     let (subject, sid) = (order.subject.as_deref(), order.sid.as_deref());
     match logins.end_of_provider(&order.issuer, subject, sid).await {
         Ok(ended) => {
-            tracing::info!(issuer = %order.issuer, ended, "a provider ended logins");
+            tracing::info!(issuer = %order.issuer, ended = ended.len(), "a provider ended logins");
+            // They have ended, whether that can be recorded or not.
+            for login in &ended {
+                if let Err(no) = token::note(&resources, &origin, login, "provider-logout") {
+                    tracing::error!(fault = "gateway", login = %login.id, "{}", no.description);
+                }
+            }
             Ok(([(CACHE_CONTROL, "no-store")], StatusCode::OK).into_response())
         }
         Err(error) => {

@@ -365,24 +365,24 @@ impl Logins {
         Ok(first)
     }
 
-    /// Ends the logins that a provider says are over; says how many.
+    /// Ends the logins that a provider says are over; gives those that this ended.
     pub async fn end_of_provider(
         &self,
         issuer: &str,
         subject: Option<&str>,
         sid: Option<&str>,
-    ) -> Result<usize, VaultError> {
+    ) -> Result<Vec<Login>, VaultError> {
+        let mut ended = Vec::new();
         if subject.is_none() && sid.is_none() {
-            return Ok(0);
+            return Ok(ended);
         }
-        let logins = self.vault.logins_of(issuer, subject, sid).await?;
-        let mut count = 0_usize;
-        for login in &logins {
-            if self.end(login, LoginEnd::ProviderLoggedOut).await? {
-                count = count.saturating_add(1);
+        for id in self.vault.logins_of(issuer, subject, sid).await? {
+            let Some((login, _)) = self.vault.login(&id).await? else { continue };
+            if self.end(&id, LoginEnd::ProviderLoggedOut).await? {
+                ended.push(login);
             }
         }
-        Ok(count)
+        Ok(ended)
     }
 
     /// The logins that live, with their living credentials. `only`: of one issuer and subject.
