@@ -31,8 +31,8 @@ impl Page {
     }
 
     /// A page that says that something is not possible: whose fault it is, and the one thing to do.
-    pub(super) fn sorry(status: StatusCode, title: &str, why: &str, todo: &str) -> Self {
-        Self::new(status, title).text(why).text(todo)
+    pub(super) fn sorry(status: StatusCode, title: &str, why: &str, advice: &str) -> Self {
+        Self::new(status, title).text(why).text(advice)
     }
 
     /// A paragraph of text.

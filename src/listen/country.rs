@@ -330,18 +330,17 @@ pub(super) mod tests {
         }
     }
 
-    /// Writes the corpus's databases: `cargo test --lib -- --ignored the_corpus`.
+    /// The corpus of the fuzz target begins with whole databases, or it would search in the dark.
     #[test]
-    #[ignore = "writes files of the repository"]
-    fn the_corpus_is_written() {
-        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
-        let folder = folder.join("tests/corpus/country_database");
-        std::fs::create_dir_all(&folder).unwrap();
-        let all = |entry: fn(&str) -> Value| {
-            bytes(&[("81.2.69.0/24", entry("GB")), ("2600::/16", entry("US"))])
-        };
-        std::fs::write(folder.join("nested"), all(nested)).unwrap();
-        std::fs::write(folder.join("flat"), all(|code| json!({"country_code": code}))).unwrap();
-        std::fs::write(folder.join("mixed"), all(flat)).unwrap();
+    fn the_corpus_has_databases_of_every_shape() {
+        for (file, bytes) in [
+            ("nested", include_bytes!("../../tests/corpus/country_database/nested").as_slice()),
+            ("flat", include_bytes!("../../tests/corpus/country_database/flat")),
+            ("mixed", include_bytes!("../../tests/corpus/country_database/mixed")),
+        ] {
+            let database = [Database::read(file, bytes.to_vec()).unwrap()];
+            assert_eq!(ask(&database, "81.2.69.160").0, "GB", "{file}");
+            assert_eq!(ask(&database, "2600::1").0, "US", "{file}");
+        }
     }
 }

@@ -113,22 +113,22 @@ pub(super) fn step_up_needed(
     need: StepUp,
     hint: Option<&str>,
 ) -> Refusal {
-    let mut todo = "run `weir login --fresh".to_owned();
+    let mut advice = "run `weir login --fresh".to_owned();
     if let Some(acr) = &need.acr {
-        todo.push_str(" --acr ");
-        todo.push_str(acr);
+        advice.push_str(" --acr ");
+        advice.push_str(acr);
     }
-    todo.push('`');
+    advice.push('`');
     if !need.amr.is_empty() {
-        todo.push_str(" and sign in with ");
-        todo.push_str(&list(&need));
+        advice.push_str(" and sign in with ");
+        advice.push_str(&list(&need));
     }
-    todo.push_str(", then try again");
+    advice.push_str(", then try again");
     if let Some(hint) = hint {
-        todo.push_str("; ");
-        todo.push_str(hint);
+        advice.push_str("; ");
+        advice.push_str(hint);
     }
-    let refusal = Refusal::new(RefusalCode::StepUp, reason).by(rules).hint(todo);
+    let refusal = Refusal::new(RefusalCode::StepUp, reason).by(rules).hint(advice);
     Refusal { step_up: Some(Box::new(need)), ..refusal }
 }
 

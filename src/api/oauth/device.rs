@@ -112,8 +112,8 @@ pub(in crate::api) async fn typed(
     let (address, now) = (browser.origin.address, resources.gateway.parts.clock.now());
     if !resources.signing.typed.may_try(address, now) {
         let no = No::too_many("Too many wrong codes came from your address.");
-        let todo = "Wait a minute, then type the code again.";
-        return Page::sorry(no.status, "Not now", &no.description, todo).into_response();
+        let advice = "Wait a minute, then type the code again.";
+        return Page::sorry(no.status, "Not now", &no.description, advice).into_response();
     }
     let code = params.get("code").and_then(invitation::plain_code);
     let found = code.filter(|code| asker(&resources, code, now).is_some());

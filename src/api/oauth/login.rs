@@ -74,9 +74,9 @@ fn enter(resources: &Resources, handoff: Handoff) -> Response {
     match gateway.handoffs.offer(handoff, gateway.parts.clock.now()) {
         Ok(code) => redirect(&format!("{url}?code={}", code.expose_secret())),
         Err(refusal) => {
-            let todo = refusal.hint.as_deref().unwrap_or("Try again.");
+            let advice = refusal.hint.as_deref().unwrap_or("Try again.");
             let status = StatusCode::SERVICE_UNAVAILABLE;
-            Page::sorry(status, "Not now", &refusal.reason, todo).into_response()
+            Page::sorry(status, "Not now", &refusal.reason, advice).into_response()
         }
     }
 }

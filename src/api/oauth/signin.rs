@@ -325,8 +325,8 @@ fn nowhere() -> Page {
 }
 
 fn busy(no: &No) -> Page {
-    let todo = "Wait a minute and begin again where you came from.";
-    Page::sorry(no.status, "Not now", &no.description, todo)
+    let advice = "Wait a minute and begin again where you came from.";
+    Page::sorry(no.status, "Not now", &no.description, advice)
 }
 
 /// The page that is shown for whatever does not belong to this browser or is over.

@@ -92,8 +92,8 @@ fn the_worked_example_asks_for_a_fresh_login_for_changes_and_a_key_for_approvals
     let refusal = answer(&fresh).unwrap_err();
     assert_eq!(refusal.code, RefusalCode::StepUp);
     assert_eq!(refusal.step_up.as_deref(), Some(&need(None, None, &["hwk"])));
-    let todo = "run `weir login --fresh` and sign in with hwk, then try again";
-    assert_eq!(refusal.hint.as_deref(), Some(todo));
+    let advice = "run `weir login --fresh` and sign in with hwk, then try again";
+    assert_eq!(refusal.hint.as_deref(), Some(advice));
     answer(&login(90_000, None, &["hwk"])).unwrap();
     // Without the labels, nobody is asked for anything.
     assert_eq!(verdict_of(&demo(), &dana, None, &update()).word(), "allow");

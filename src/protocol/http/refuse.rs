@@ -203,12 +203,12 @@ fn sentence(reason: &str) -> String {
 }
 
 fn html(refusal: &Refusal, told: &Told<'_>) -> String {
-    let [title, whose, todo] = title(refusal.code);
-    let todo = refusal.hint.as_deref().unwrap_or(todo);
+    let [title, whose, advice] = title(refusal.code);
+    let advice = refusal.hint.as_deref().unwrap_or(advice);
     let mut body = format!(
         "<p>{}</p>\n<p>{whose}</p>\n<p class=\"careful\">What to do: {}</p>\n",
         sentence(&refusal.reason),
-        escaped(todo)
+        escaped(advice)
     );
     let rules = refusal.rules_text();
     let facts = [

@@ -14,6 +14,7 @@
 
 mod proof;
 mod answer;
+mod ending;
 mod pulse;
 mod account;
 mod held;
@@ -37,7 +38,6 @@ use crate::audit::Trail;
 use crate::audit::TrailEvent;
 use crate::audit::Unrecorded;
 use crate::audit::entry::Volume;
-use crate::identity::Standing;
 use crate::model::Clock;
 use crate::model::Command;
 use crate::model::DataClass;
@@ -57,7 +57,6 @@ use crate::session::guard::pulse::Pulse;
 use crate::session::hold::Desk;
 use crate::session::hold::Pending;
 use crate::session::login::Version;
-use crate::session::registry::EndReason;
 use crate::session::registry::Live;
 use crate::session::registry::Registry;
 use crate::store::Journal;
@@ -294,71 +293,9 @@ impl Guard {
         Ok(applied)
     }
 
-    /// Waits until the session has to end although neither side ended it: killed, policy changed,
-    /// credential expired, trail lost, gateway draining. Cancel-safe.
-    pub async fn ended(&self) -> EndReason {
-        let mut version = self.parts.version.clone();
-        let mut ending = self.live.ending();
-        let mut standing = self.permit.identity().standing();
-        loop {
-            // Marked as seen before looking, so that no change falls between the two.
-            version.mark_unchanged();
-            ending.mark_unchanged();
-            standing.iter_mut().for_each(watch::Receiver::mark_unchanged);
-            if let Some(reason) = self.over() {
-                return reason;
-            }
-            let now = self.now();
-            let left = self
-                .asked_again_at()
-                .map_or(jiff::SignedDuration::MAX, |at| at.duration_since(now));
-            let left = Duration::try_from(left).unwrap_or_default();
-            let Some(quiet) = self.pulse.left(self.parts.idle_max) else { return EndReason::Idle };
-            // Woken at least once a minute: the clock may be set, and dates end.
-            let nap = left.min(quiet).clamp(Duration::from_millis(10), Duration::from_mins(1));
-            tokio::select! {
-                changed = version.changed() => if changed.is_err() { return EndReason::Draining },
-                changed = ending.changed() => if changed.is_err() { return EndReason::Draining },
-                () = changed(&mut standing) => {}
-                () = tokio::time::sleep(nap) => {}
-            }
-        }
-    }
-
     /// Says why the session ends. The first reason given stays; the trail's last entry has it.
     pub fn ending(&self, reason: impl Into<String>) {
         self.state().reason.get_or_insert_with(|| reason.into());
-    }
-
-    /// Whether the session has to end, and why.
-    fn over(&self) -> Option<EndReason> {
-        if let Some(reason) = self.live.ending().borrow().clone() {
-            return Some(reason);
-        }
-        if self.trail.lost() {
-            return Some(EndReason::Unrecorded);
-        }
-        if let Some(why) = self.permit.identity().ended() {
-            return Some(EndReason::LoginEnded(why));
-        }
-        let now = self.now();
-        if self.permit.expires_at().is_some_and(|expiry| now >= expiry) {
-            return Some(EndReason::Expired);
-        }
-        let snapshot = self.snapshot();
-        let changed = snapshot.version() != self.permit.version()
-            || self.authentication_changed()
-            || self.asked_again_at().is_some_and(|at| now >= at);
-        if changed && let Err(refusal) = policy::readmit(&self.permit, &snapshot, now) {
-            return Some(EndReason::PolicyChanged(refusal));
-        }
-        None
-    }
-
-    /// Whether another sign-in counts now than at admission: it may be a weaker one.
-    fn authentication_changed(&self) -> bool {
-        let identity = self.permit.identity();
-        identity.standing().is_some() && identity.authentication() != self.admitted_by
     }
 
     /// Decides and records.
@@ -450,11 +387,6 @@ impl Guard {
         }
     }
 
-    /// When the session has to be asked about again at the latest, if ever.
-    fn asked_again_at(&self) -> Option<Timestamp> {
-        self.permit.valid_until()
-    }
-
     fn newly_named(&self, version: Digest) -> Option<Digest> {
         let mut state = self.state();
         let new = state.snapshot != version;
@@ -528,17 +460,6 @@ fn exactly(session: SessionId, command: &Command) -> Digest {
     let verb = format!("{}:{}", command.verb.len(), command.verb);
     let text = format!("{}:{}", command.text.len(), command.text);
     Digest::of_parts(&[session.as_bytes(), verb.as_bytes(), text.as_bytes(), details.as_bytes()])
-}
-
-/// Waits until a login's standing changes; for ever where there is none, or nobody who could.
-async fn changed(standing: &mut Option<watch::Receiver<Standing>>) {
-    let gone = match standing {
-        Some(standing) => standing.changed().await.is_err(),
-        None => true,
-    };
-    if gone {
-        std::future::pending::<()>().await;
-    }
 }
 
 fn shows_all(classes: &BTreeSet<DataClass>) -> Masks {
