@@ -7,12 +7,12 @@ use serde_json::Value;
 use serde_json::json;
 
 use crate::cli::args::Args;
-use crate::cli::args::Audit;
 use crate::cli::args::Command;
 use crate::cli::args::Gateway;
 use crate::cli::args::Policy;
-use crate::cli::args::Sessions;
 use crate::cli::args::access::SshCertificate;
+use crate::cli::args::records::Audit;
+use crate::cli::args::records::Sessions;
 use crate::cli::certificate;
 use crate::cli::client::CallError;
 use crate::cli::client::Client;
