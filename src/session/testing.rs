@@ -201,7 +201,7 @@ impl World {
                 address: "127.0.0.1:9".parse().unwrap(),
                 tls: target::UpstreamTls::Off,
                 credential: None,
-                unlisted: target::Undeclared::Refuse,
+                unlisted: target::http::Undeclared::Refuse,
                 encoded_slash: false,
                 double_slash: false,
                 routes: Vec::new(),
