@@ -7,6 +7,7 @@
 //!                                                                 └─ heads of trails, every 10 s
 //! ```
 
+mod expiring;
 mod fetch;
 mod keys;
 mod providers;
@@ -17,6 +18,7 @@ mod serve;
 mod ssh_host;
 mod targets;
 mod translate;
+mod translate_law;
 
 use std::io;
 use std::net::SocketAddr;
@@ -172,12 +174,15 @@ pub fn check(config_file: &Path) -> Result<Report, BadConfig> {
     providers::identity(&loaded, Files::MayBeMissing)?;
     translate::networks(&loaded, Files::MayBeMissing)?;
     translate::check_state(&loaded)?;
-    translate::version(&loaded, Files::MayBeMissing)?;
+    let version = translate::version(&loaded, Files::MayBeMissing)?;
     let tls = &loaded.file.tls;
     if [&tls.certificate_file, &tls.key_file].iter().all(|file| file.get_ref().exists()) {
         translate::tls(&loaded, None)?;
     }
-    Ok(loaded.report())
+    let mut report = loaded.report();
+    let expiring = version.snapshot.expiring(clock::System.now());
+    report.warnings.extend(translate_law::warnings(&loaded, &expiring));
+    Ok(report)
 }
 
 /// A tokio runtime for a gateway.
@@ -279,6 +284,10 @@ pub async fn start(config_file: &Path) -> Result<Running, StartError> {
         tokio::spawn(record::flush(Arc::clone(&audit))),
         tokio::spawn(record::keep(Arc::clone(&audit))),
         tokio::spawn(logins.watch()),
+        tokio::spawn(expiring::watch(
+            gateway.parts.version.clone(),
+            Arc::clone(&gateway.parts.clock),
+        )),
         tokio::spawn(ssh_host::certify_again(Arc::clone(&front))),
     ];
     for options in translate::listeners(&loaded.file) {

@@ -65,6 +65,7 @@ use crate::model::login::Form;
 use crate::model::login::Login;
 use crate::model::login::Use;
 use crate::model::place::PlaceMethod;
+use crate::model::principal::Counters;
 use crate::model::principal::Entity;
 use crate::model::principal::Kind;
 use crate::model::principal::Role;
@@ -324,6 +325,7 @@ fn compile(policies: &str, targets: Vec<target::Options>) -> Arc<Version> {
             country: country(),
             role: Role::Controller,
             attributes: BTreeMap::new(),
+            counters: Counters::default(),
         }],
         bases: Vec::new(),
         pack: Pack::builtin().unwrap(),
