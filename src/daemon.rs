@@ -14,6 +14,7 @@ mod reader;
 mod reload;
 mod serve;
 mod ssh_host;
+mod stores;
 mod targets;
 mod translate;
 
@@ -67,6 +68,7 @@ use crate::telemetry;
 use crate::tls;
 use translate::Files;
 
+pub use stores::Stores;
 pub use translate::BadConfig;
 
 /// How often the heads of open trails go into the ledger.

@@ -19,10 +19,13 @@
 //!
 //! This module is told verdicts; it never asks policy, and knows no protocol.
 
+mod aws;
 pub mod chain;
 pub mod entry;
 pub mod ledger;
+pub mod kms;
 pub mod recorded;
+pub mod storage;
 pub mod trail;
 pub mod verify;
 #[cfg(test)]
