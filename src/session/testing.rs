@@ -212,6 +212,7 @@ impl World {
             without_basis: WithoutBasis::Refuse,
             observe: false,
             provider_tokens: false,
+            us_persons: None,
             reach: target::Reach::Http(target::HttpTarget {
                 address: "127.0.0.1:9".parse().unwrap(),
                 tls: target::UpstreamTls::Off,
