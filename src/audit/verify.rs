@@ -7,7 +7,6 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::io::BufReader;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -17,6 +16,8 @@ use crate::audit::chain;
 use crate::audit::chain::Head;
 use crate::audit::entry::LedgerEvent;
 use crate::audit::ledger;
+use crate::audit::offline;
+use crate::audit::offline::Files;
 use crate::audit::recording::Chunks;
 use crate::audit::recording::Seen;
 use crate::audit::spool;
@@ -90,7 +91,7 @@ pub fn verify(dir: &Path, gateway: &str, checkpoint: Option<Head>) -> io::Result
             "the checkpoint is not in it: entries were changed or removed".into(),
         );
     }
-    let mut files = trail_files(&folders)?;
+    let mut files = offline::recordings(dir)?;
     for (session, pin) in &pinned {
         let Some(file) = files.remove(session) else {
             problem(&spool::recording_of(&folders.closed, *session), "the trail is missing".into());
@@ -99,11 +100,12 @@ pub fn verify(dir: &Path, gateway: &str, checkpoint: Option<Head>) -> io::Result
         report.trails = report.trails.saturating_add(1);
         match check_trail(&file, *session, pin) {
             Ok(entries) => report.trail_entries = report.trail_entries.saturating_add(entries),
-            Err(what) => problem(&file, what),
+            Err(what) => problem(&spool::recording_of(&folders.closed, *session), what),
         }
     }
-    for file in files.values() {
-        problem(file, "the ledger knows nothing of this trail".into());
+    for session in files.keys() {
+        let file = spool::recording_of(&folders.closed, *session);
+        problem(&file, "the ledger knows nothing of this trail".into());
     }
     Ok(report)
 }
@@ -135,19 +137,9 @@ fn note(pinned: &mut BTreeMap<SessionId, Pinned>, event: LedgerEvent) {
     }
 }
 
-fn trail_files(folders: &Folders) -> io::Result<BTreeMap<SessionId, PathBuf>> {
-    let mut files = BTreeMap::new();
-    for dir in [&folders.open, &folders.closed] {
-        for session in Folders::sessions(dir)? {
-            files.insert(session, spool::recording_of(dir, session));
-        }
-    }
-    Ok(files)
-}
-
-fn check_trail(file: &Path, session: SessionId, pin: &Pinned) -> Result<u64, String> {
+fn check_trail(file: &Files, session: SessionId, pin: &Pinned) -> Result<u64, String> {
     let unread = |error: io::Error| format!("it cannot be read: {error}");
-    let reader = BufReader::new(fs::File::open(file).map_err(unread)?);
+    let reader = file.open().map_err(unread)?;
     let mut chunks = Chunks::begin(reader).map_err(unread)?.map_err(|damage| damage.to_string())?;
     if chunks.header().session != session {
         return Err(format!("it is the recording of session {}", chunks.header().session));

@@ -34,6 +34,7 @@ mod man;
 mod print;
 mod profile;
 mod proxy;
+mod reading;
 mod record;
 mod run;
 mod sessions;

@@ -22,6 +22,7 @@ use crate::cli::login;
 use crate::cli::man;
 use crate::cli::print;
 use crate::cli::proxy;
+use crate::cli::reading;
 use crate::cli::record;
 use crate::cli::sessions;
 use crate::cli::show;
@@ -52,6 +53,9 @@ pub(super) fn command(args: Args) -> ExitCode {
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut super::command(), "weir", &mut std::io::stdout());
             return ExitCode::SUCCESS;
+        }
+        Command::Audit(Audit::Read { dir, session, wrapping_keys }) => {
+            return reading::read(&dir, session, &wrapping_keys);
         }
         Command::Audit(Audit::Verify { dir, gateway, checkpoint }) => {
             return record::verify(&dir, gateway, checkpoint, as_json);

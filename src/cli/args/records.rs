@@ -111,6 +111,18 @@ fn time(text: &str) -> Result<String, BadWhen> {
 
 #[derive(Debug, Subcommand)]
 pub(in crate::cli) enum Audit {
+    /// Print recordings as JSON lines, from files and the region's key alone
+    Read {
+        /// The gateway's state folder, or a folder with copies of recordings and their keys
+        #[arg(value_name = "DIR")]
+        dir: PathBuf,
+        /// Only this session's
+        #[arg(long, value_name = "ID")]
+        session: Option<SessionId>,
+        /// The region's wrapping key, and those before it; without any, the state folder's own
+        #[arg(long = "wrapping-key", value_name = "FILE")]
+        wrapping_keys: Vec<PathBuf>,
+    },
     /// Find any changed, removed or reordered entry of a record, offline
     Verify {
         /// The gateway's state folder, or a copy of it

@@ -343,8 +343,8 @@ fn recording(session: SessionId) -> Vec<TrailEvent> {
         ending: Ending::Done { status: "SELECT".to_owned() },
         volume: Volume { rows, bytes: rows * 10, masked: 0 },
         sent_bytes: 0,
-        result: None,
-        sent: None,
+        result_cut: false,
+        sent_cut: false,
     };
     vec![
         TrailEvent::Opened(opened),
