@@ -7,6 +7,7 @@ use toml::Spanned;
 use crate::config::Loaded;
 use crate::config::Problem;
 use crate::config::file;
+use crate::config::value::Within;
 use crate::model::EntityId;
 use crate::model::principal::Entity;
 use crate::policy::transfer;
@@ -128,8 +129,8 @@ fn basis(basis: &file::Basis) -> transfer::Basis {
         document: basis.document_sha256,
         valid_from: basis.valid_from.date(),
         valid_to: last_day,
-        max_uses: basis.uses_max.map(|uses| uses.get()),
-        uses: basis.uses.map(|uses| uses.get()),
+        max_uses: basis.uses_max.map(Within::get),
+        uses: basis.uses.map(Within::get),
         owner: basis.owner.clone(),
         approved_by: basis.approved_by.clone(),
     }

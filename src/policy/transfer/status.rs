@@ -57,7 +57,7 @@ enum Standing {
     Foreign,
 }
 
-impl<'a> Under<'a> {
+impl Under<'_> {
     /// The person's leg.
     pub(super) fn status(&self) -> LegDecision {
         let leg = |outcome, rows| self.movement.leg(Leg::Person, outcome, rows);
@@ -142,10 +142,14 @@ impl<'a> Under<'a> {
                 let usual = all.next().map(Row::rule);
                 let rows = joined(joined(rows, usual.into_iter().collect()), by);
                 let unknown = self.movement.flow.data.us_persons.is_none();
-                let why = match why {
-                    Why::NoBasis if unknown => Why::Counter,
-                    Why::NoBasis if covered => Why::Concern,
-                    other => other,
+                let why = if why != Why::NoBasis {
+                    why
+                } else if unknown {
+                    Why::Counter
+                } else if covered {
+                    Why::Concern
+                } else {
+                    Why::NoBasis
                 };
                 self.missing(Leg::Person, why, rows, &need)
             }

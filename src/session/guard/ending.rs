@@ -257,13 +257,11 @@ mod tests {
         clock.set("2026-12-01T00:00:00Z".parse().unwrap());
         match guard.ask(read(), ()) {
             Asked::Settled(Settled::No(refusal)) => {
-                assert_eq!(refusal.code, RefusalCode::Residency)
+                assert_eq!(refusal.code, RefusalCode::Residency);
             }
             Asked::Settled(Settled::Go(..)) | Asked::Held(_) => panic!("not refused"),
         }
-        match guard.ended().await {
-            EndReason::PolicyChanged(refusal) => assert_eq!(refusal.code, RefusalCode::Residency),
-            other => panic!("{other:?}"),
-        }
+        let EndReason::PolicyChanged(refusal) = guard.ended().await else { panic!("not ended") };
+        assert_eq!(refusal.code, RefusalCode::Residency);
     }
 }
