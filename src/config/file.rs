@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use toml::Spanned;
 
+use crate::config::audit::Audit;
 use crate::config::provider::Provider;
 use crate::config::state::State;
 use crate::config::target::Target;
@@ -293,25 +294,6 @@ pub struct Assessment {
     pub date: Day,
     /// When it must be looked at again. Left out: with the basis.
     pub review_by: Option<Spanned<Day>>,
-}
-
-/// `[audit]`: what is kept.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Audit {
-    /// What is kept of one command's result; the cut is marked.
-    pub result_bytes_max: Within<0, 1_073_741_824>,
-    /// What trails and recordings may take on disk; beyond it, commands are refused.
-    pub spool_bytes_max: Within<1_048_576, 1_125_899_906_842_624>,
-}
-
-impl Default for Audit {
-    fn default() -> Self {
-        Self {
-            result_bytes_max: Within::nearest(65_536),
-            spool_bytes_max: Within::nearest(10_737_418_240),
-        }
-    }
 }
 
 /// `[login]`: how people sign in, and for how long.
