@@ -21,9 +21,13 @@
 
 pub mod chain;
 pub mod entry;
+pub mod keys;
 pub mod ledger;
+pub mod note;
+pub mod proof;
 pub mod recorded;
 pub mod trail;
+pub mod tree;
 pub mod verify;
 #[cfg(test)]
 mod tests;

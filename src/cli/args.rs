@@ -8,6 +8,8 @@ use clap::Parser;
 use clap::Subcommand;
 use secrecy::SecretString;
 
+use crate::audit::keys::Purpose;
+use crate::audit::note::KeyName;
 use crate::model::Country;
 use crate::model::EntityId;
 use crate::model::HoldId;
@@ -257,5 +259,17 @@ pub(super) enum Audit {
         /// A head of the ledger that was kept elsewhere, as this command prints it: N:DIGEST
         #[arg(long, value_name = "N:DIGEST")]
         checkpoint: Option<super::record::Checkpoint>,
+    },
+    /// Make a key for the record, in a file that only its owner may read
+    Keygen {
+        /// What the key is for: `wrapping` the data keys of a region, or signing the `ledger`
+        #[arg(long, value_name = "PURPOSE")]
+        purpose: Purpose,
+        /// The ledger's name, to print the public key as public tools and `--key` take it
+        #[arg(long, value_name = "NAME")]
+        origin: Option<KeyName>,
+        /// The file, which must not be there yet
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
     },
 }

@@ -1,4 +1,4 @@
-//! `weir audit verify`: with the files alone.
+//! `weir audit verify` and `weir audit keygen`: with files alone.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -7,8 +7,15 @@ use std::str::FromStr;
 use serde_json::json;
 
 use crate::audit::chain::Head;
+use crate::audit::keys::KeyBytes;
+use crate::audit::keys::LedgerKey;
+use crate::audit::keys::Purpose;
+use crate::audit::keys::WrappingKey;
+use crate::audit::note::KeyName;
 use crate::audit::verify;
+use crate::cli::client::CallError;
 use crate::cli::print;
+use crate::model::fault::Chain;
 
 /// A head of the ledger that was kept elsewhere: `N:DIGEST`.
 #[derive(Debug, Clone, Copy)]
@@ -71,4 +78,36 @@ pub(super) fn verify(
         print::line(&format!("keep this elsewhere, it is a checkpoint: {head}"));
     }
     if sound { ExitCode::SUCCESS } else { ExitCode::from(4) }
+}
+
+/// Makes a key file, and prints what others may know of the key.
+pub(super) fn keygen(
+    purpose: Purpose,
+    origin: Option<KeyName>,
+    file: &Path,
+    as_json: bool,
+) -> Result<(), CallError> {
+    let failed = |error| CallError::Usage(Chain(&error).to_string());
+    let (what, public) = match (purpose, origin) {
+        (Purpose::Wrapping, Some(_)) => {
+            let text = "a wrapping key has no --origin: that is the name of a ledger";
+            return Err(CallError::Usage(text.to_owned()));
+        }
+        (Purpose::Wrapping, None) => {
+            let key = KeyBytes::create(file, purpose).map_err(failed)?;
+            ("id", Some(WrappingKey::new(key).id().to_string()))
+        }
+        (Purpose::Ledger, origin) => {
+            let key = LedgerKey::new(KeyBytes::create(file, purpose).map_err(failed)?);
+            let named = origin.map(|name| key.named(name)).transpose().map_err(failed)?;
+            ("verifier", named.map(|key| key.verifier().to_string()))
+        }
+    };
+    if as_json {
+        print::json(&json!({ "file": file, "purpose": purpose.to_string(), what: public }));
+    } else {
+        print::line(&format!("{}: a {purpose} key, keep a copy of it safe", file.display()));
+        public.iter().for_each(|public| print::line(&format!("{what}: {public}")));
+    }
+    Ok(())
 }

@@ -56,6 +56,9 @@ pub(super) fn command(args: Args) -> ExitCode {
         Command::Audit(Audit::Verify { dir, gateway, checkpoint }) => {
             return record::verify(&dir, gateway, checkpoint, as_json);
         }
+        Command::Audit(Audit::Keygen { purpose, origin, file }) => {
+            record::keygen(purpose, origin, &file, as_json)
+        }
         Command::Man { dir } => man::run(dir.as_deref()),
         Command::Login(args) => login::login(args, as_json),
         Command::Logout(args) => login::logout(&args, as_json),
