@@ -107,7 +107,9 @@ pub(super) fn keygen(
         print::json(&json!({ "file": file, "purpose": purpose.to_string(), what: public }));
     } else {
         print::line(&format!("{}: a {purpose} key, keep a copy of it safe", file.display()));
-        public.iter().for_each(|public| print::line(&format!("{what}: {public}")));
+        if let Some(public) = public {
+            print::line(&format!("{what}: {public}"));
+        }
     }
     Ok(())
 }
