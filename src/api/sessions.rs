@@ -1,5 +1,6 @@
 //! Sessions: list them, show one's record, end one.
 
+use std::io::BufRead;
 use std::sync::Arc;
 
 use axum::Json;
@@ -9,14 +10,19 @@ use axum::extract::State;
 use axum::extract::rejection::QueryRejection;
 use serde::Deserialize;
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::api::Caller;
 use crate::api::Resources;
 use crate::api::Shared;
 use crate::api::fail::Fail;
 use crate::audit::TrailEvent;
-use crate::audit::chain::Line;
 use crate::audit::entry::Opened;
+use crate::audit::recording::Entries;
+use crate::audit::recording::Entry;
+use crate::audit::recording::Seen;
+use crate::audit::recording::What;
+use crate::audit::told::Teller;
 use crate::model::DataClass;
 use crate::model::Principal;
 use crate::model::SessionId;
@@ -71,7 +77,7 @@ pub(super) struct Shown {
     cut: bool,
     /// Why reading stopped before the end, if it did.
     damage: Option<String>,
-    entries: Vec<Line<TrailEvent>>,
+    entries: Vec<Value>,
 }
 
 pub(super) async fn show(
@@ -80,7 +86,8 @@ pub(super) async fn show(
     Path(id): Path<String>,
 ) -> Result<Json<Shown>, Fail> {
     let session = parse(&id)?;
-    let opened = opened(&resources, session)?;
+    let mut recording = Recording::find(&resources, session)?;
+    let opened = recording.opened()?;
     allow_replay(&resources, &caller, &opened)?;
     let own = is_own(&caller, &opened.principal);
     let withheld = !own && hides_something(&resources, &caller, &opened.target);
@@ -92,21 +99,16 @@ pub(super) async fn show(
         damage: None,
         entries: Vec::new(),
     };
-    let audit = Arc::clone(&resources.gateway.parts.audit);
-    let reading = audit.read_trail(session, |mut line, _| {
+    let mut teller = Teller::new(!withheld);
+    while let Some(entry) = recording.next()? {
+        let Some(told) = teller.tell(&entry) else { continue };
         if shown.entries.len() >= ENTRIES_MAX {
             shown.cut = true;
-            return;
+            break;
         }
-        if withheld {
-            withhold(&mut line.event);
-        }
-        shown.entries.push(line);
-    });
-    match reading.map_err(|error| Fail::ours(&error))? {
-        Some(reading) => shown.damage = reading.damage.map(|damage| damage.to_string()),
-        None => return Err(Fail::not_found("session")),
+        shown.entries.push(told);
     }
+    shown.damage = recording.damage;
     Ok(Json(shown))
 }
 
@@ -114,7 +116,7 @@ pub(super) async fn kill(
     State(resources): Shared,
     caller: Caller,
     Path(id): Path<String>,
-) -> Result<Json<serde_json::Value>, Fail> {
+) -> Result<Json<Value>, Fail> {
     let session = parse(&id)?;
     let live = resources.gateway.parts.registry.find(session);
     let live = live.ok_or_else(|| Fail::not_found("live session"))?;
@@ -130,18 +132,50 @@ fn allow_replay(resources: &Resources, caller: &Caller, opened: &Opened) -> Resu
     caller.may(resources, &ask, Some(noted)).map(|_| ())
 }
 
-/// What the trail's first entry says.
-fn opened(resources: &Resources, session: SessionId) -> Result<Opened, Fail> {
-    let mut first = None;
-    let audit = &resources.gateway.parts.audit;
-    audit
-        .read_trail(session, |line, _| {
-            if let TrailEvent::Opened(opened) = line.event {
-                first = Some(*opened);
+/// A recording that is being read for somebody.
+struct Recording {
+    entries: Entries<Box<dyn BufRead + Send>>,
+    first: Option<Entry>,
+    damage: Option<String>,
+}
+
+impl Recording {
+    fn find(resources: &Resources, session: SessionId) -> Result<Self, Fail> {
+        let spooled = resources.gateway.parts.audit.spooled(session);
+        match spooled.map_err(|error| Fail::ours(&error))? {
+            Some(entries) => Ok(Self { entries, first: None, damage: None }),
+            None => Err(Fail::not_found("session")),
+        }
+    }
+
+    /// What the first entry says.
+    fn opened(&mut self) -> Result<Opened, Fail> {
+        let first = self.next()?.ok_or_else(|| Fail::not_found("session"))?;
+        let opened = match &first.what {
+            What::Event(event) => match &**event {
+                TrailEvent::Opened(opened) => Some((**opened).clone()),
+                _ => None,
+            },
+            What::Data { .. } => None,
+        };
+        self.first = Some(first);
+        opened.ok_or_else(|| Fail::not_found("session"))
+    }
+
+    /// The next entry; `None` at the end, or where the rest is damaged.
+    fn next(&mut self) -> Result<Option<Entry>, Fail> {
+        if let Some(first) = self.first.take() {
+            return Ok(Some(first));
+        }
+        match self.entries.next().map_err(|error| Fail::ours(&error))? {
+            Seen::One(entry) => Ok(Some(entry)),
+            Seen::End => Ok(None),
+            Seen::Damaged(damage) => {
+                self.damage = Some(damage.to_string());
+                Ok(None)
             }
-        })
-        .map_err(|error| Fail::ours(&error))?;
-    first.ok_or_else(|| Fail::not_found("session"))
+        }
+    }
 }
 
 fn is_own(caller: &Caller, owner: &Principal) -> bool {
@@ -163,13 +197,6 @@ fn hides_something(resources: &Resources, caller: &Caller, target: &TargetName) 
     };
     let masks = policy::control::view(&snapshot, who, target, classes.iter().copied(), now);
     masks.hides_any(classes)
-}
-
-fn withhold(event: &mut TrailEvent) {
-    if let TrailEvent::Ended { result, sent, .. } = event {
-        *result = None;
-        *sent = None;
-    }
 }
 
 fn parse(id: &str) -> Result<SessionId, Fail> {

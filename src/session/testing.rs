@@ -9,7 +9,6 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -26,6 +25,13 @@ use tokio::sync::watch;
 
 use crate::audit;
 use crate::audit::Audit;
+use crate::audit::keys::KeyBytes;
+use crate::audit::keys::KeyRing;
+use crate::audit::keys::LedgerKey;
+use crate::audit::keys::WrappingKey;
+use crate::audit::recording::Seen;
+use crate::audit::spool::Folders;
+use crate::audit::told::Teller;
 use crate::identity::Assertions;
 use crate::identity::CertificateAsk;
 use crate::identity::Certifier;
@@ -59,6 +65,7 @@ use crate::model::login::Form;
 use crate::model::login::Login;
 use crate::model::login::Use;
 use crate::model::place::PlaceMethod;
+use crate::model::principal::Counters;
 use crate::model::principal::Entity;
 use crate::model::principal::Kind;
 use crate::model::principal::Role;
@@ -138,7 +145,15 @@ impl World {
         let options = audit::Options {
             dir: dir.path().join("state"),
             gateway: "weir-test".to_owned(),
+            region: "here".parse().unwrap(),
             spool_bytes_max: u64::MAX,
+            level: audit::spool::Level::Process,
+            keys: KeyRing::new(WrappingKey::new(KeyBytes::generate().unwrap()), vec![]).unwrap(),
+            signers: vec![Arc::new(
+                LedgerKey::new(KeyBytes::generate().unwrap())
+                    .named("weir.test/ledger".parse().unwrap())
+                    .unwrap(),
+            )],
         };
         let audit = Arc::new(Audit::open(&options, Arc::clone(&clock)).unwrap());
         let place = store::Place::Sqlite(dir.path().join("weir.db"));
@@ -257,17 +272,29 @@ impl World {
         }
     }
 
-    /// Every line of every trail, open or closed.
+    /// Every entry of every trail, open or closed, as JSON, one a line.
     pub(crate) fn record(&self) -> String {
-        let trails = self.dir.path().join("state").join("trails");
-        let files =
-            ["open", "closed"].iter().flat_map(|dir| fs::read_dir(trails.join(dir)).unwrap());
-        files.map(|file| fs::read_to_string(file.unwrap().path()).unwrap_or_default()).collect()
+        let audit = &self.gateway.parts.audit;
+        let folders = audit.folders();
+        let sessions = [&folders.open, &folders.closed];
+        let sessions = sessions.map(|dir| Folders::sessions(dir).unwrap());
+        let mut text = String::new();
+        for session in sessions.iter().flatten() {
+            let mut entries = audit.spooled(*session).unwrap().unwrap();
+            let mut teller = Teller::new(true);
+            while let Seen::One(entry) = entries.next().unwrap() {
+                if let Some(told) = teller.tell(&entry) {
+                    text.push_str(&told.to_string());
+                    text.push('\n');
+                }
+            }
+        }
+        text
     }
 
     /// How many trails are still open.
     pub(crate) fn open_trails(&self) -> usize {
-        fs::read_dir(self.dir.path().join("state").join("trails").join("open")).unwrap().count()
+        Folders::sessions(&self.gateway.parts.audit.folders().open).unwrap().len()
     }
 }
 
@@ -298,6 +325,7 @@ fn compile(policies: &str, targets: Vec<target::Options>) -> Arc<Version> {
             country: country(),
             role: Role::Controller,
             attributes: BTreeMap::new(),
+            counters: Counters::default(),
         }],
         bases: Vec::new(),
         pack: Pack::builtin().unwrap(),
