@@ -26,6 +26,7 @@ pub mod keys;
 pub mod ledger;
 pub mod note;
 pub mod proof;
+pub mod prove;
 pub mod record;
 pub mod recorded;
 pub mod recording;
