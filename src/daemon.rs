@@ -16,6 +16,7 @@ mod reader;
 mod reload;
 mod serve;
 mod ssh_host;
+mod stores;
 mod targets;
 mod translate;
 mod translate_law;
@@ -67,6 +68,7 @@ use crate::telemetry;
 use crate::tls;
 use translate::Files;
 
+pub use stores::Stores;
 pub use translate::BadConfig;
 
 /// How often a gateway that stops looks for sessions whose commands have ended.

@@ -24,6 +24,7 @@ use crate::listen::proxy::Parsed;
 use crate::model::DataClass;
 use crate::model::verdict::Masks;
 use crate::protocol::ssh;
+use crate::store;
 
 /// Something that reads bytes, and panics only where it is wrong.
 pub type Reads = fn(&[u8]);
@@ -35,7 +36,6 @@ pub type ReadsParts = fn(&[u8], &[u8]) -> String;
 /// Every parser, by the name of its folder in `tests/corpus`.
 pub const ALL: &[(&str, Reads)] = &[
     ("audit", audit::chain),
-    ("checkpoint", operator::checkpoint),
     ("config", operator::config),
     ("country_database", country::read_and_ask),
     ("detect", first_bytes),
@@ -57,6 +57,7 @@ pub const ALL: &[(&str, Reads)] = &[
     ("proxy", proxy_header),
     ("receipt", audit::receipt),
     ("record_key", audit::record_key),
+    ("search", search),
     ("signed_note", audit::signed_note),
     ("ssh_certificate", ssh_certificate),
     ("ssh_command", ssh_command),
@@ -129,6 +130,10 @@ fn ssh_command(bytes: &[u8]) {
     let line = String::from_utf8_lossy(bytes);
     let command = ssh::explain(&line, &CLASSES.iter().cloned().collect());
     assert!(!command.effects.is_empty(), "a line that does nothing");
+}
+
+fn search(bytes: &[u8]) {
+    store::query::read_and_forget(&String::from_utf8_lossy(bytes));
 }
 
 fn token(bytes: &[u8]) {

@@ -16,6 +16,8 @@ use crate::api::Caller;
 use crate::api::Resources;
 use crate::api::Shared;
 use crate::api::fail::Fail;
+use crate::api::filter::Asked;
+use crate::api::purpose::Purpose;
 use crate::audit::TrailEvent;
 use crate::audit::entry::Opened;
 use crate::audit::recording::Entries;
@@ -29,34 +31,36 @@ use crate::model::SessionId;
 use crate::model::TargetName;
 use crate::policy;
 use crate::session::EndReason;
-use crate::store::LIST_ROWS_MAX;
+use crate::store::Owner;
 use crate::store::SessionRow;
+use crate::store::Whose;
 
 /// Most entries of a trail that one answer carries.
 const ENTRIES_MAX: usize = 10_000;
 
 #[derive(Debug, Deserialize)]
-pub(super) struct ListQuery {
+#[serde(deny_unknown_fields)]
+pub(super) struct ShowQuery {
     #[serde(default)]
-    limit: Option<u32>,
+    purpose: Option<String>,
 }
 
 pub(super) async fn list(
     State(resources): Shared,
     caller: Caller,
-    query: Result<Query<ListQuery>, QueryRejection>,
+    asked: Result<Query<Asked>, QueryRejection>,
 ) -> Result<Json<Vec<SessionRow>>, Fail> {
-    let Query(query) = query.map_err(|error| Fail::malformed(&error.body_text()))?;
-    let all = policy::Ask::ListSessions { own_only: false };
-    let everybody = caller.may(&resources, &all, None).is_ok();
-    if !everybody {
-        caller.may(&resources, &policy::Ask::ListSessions { own_only: true }, None)?;
+    let Query(asked) = asked.map_err(|error| Fail::malformed(&error.body_text()))?;
+    if asked.q.is_some() {
+        return Err(Fail::malformed("a list has no `q`: that is /api/v1/sessions/search"));
     }
-    let own = (caller.principal().issuer.as_str(), caller.principal().subject.as_str());
-    let only = (!everybody).then_some(own);
-    let limit = query.limit.unwrap_or(50).min(LIST_ROWS_MAX);
-    let mut rows =
-        resources.store.sessions(only, limit).await.map_err(|error| Fail::ours(&error))?;
+    let mut filter = asked.filter(resources.gateway.parts.clock.now())?;
+    let all = caller.may_list_all(&resources)?;
+    if asked.own || !all {
+        filter.whose = Whose::Own(Owner::from(&**caller.principal()));
+    }
+    let rows = resources.store.sessions(&filter).await;
+    let mut rows = rows.map_err(|error| Fail::ours(&error))?;
     for row in &mut rows {
         // The index learns the number of commands at the end; a live session knows better.
         if let Some(live) = resources.gateway.parts.registry.find(row.session) {
@@ -84,12 +88,15 @@ pub(super) async fn show(
     State(resources): Shared,
     caller: Caller,
     Path(id): Path<String>,
+    query: Result<Query<ShowQuery>, QueryRejection>,
 ) -> Result<Json<Shown>, Fail> {
+    let Query(query) = query.map_err(|error| Fail::malformed(&error.body_text()))?;
+    let purpose = Purpose::of(query.purpose.as_deref())?;
     let session = parse(&id)?;
     let mut recording = Recording::find(&resources, session)?;
     let opened = recording.opened()?;
-    allow_replay(&resources, &caller, &opened)?;
     let own = is_own(&caller, &opened.principal);
+    allow_replay(&resources, &caller, &opened, (&purpose, own))?;
     let withheld = !own && hides_something(&resources, &caller, &opened.target);
     let mut shown = Shown {
         session,
@@ -126,10 +133,15 @@ pub(super) async fn kill(
     Ok(Json(serde_json::json!({ "session": session, "killed": true })))
 }
 
-fn allow_replay(resources: &Resources, caller: &Caller, opened: &Opened) -> Result<(), Fail> {
+fn allow_replay(
+    resources: &Resources,
+    caller: &Caller,
+    opened: &Opened,
+    purpose: (&Purpose, bool),
+) -> Result<(), Fail> {
     let ask = policy::Ask::Replay { target: &opened.target, owner: &opened.principal };
     let noted = ("replay", opened.session.to_string());
-    caller.may(resources, &ask, Some(noted)).map(|_| ())
+    caller.may_look(resources, &ask, noted, purpose).map(|_| ())
 }
 
 /// A recording that is being read for somebody.
@@ -184,7 +196,7 @@ fn is_own(caller: &Caller, owner: &Principal) -> bool {
 
 /// Whether the viewer may not see some class of the target from where they are: what somebody else
 /// was shown then stays hidden from them.
-fn hides_something(resources: &Resources, caller: &Caller, target: &TargetName) -> bool {
+pub(super) fn hides_something(resources: &Resources, caller: &Caller, target: &TargetName) -> bool {
     let snapshot = Arc::clone(&resources.gateway.version().snapshot);
     let now = resources.gateway.parts.clock.now();
     let Some(facts) = snapshot.target(target).cloned() else { return true };

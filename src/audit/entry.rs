@@ -363,14 +363,17 @@ pub enum LedgerEvent {
         principal: Arc<Principal>,
         /// From where.
         origin: Origin,
-        /// `replay`, `kill`, …
+        /// `replay`, `search`, `kill`, …
         action: String,
-        /// Of what.
+        /// Of what; of a search, what was looked for and where.
         of: String,
         /// The rules that permitted it; none when it was refused.
         rules: Vec<RuleId>,
         /// Why not, if it was refused.
         refusal: Option<Refusal>,
+        /// What for, in the words of whoever asked, where they had to say it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        purpose: Option<String>,
     },
     /// Where open trails stand, every 10 s.
     Heads {

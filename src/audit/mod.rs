@@ -20,9 +20,11 @@
 //!
 //! This module is told verdicts; it never asks policy, and knows no protocol.
 
+mod aws;
 pub mod chain;
 pub mod entry;
 pub mod keys;
+pub mod kms;
 pub mod ledger;
 pub mod note;
 pub mod proof;
@@ -31,6 +33,7 @@ pub mod record;
 pub mod recorded;
 pub mod recording;
 pub mod spool;
+pub mod storage;
 pub mod told;
 pub mod trail;
 pub mod tree;

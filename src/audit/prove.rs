@@ -37,6 +37,9 @@ pub enum ProveError {
     /// No entry is the wanted one.
     #[error("the ledger has no such entry")]
     NoEntry,
+    /// No checkpoint could be signed.
+    #[error("no checkpoint could be signed")]
+    Checkpoint(#[source] std::io::Error),
     /// There is no checkpoint among the files.
     #[error("there is no checkpoint of the ledger")]
     NoCheckpoint,
@@ -57,6 +60,17 @@ pub enum ProveError {
 }
 
 impl Wanted {
+    /// Reads a number, a session's or a hold's id; `end` asks for the end of a session.
+    pub fn read(id: &str, end: bool) -> Option<Self> {
+        if let Ok(session) = id.parse::<SessionId>() {
+            return Some(if end { Self::End(session) } else { Self::Admission(session) });
+        }
+        if let Ok(hold) = id.parse::<HoldId>() {
+            return Some(Self::Hold(hold));
+        }
+        id.parse::<u64>().ok().filter(|number| *number > 0).map(Self::Number)
+    }
+
     fn is(&self, entry: &Entry) -> bool {
         let event = &entry.line.event;
         match self {

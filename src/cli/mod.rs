@@ -36,6 +36,7 @@ mod profile;
 mod proxy;
 mod record;
 mod run;
+mod sessions;
 mod show;
 mod ssh_config;
 mod tunnel;
@@ -61,12 +62,6 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             }
         }
     }
-}
-
-/// Whether `text` is a checkpoint as `weir audit verify --checkpoint` takes it.
-#[doc(hidden)]
-pub fn is_checkpoint(text: &str) -> bool {
-    text.parse::<record::Checkpoint>().is_ok()
 }
 
 /// The commands and their options, for completions and tests.

@@ -1,13 +1,16 @@
 //! `weir audit …`: what is done with files alone, and what the gateway is asked for otherwise.
 
+use std::fs::OpenOptions;
 use std::io;
 use std::io::IsTerminal;
+use std::io::Write;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 use std::time::Instant;
 
+use serde_json::Value;
 use serde_json::json;
 
 use crate::audit::keys::KeyBytes;
@@ -15,12 +18,16 @@ use crate::audit::keys::LedgerKey;
 use crate::audit::keys::Purpose;
 use crate::audit::keys::WrappingKey;
 use crate::audit::note::KeyName;
+use crate::audit::prove;
+use crate::audit::prove::Wanted;
 use crate::audit::verify;
 use crate::audit::verify::Assurance;
 use crate::audit::verify::LedgerReport;
 use crate::audit::verify::Progress;
 use crate::audit::verify::Report;
+use crate::cli::args::Gateway;
 use crate::cli::client::CallError;
+use crate::cli::client::Client;
 use crate::cli::print;
 use crate::model::fault::Chain;
 
@@ -124,6 +131,63 @@ fn verdict(report: &Report) -> &'static str {
              written anew"
         }
     }
+}
+
+/// Writes a receipt of an entry, from files, or as the gateway makes it.
+pub(super) fn prove(
+    (id, end): (&str, bool),
+    from: &[PathBuf],
+    output: Option<&Path>,
+    gateway: &Gateway,
+) -> Result<(), CallError> {
+    let wanted = Wanted::read(id, end).ok_or_else(|| {
+        let expected = "expected the number of an entry, or the id of a session or hold";
+        CallError::Usage(format!("`{id}` names no entry: {expected}"))
+    })?;
+    let receipt = if from.is_empty() {
+        let answer = Client::new(gateway)?.get(&format!("/ledger/receipts/{id}?end={end}"))?;
+        text(&answer, "receipt")?
+    } else {
+        let made = prove::receipt(from, &wanted);
+        made.map_err(|error| CallError::Usage(Chain(&error).to_string()))?.to_string()
+    };
+    let Some(path) = output else {
+        print::raw(&receipt);
+        return Ok(());
+    };
+    let written = OpenOptions::new().write(true).create_new(true).open(path);
+    written.and_then(|mut file| file.write_all(receipt.as_bytes())).map_err(|error| {
+        CallError::Usage(format!("{} cannot be written: {error}", path.display()))
+    })
+}
+
+/// Prints the latest checkpoint, from files or of the gateway.
+pub(super) fn checkpoint(
+    from: &[PathBuf],
+    gateway: &Gateway,
+    as_json: bool,
+) -> Result<(), CallError> {
+    let answer = if from.is_empty() {
+        Client::new(gateway)?.get("/ledger/checkpoint")?
+    } else {
+        let latest = prove::latest_checkpoint(from);
+        let latest = latest.map_err(|error| CallError::Usage(Chain(&error).to_string()))?;
+        let note = latest.ok_or_else(|| CallError::Usage("there is no checkpoint".to_owned()))?;
+        json!({ "checkpoint": note.to_string() })
+    };
+    if as_json {
+        print::json(&answer);
+    } else {
+        print::raw(&text(&answer, "checkpoint")?);
+    }
+    Ok(())
+}
+
+/// A text that the gateway answered, as it will be read by others.
+fn text(answer: &Value, name: &str) -> Result<String, CallError> {
+    let text = answer.get(name).and_then(Value::as_str);
+    let odd = || CallError::Unreached("the gateway's answer is not understood".to_owned());
+    text.map(print::tame).ok_or_else(odd)
 }
 
 /// Makes a key file, and prints what others may know of the key.

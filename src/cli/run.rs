@@ -6,13 +6,13 @@ use std::process::ExitCode;
 use serde_json::Value;
 use serde_json::json;
 
+use crate::audit::verify;
 use crate::cli::args::Args;
-use crate::cli::args::Audit;
 use crate::cli::args::Command;
 use crate::cli::args::Gateway;
 use crate::cli::args::Policy;
-use crate::cli::args::Sessions;
 use crate::cli::args::access::SshCertificate;
+use crate::cli::args::records::Audit;
 use crate::cli::certificate;
 use crate::cli::client::CallError;
 use crate::cli::client::Client;
@@ -24,6 +24,7 @@ use crate::cli::man;
 use crate::cli::print;
 use crate::cli::proxy;
 use crate::cli::record;
+use crate::cli::sessions;
 use crate::cli::show;
 use crate::cli::ssh_config;
 use crate::cli::tunnel;
@@ -53,12 +54,7 @@ pub(super) fn command(args: Args) -> ExitCode {
             clap_complete::generate(shell, &mut super::command(), "weir", &mut std::io::stdout());
             return ExitCode::SUCCESS;
         }
-        Command::Audit(Audit::Verify { dir, gateway, checkpoint }) => {
-            return record::verify(&dir, gateway, checkpoint, as_json);
-        }
-        Command::Audit(Audit::Keygen { purpose, origin, file }) => {
-            record::keygen(purpose, origin, &file, as_json)
-        }
+        Command::Audit(audit) => return self::audit(audit, as_json),
         Command::Man { dir } => man::run(dir.as_deref()),
         Command::Login(args) => login::login(args, as_json),
         Command::Logout(args) => login::logout(&args, as_json),
@@ -82,10 +78,24 @@ pub(super) fn command(args: Args) -> ExitCode {
         Command::Deny { hold, reason, gateway } => {
             answer(&gateway, hold.as_str(), "deny", &json!({ "reason": reason }), as_json)
         }
-        Command::Sessions(sessions) => self::sessions(sessions, as_json),
+        Command::Sessions(sessions) => sessions::run(sessions, as_json),
         Command::Policy(policy) => explain(policy, as_json),
     };
     ended(called)
+}
+
+fn audit(audit: Audit, as_json: bool) -> ExitCode {
+    ended(match audit {
+        Audit::Verify { files, checkpoint, key } => {
+            let options = verify::Options { files, held: checkpoint, keys: key };
+            return record::verify(&options, as_json);
+        }
+        Audit::Prove { id, end, from, output, gateway } => {
+            record::prove((&id, end), &from, output.as_deref(), &gateway)
+        }
+        Audit::Checkpoint { from, gateway } => record::checkpoint(&from, &gateway, as_json),
+        Audit::Keygen { purpose, origin, file } => record::keygen(purpose, origin, &file, as_json),
+    })
 }
 
 fn ended(called: Result<(), CallError>) -> ExitCode {
@@ -121,23 +131,6 @@ fn ssh_certificate(args: SshCertificate) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => ended(Err(error)),
-    }
-}
-
-fn sessions(sessions: Sessions, as_json: bool) -> Result<(), CallError> {
-    match sessions {
-        Sessions::Ls { limit, gateway } => {
-            get(&gateway, &format!("/sessions?limit={limit}"), show::sessions, as_json)
-        }
-        Sessions::Show { session, gateway } => {
-            get(&gateway, &format!("/sessions/{session}"), show::session, as_json)
-        }
-        Sessions::Kill { session, gateway } => {
-            let answer =
-                Client::new(&gateway)?.post(&format!("/sessions/{session}/kill"), &json!({}))?;
-            output(&answer, |_| print::line(&format!("{session} is ended")), as_json);
-            Ok(())
-        }
     }
 }
 

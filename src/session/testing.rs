@@ -9,6 +9,7 @@
 //! ```
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -69,6 +70,7 @@ use crate::model::principal::Counters;
 use crate::model::principal::Entity;
 use crate::model::principal::Kind;
 use crate::model::principal::Role;
+use crate::model::target::WithoutBasis;
 use crate::policy::GatewayFacts;
 use crate::policy::Parts;
 use crate::policy::Snapshot;
@@ -196,6 +198,30 @@ impl World {
             parts,
         });
         Self { gateway, issuer, versions, targets, dir }
+    }
+
+    /// A target that nobody connects to in a test, which holds these classes.
+    pub(crate) fn target(name: &str, classes: &[&str]) -> target::Options {
+        target::Options {
+            name: name.parse().unwrap(),
+            region: "here".parse().unwrap(),
+            owner: "acme-de".parse().unwrap(),
+            laws: BTreeSet::new(),
+            labels: BTreeSet::new(),
+            classes: classes.iter().map(|class| class.parse().unwrap()).collect(),
+            without_basis: WithoutBasis::Refuse,
+            observe: false,
+            provider_tokens: false,
+            reach: target::Reach::Http(target::HttpTarget {
+                address: "127.0.0.1:9".parse().unwrap(),
+                tls: target::UpstreamTls::Off,
+                credential: None,
+                unlisted: target::Undeclared::Refuse,
+                encoded_slash: false,
+                double_slash: false,
+                routes: Vec::new(),
+            }),
+        }
     }
 
     pub(crate) fn gateway(&self) -> Arc<Gateway> {
