@@ -13,6 +13,7 @@ mod credentials;
 mod explain;
 mod fail;
 mod filter;
+mod ledger;
 mod note;
 mod oauth;
 mod pages;
@@ -148,6 +149,8 @@ impl Api {
             .route("/api/v1/requests/{id}", get(requests::show))
             .route("/api/v1/requests/{id}/approve", post(requests::approve))
             .route("/api/v1/requests/{id}/deny", post(requests::deny))
+            .route("/api/v1/ledger/checkpoint", get(ledger::checkpoint))
+            .route("/api/v1/ledger/receipts/{id}", get(ledger::receipt))
             .route("/api/v1/policy/explain", post(explain::explain))
             .fallback(unknown_path)
             .with_state(resources);

@@ -31,6 +31,7 @@ pub mod ledger;
 pub mod note;
 pub mod offline;
 pub mod proof;
+pub mod prove;
 pub mod record;
 pub mod recorded;
 pub mod recording;

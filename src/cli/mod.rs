@@ -65,12 +65,6 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-/// Whether `text` is a checkpoint as `weir audit verify --checkpoint` takes it.
-#[doc(hidden)]
-pub fn is_checkpoint(text: &str) -> bool {
-    text.parse::<record::Checkpoint>().is_ok()
-}
-
 /// The commands and their options, for completions and tests.
 pub fn command() -> clap::Command {
     <Args as clap::CommandFactory>::command()

@@ -229,11 +229,12 @@ impl World {
             without_basis: WithoutBasis::Refuse,
             observe: false,
             provider_tokens: false,
+            us_persons: None,
             reach: target::Reach::Http(target::HttpTarget {
                 address: "127.0.0.1:9".parse().unwrap(),
                 tls: target::UpstreamTls::Off,
                 credential: None,
-                unlisted: target::Undeclared::Refuse,
+                unlisted: target::http::Undeclared::Refuse,
                 encoded_slash: false,
                 double_slash: false,
                 routes: Vec::new(),
