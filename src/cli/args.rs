@@ -1,6 +1,7 @@
 //! What can be typed. The commands that sign in and connect are in [`access`].
 
 pub(super) mod access;
+pub(super) mod reconcile;
 
 use std::path::PathBuf;
 
@@ -258,4 +259,6 @@ pub(super) enum Audit {
         #[arg(long, value_name = "N:DIGEST")]
         checkpoint: Option<super::record::Checkpoint>,
     },
+    /// Hold a target's own log against the record, and list what one has and the other has not
+    Reconcile(Box<reconcile::Reconcile>),
 }

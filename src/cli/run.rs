@@ -23,6 +23,7 @@ use crate::cli::login;
 use crate::cli::man;
 use crate::cli::print;
 use crate::cli::proxy;
+use crate::cli::reconcile;
 use crate::cli::record;
 use crate::cli::show;
 use crate::cli::ssh_config;
@@ -56,6 +57,7 @@ pub(super) fn command(args: Args) -> ExitCode {
         Command::Audit(Audit::Verify { dir, gateway, checkpoint }) => {
             return record::verify(&dir, gateway, checkpoint, as_json);
         }
+        Command::Audit(Audit::Reconcile(args)) => return reconcile::run(&args, as_json),
         Command::Man { dir } => man::run(dir.as_deref()),
         Command::Login(args) => login::login(args, as_json),
         Command::Logout(args) => login::logout(&args, as_json),

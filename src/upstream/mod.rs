@@ -38,6 +38,7 @@ pub struct Leg {
     session: SessionId,
     target: TargetName,
     stream: TcpStream,
+    local: SocketAddr,
     peer: SocketAddr,
 }
 
@@ -54,6 +55,11 @@ impl Leg {
     /// The target it leads to.
     pub fn target(&self) -> &TargetName {
         &self.target
+    }
+
+    /// The address it leads from: by its port the target's log may name it.
+    pub fn local(&self) -> SocketAddr {
+        self.local
     }
 
     /// The address it leads to.
@@ -115,7 +121,12 @@ pub async fn dial(permit: &Recorded<Permit>, at: &Pinned) -> Result<Leg, DialErr
         return Err(DialError::OtherTarget { permitted, pinned });
     }
     let (stream, peer) = connect(&permitted.to_string(), at.addresses()).await?;
-    Ok(Leg { session: permit.session(), target: permitted.clone(), stream, peer })
+    let local = stream.local_addr().map_err(|source| DialError::Unreachable {
+        what: permitted.to_string(),
+        address: peer.to_string(),
+        source,
+    })?;
+    Ok(Leg { session: permit.session(), target: permitted.clone(), stream, local, peer })
 }
 
 /// A place other than a target that the daemon may dial: made from configuration alone.
