@@ -22,6 +22,7 @@
 pub mod chain;
 pub mod entry;
 pub mod ledger;
+pub mod ocsf;
 pub mod reconcile;
 pub mod recorded;
 pub mod trail;

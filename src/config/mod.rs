@@ -10,6 +10,7 @@
 //! in the error. Known to `daemon` and `cli` alone; knows only `model`, opens no socket.
 
 pub mod check;
+pub mod events;
 pub mod file;
 pub mod problem;
 pub mod preset;
@@ -146,6 +147,13 @@ impl File {
             if let Some(client_secret) = &mut provider.client_secret {
                 secret(client_secret);
             }
+        }
+        for events in &mut self.audit.events {
+            if let events::Destination::File(path) = events.to.get_mut() {
+                rebase(path);
+            }
+            events.credential.iter_mut().for_each(secret);
+            events.ca_file.iter_mut().for_each(|path| rebase(path.get_mut()));
         }
         for target in self.targets.values_mut() {
             if let Some(postgres) = &mut target.postgres {

@@ -11,9 +11,11 @@
 mod fetch;
 
 use std::io;
+use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use tokio::net::TcpStream;
 
 use crate::audit::Recorded;
@@ -85,6 +87,14 @@ pub enum DialError {
         /// The target whose address it is.
         pinned: TargetName,
     },
+    /// An address lies in none of the networks where it has to.
+    #[error("{what} has the address {address}, which lies in none of the networks declared for it")]
+    Outside {
+        /// Which.
+        what: String,
+        /// The address.
+        address: IpAddr,
+    },
     /// No address accepted a connection.
     #[error("{what} at {address} cannot be reached")]
     Unreachable {
@@ -102,7 +112,7 @@ impl IntoRefusal for DialError {
     fn refusal(&self) -> Refusal {
         let what = match self {
             Self::OtherTarget { permitted, .. } => permitted.to_string(),
-            Self::Unreachable { what, .. } => what.clone(),
+            Self::Outside { what, .. } | Self::Unreachable { what, .. } => what.clone(),
         };
         Refusal::new(RefusalCode::TargetFailed, format!("{what} cannot be reached by this gateway"))
             .hint(
@@ -135,12 +145,20 @@ pub struct Configured {
     what: String,
     host: String,
     port: u16,
+    within: Option<Vec<IpNet>>,
 }
 
 impl Configured {
     /// A place that configuration names; `what` it is goes into errors and `weir check`.
     pub fn new(what: impl Into<String>, host: impl Into<String>, port: u16) -> Self {
-        Self { what: what.into(), host: host.into(), port }
+        Self { what: what.into(), host: host.into(), port, within: None }
+    }
+
+    /// The same place, whose every address has to lie in one of these networks, or be this
+    /// machine's own: else it is not dialled.
+    #[must_use]
+    pub fn within(self, networks: Vec<IpNet>) -> Self {
+        Self { within: Some(networks), ..self }
     }
 
     /// The host's name or address.
@@ -156,6 +174,12 @@ impl Configured {
 
 /// Reaches a configured place.
 pub async fn reach(place: &Configured) -> Result<TcpStream, DialError> {
+    let addresses = addresses(place).await?;
+    connect(&place.what, &addresses).await.map(|(stream, _)| stream)
+}
+
+/// The addresses of a configured place, each where it has to lie. Dials nothing.
+pub async fn addresses(place: &Configured) -> Result<Vec<SocketAddr>, DialError> {
     let lookup = tokio::net::lookup_host((place.host.as_str(), place.port));
     let addresses = within(lookup).await.map_err(|source| DialError::Unreachable {
         what: place.what.clone(),
@@ -163,7 +187,19 @@ pub async fn reach(place: &Configured) -> Result<TcpStream, DialError> {
         source,
     })?;
     let addresses = addresses.collect::<Vec<_>>();
-    connect(&place.what, &addresses).await.map(|(stream, _)| stream)
+    let outside = |address: &&SocketAddr| {
+        let ip = address.ip().to_canonical();
+        let Some(within) = &place.within else { return false };
+        // This machine itself stands where the gateway stands.
+        let lies = ip.is_loopback() || within.iter().any(|network| network.contains(&ip));
+        ip.is_unspecified() || ip.is_multicast() || !lies
+    };
+    match addresses.iter().find(outside) {
+        None => Ok(addresses),
+        Some(address) => {
+            Err(DialError::Outside { what: place.what.clone(), address: address.ip() })
+        }
+    }
 }
 
 async fn connect(

@@ -160,6 +160,8 @@ impl<'a> Kubernetes<'a> {
         if let Some(known) = self.known.get(&event.id).and_then(|at| self.requests.get_mut(*at)) {
             let stage = known.stages.entry(event.stage).or_default();
             *stage = stage.saturating_add(1);
+            // The first stage is written before it is known for whom the request is.
+            known.event.impersonated = known.event.impersonated.take().or(event.impersonated);
             return;
         }
         if self.options.outside(event.at) {

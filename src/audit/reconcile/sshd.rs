@@ -178,7 +178,7 @@ struct Login {
     log: usize,
     line: u64,
     at: Option<Timestamp>,
-    login: String,
+    account: String,
     from: Peer,
     by: String,
     began: Vec<(u64, String)>,
@@ -227,8 +227,8 @@ impl<'a> Sshd<'a> {
             }
             Says::Accepted { login, from, by } => {
                 self.open.insert(from, self.logins.len());
-                let (log, began) = (self.log, Vec::new());
-                self.logins.push(Login { log, line, at, login, from, by, began, leg: None });
+                let (log, account, began) = (self.log, login, Vec::new());
+                self.logins.push(Login { log, line, at, account, from, by, began, leg: None });
             }
             Says::Began { what, login, from } => {
                 self.tells_begins = true;
@@ -239,9 +239,9 @@ impl<'a> Sshd<'a> {
                 } else {
                     // Its login stands in a log that was not given.
                     let (log, by) = (self.log, "its login is not in the log".to_owned());
-                    let began = vec![(line, what)];
+                    let (account, began) = (login, vec![(line, what)]);
                     self.open.insert(from, self.logins.len());
-                    self.logins.push(Login { log, line, at, login, from, by, began, leg: None });
+                    self.logins.push(Login { log, line, at, account, from, by, began, leg: None });
                 }
             }
         }
@@ -324,7 +324,7 @@ impl<'a> Sshd<'a> {
     fn login_fits(&self, place: (usize, usize), login: &Login) -> bool {
         let command = self.command(place);
         let account = command.and_then(|c| c.details.iter().find(|(name, _)| name == "login"));
-        account.is_none_or(|(_, account)| *account == login.login)
+        account.is_none_or(|(_, account)| *account == login.account)
     }
 
     /// The command that a leg carries.
@@ -370,7 +370,7 @@ impl<'a> Sshd<'a> {
                 session: session.map(|session| session.session),
                 number,
                 at: login.at,
-                who: format!("{} from {}", login.login, login.from.address),
+                who: format!("{} from {}", login.account, login.from.address),
                 what: format!("session: {what}"),
                 note: Some(note),
             });
@@ -378,9 +378,9 @@ impl<'a> Sshd<'a> {
     }
 
     fn stray(&mut self, login: &Login, keys: &[String]) {
-        let who = format!("{} from {}", login.login, login.from.address);
+        let who = format!("{} from {}", login.account, login.from.address);
         let log = &mut self.report.log;
-        if self.options.excepts(&who) || self.options.excepts(&login.login) {
+        if self.options.excepts(&who) || self.options.excepts(&login.account) {
             log.excepted = log.excepted.saturating_add(1);
             return;
         }

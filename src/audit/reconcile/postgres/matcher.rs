@@ -173,8 +173,7 @@ impl<'a> Postgres<'a> {
                 // A port and a process that contradict each other are two connections.
                 let port_fits = port.is_none_or(|port| port == leg.from.port());
                 let same = leg.process.is_none() || leg.process == message.process;
-                (port.is_some() && port_fits && same)
-                    || (leg.process.is_some() && same && port_fits)
+                port_fits && same && (port.is_some() || leg.process.is_some())
             });
             legs.any(|leg| {
                 let Some(time) = message.at else { return true };
@@ -210,7 +209,10 @@ impl<'a> Postgres<'a> {
                 let known = session.commands.iter().any(|held| {
                     held.matched && Digest::of(held.recorded.text.as_bytes()) == text.digest
                 });
-                if known { return } else { Err(text) }
+                if known {
+                    return;
+                }
+                Err(text)
             }
             Says::Prepared(text) => match session.take(text.digest, &[true]) {
                 Some(_) => return,
