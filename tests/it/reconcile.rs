@@ -47,11 +47,12 @@ fn a_statement_past_the_gateway_is_the_one_that_is_listed() {
     assert!(ran.says("division by zero"), "{ran:?}");
     let log = ["--postgres-log", demo.text("/direct/postgres/log_file")];
     let report = matched(&demo, &log);
-    assert_eq!(report["log"]["matched_by_text"], 0, "{report}");
+    // The gateway's own reading of the catalogue: this log has no ports, and the library that reads
+    // it does not tell the backend's number.
+    assert_eq!(report["log"]["matched_by_text"], 2, "{report}");
     assert_eq!(report["record"]["denied"], 1, "{report}");
     assert_eq!(report["log"]["gateways_own"], 1, "{report}");
-    // Four statements that ran of the five, and the gateway's own reading of the catalogue.
-    assert!(report["record"]["matched"].as_u64().unwrap() >= 6, "{report}");
+    assert_eq!(report["record"]["matched"], 6, "{report}");
 
     let past = "SELECT ssn FROM customers /* past the gateway */";
     let ran = Ran::of(&direct(&demo, false).args(["-c", past]).output().unwrap());
