@@ -37,6 +37,7 @@ mod proxy;
 mod reconcile;
 mod record;
 mod run;
+mod sessions;
 mod show;
 mod ssh_config;
 mod tunnel;

@@ -13,6 +13,10 @@ use serde_json::Value;
 use serde_json::json;
 
 use crate::audit::TrailEvent;
+use crate::audit::keys::KeyBytes;
+use crate::audit::keys::KeyRing;
+use crate::audit::keys::Purpose;
+use crate::audit::keys::WrappingKey;
 use crate::audit::reconcile::Finding;
 use crate::audit::reconcile::Lines;
 use crate::audit::reconcile::LogTime;
@@ -27,13 +31,23 @@ use crate::audit::reconcile::postgres::Postgres;
 use crate::audit::reconcile::postgres::Prefix;
 use crate::audit::reconcile::sshd;
 use crate::audit::reconcile::sshd::Sshd;
+use crate::audit::recording::Chunks;
+use crate::audit::recording::Entries;
+use crate::audit::recording::Seen;
+use crate::audit::recording::What;
+use crate::audit::spool;
+use crate::audit::spool::Folders;
 use crate::cli::args::reconcile::Logs;
 use crate::cli::args::reconcile::Reconcile;
 use crate::cli::client::CallError;
 use crate::cli::client::Client;
+use crate::cli::encode;
 use crate::cli::print;
 use crate::model::Clock;
+use crate::model::Protocol;
+use crate::model::SessionId;
 use crate::model::clock::System;
+use crate::model::fault::Chain;
 
 /// Most sessions that a gateway lists at once.
 const SESSIONS_MAX: usize = 1_000;
@@ -84,7 +98,7 @@ pub(super) fn run(args: &Reconcile, as_json: bool) -> ExitCode {
 
 fn reconciled(args: &Reconcile) -> Result<(Report, Record), Failed> {
     let mut record = match &args.record {
-        Some(dir) => of_folder(dir)?,
+        Some(dir) => of_folder(dir, &args.wrapping_key)?,
         None => of_gateway(args)?,
     };
     if let Some(target) = &args.target {
@@ -168,36 +182,95 @@ fn unknown_format(path: &Path) -> String {
     )
 }
 
-/// The sessions in a state folder.
-fn of_folder(dir: &Path) -> Result<Record, Failed> {
-    let mut record = Record::default();
-    for place in ["trails/open", "trails/closed"] {
-        let place = dir.join(place);
+/// The sessions in a state folder's spool.
+fn of_folder(dir: &Path, keys: &[PathBuf]) -> Result<Record, Failed> {
+    let ring = ring(dir, keys)?;
+    let (folders, mut record) = (Folders::of(dir), Record::default());
+    for place in [&folders.open, &folders.closed] {
         let failed = |source| Failed::File { path: place.clone(), source };
-        for entry in std::fs::read_dir(&place).map_err(failed)? {
-            let path = entry.map_err(failed)?.path();
-            let mut session = None;
-            let mut lines = lines(&path)?;
-            for line in lines.by_ref() {
-                let entry = serde_json::from_str::<Value>(&line.text).unwrap_or_default();
-                let Some((at, event)) = entry_of(&entry) else {
-                    let (path, number) = (path.display(), line.number);
-                    record.damage.push(format!("{path}, entry {number}"));
-                    break;
-                };
-                add(&mut session, at, &event);
+        for id in Folders::sessions(place).map_err(failed)? {
+            match recorded(place, id, &ring).map_err(failed)? {
+                (session, None) => record.sessions.extend(session),
+                (session, Some(damage)) => {
+                    record.sessions.extend(session);
+                    // A session that runs may be in the midst of a write.
+                    if *place != folders.open {
+                        record.damage.push(format!("session {id}: {damage}"));
+                    }
+                }
             }
-            whole(&path, lines)?;
-            record.sessions.extend(session);
         }
     }
     Ok(record)
 }
 
+/// The keys that open the recordings of a state folder.
+fn ring(dir: &Path, keys: &[PathBuf]) -> Result<KeyRing, Failed> {
+    let own = [dir.join("wrapping.key")];
+    let files = if keys.is_empty() { own.as_slice() } else { keys };
+    let usage = |path: &Path, error: &dyn std::error::Error| {
+        Failed::Usage(format!("{}: {}", path.display(), Chain(error)))
+    };
+    let mut ring = Vec::new();
+    for path in files {
+        let key = KeyBytes::read(path, Purpose::Wrapping).map_err(|e| usage(path, &e))?;
+        ring.push(WrappingKey::new(key));
+    }
+    let current = ring.remove(0);
+    KeyRing::new(current, ring).map_err(|e| usage(dir, &e))
+}
+
+/// A session as its recording tells it, and what is wrong with that.
+fn recorded(
+    place: &Path,
+    id: SessionId,
+    ring: &KeyRing,
+) -> std::io::Result<(Option<RecordedSession>, Option<String>)> {
+    let file = BufReader::new(File::open(spool::recording_of(place, id))?);
+    let chunks = match Chunks::begin(file)? {
+        Ok(chunks) => chunks,
+        Err(damage) => return Ok((None, Some(damage.to_string()))),
+    };
+    let key = std::fs::read(spool::key_of(place, id))?;
+    let key = serde_json::from_slice(&key).map_err(std::io::Error::from).and_then(|wrapped| {
+        ring.unwrap(&wrapped, &id, &chunks.header().region).map_err(std::io::Error::other)
+    });
+    let key = match key {
+        Ok(key) => key,
+        Err(error) => return Ok((None, Some(format!("its key does not open: {}", Chain(&error))))),
+    };
+    let Some(mut entries) = Entries::open(chunks, &key)? else {
+        return Ok((None, Some("the key at hand is another recording's".to_owned())));
+    };
+    let mut session = None;
+    loop {
+        match entries.next()? {
+            Seen::One(entry) => {
+                if let What::Event(event) = entry.what {
+                    add(&mut session, entry.at, &event);
+                }
+            }
+            Seen::End => return Ok((session, None)),
+            Seen::Damaged(damage) => return Ok((session, Some(damage.to_string()))),
+        }
+    }
+}
+
 /// The sessions that a gateway lists.
 fn of_gateway(args: &Reconcile) -> Result<Record, Failed> {
     let client = Client::new(&args.gateway)?;
-    let rows = client.get(&format!("/sessions?limit={SESSIONS_MAX}"))?;
+    let logs = &args.logs;
+    let protocol = match (logs.postgres_log.is_empty(), logs.sshd_log.is_empty()) {
+        (false, _) => Protocol::Postgres,
+        (true, false) => Protocol::Ssh,
+        (true, true) => Protocol::Kubernetes,
+    };
+    let mut which = format!("limit={SESSIONS_MAX}&protocol={protocol}");
+    if let Some(target) = &args.target {
+        which.push_str(&format!("&target={target}"));
+    }
+    let purpose = encode::form(&[("purpose", args.purpose.as_str())]);
+    let rows = client.get(&format!("/sessions?{which}"))?;
     let rows = rows.as_array().cloned().unwrap_or_default();
     if rows.len() >= SESSIONS_MAX {
         return Err(Failed::Usage(format!(
@@ -208,7 +281,7 @@ fn of_gateway(args: &Reconcile) -> Result<Record, Failed> {
     let mut record = Record::default();
     for row in rows {
         let Some(id) = row.get("session").and_then(Value::as_str) else { continue };
-        let shown = client.get(&format!("/sessions/{id}"))?;
+        let shown = client.get(&format!("/sessions/{id}?{purpose}"))?;
         if let Some(damage) = shown.get("damage").and_then(Value::as_str) {
             record.damage.push(format!("session {id}: {damage}"));
         }

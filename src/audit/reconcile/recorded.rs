@@ -151,6 +151,7 @@ impl RecordedSession {
             TrailEvent::Opened(_)
             | TrailEvent::Held { .. }
             | TrailEvent::Masks { .. }
+            | TrailEvent::Terminal { .. }
             | TrailEvent::Refused { .. } => {}
         }
     }

@@ -38,6 +38,12 @@ pub(in crate::cli) struct Reconcile {
     /// PostgreSQL's log_line_prefix, where it is none of the usual ones
     #[arg(long, value_name = "PREFIX", requires = "postgres_log")]
     pub(in crate::cli) log_line_prefix: Option<Prefix>,
+    /// The region's wrapping keys, of a record in a folder; else the folder's wrapping.key
+    #[arg(long, value_name = "FILE", requires = "record")]
+    pub(in crate::cli) wrapping_key: Vec<PathBuf>,
+    /// Why others' sessions are looked at, of a gateway that is asked; it is recorded
+    #[arg(long, value_name = "TEXT", default_value = "held against the target's own log")]
+    pub(in crate::cli) purpose: String,
     #[command(flatten)]
     pub(in crate::cli) gateway: Gateway,
 }
