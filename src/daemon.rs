@@ -7,6 +7,7 @@
 //!                                                                 └─ heads of trails, every 10 s
 //! ```
 
+mod events;
 mod expiring;
 mod archive;
 mod fetch;
@@ -39,6 +40,7 @@ use crate::api::Api;
 use crate::audit;
 use crate::audit::LedgerEvent;
 use crate::audit::archive::Archive;
+use crate::audit::ocsf::TailError;
 use crate::config;
 use crate::config::Loaded;
 use crate::config::Report;
@@ -68,6 +70,7 @@ use crate::store::Journal;
 use crate::store::Store;
 use crate::telemetry;
 use crate::tls;
+use crate::upstream::DialError;
 use translate::Files;
 
 pub use stores::Stores;
@@ -126,6 +129,12 @@ pub enum StartError {
     /// The key that seals refresh tokens cannot be used.
     #[error("the state folder's login.key")]
     Seal(#[source] identity::SealError),
+    /// A destination of events lies outside of the region.
+    #[error("[[audit.events]]")]
+    Events(#[source] DialError),
+    /// How far a destination of events is cannot be read.
+    #[error("[[audit.events]]")]
+    EventsPlace(#[source] TailError),
     /// An address cannot be listened on.
     #[error(transparent)]
     Bind(#[from] listen::BindError),
@@ -188,6 +197,7 @@ pub fn check(config_file: &Path) -> Result<Report, BadConfig> {
     translate::networks(&loaded, Files::MayBeMissing)?;
     translate::check_state(&loaded)?;
     let version = translate::version(&loaded, Files::MayBeMissing)?;
+    events::check(&loaded)?;
     let tls = &loaded.file.tls;
     if [&tls.certificate_file, &tls.key_file].iter().all(|file| file.get_ref().exists()) {
         translate::tls(&loaded, None)?;
@@ -307,6 +317,7 @@ pub async fn start(config_file: &Path) -> Result<Running, StartError> {
         )),
         tokio::spawn(ssh_host::certify_again(Arc::clone(&front))),
     ];
+    tasks.extend(events::start(&loaded).await?);
     for options in translate::listeners(&loaded.file) {
         let listener = Listener::bind(options)?;
         let address = listener.local_addr();

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -236,6 +237,20 @@ pub enum TrailEvent {
         columns: u32,
         /// How many rows.
         rows: u32,
+    },
+    /// A connection to the target was opened: by these its own log names it. Written before a byte
+    /// is sent on it, and again once the target has said by which number it knows it.
+    Leg {
+        /// The gateway's end.
+        from: SocketAddr,
+        /// The target's end.
+        to: SocketAddr,
+        /// The target's number for it: of PostgreSQL, the backend's process.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        process: Option<i64>,
+        /// The command that it carries, where it carries one alone.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        number: Option<u64>,
     },
     /// Something that the target or the client began outside any command was refused.
     Refused {

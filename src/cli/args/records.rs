@@ -8,6 +8,7 @@ use crate::audit::keys::Purpose as KeyPurpose;
 use crate::audit::note::KeyName;
 use crate::audit::note::Verifier;
 use crate::cli::args::Gateway;
+use crate::cli::args::reconcile::Reconcile;
 use crate::model::Country;
 use crate::model::DataClass;
 use crate::model::SessionId;
@@ -176,4 +177,6 @@ pub(in crate::cli) enum Audit {
         #[arg(value_name = "FILE")]
         file: PathBuf,
     },
+    /// Hold a target's own log against the record, and list what one has and the other has not
+    Reconcile(Box<Reconcile>),
 }
