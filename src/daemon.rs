@@ -169,6 +169,7 @@ pub fn check(config_file: &Path) -> Result<Report, BadConfig> {
     providers::identity(&loaded, Files::MayBeMissing)?;
     translate::networks(&loaded, Files::MayBeMissing)?;
     translate::check_state(&loaded)?;
+    stores::storage(&loaded, Files::MayBeMissing)?;
     translate::version(&loaded, Files::MayBeMissing)?;
     let tls = &loaded.file.tls;
     if [&tls.certificate_file, &tls.key_file].iter().all(|file| file.get_ref().exists()) {

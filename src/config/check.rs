@@ -17,6 +17,7 @@ use crate::config::file::Proxy;
 use crate::config::file::Region;
 use crate::config::problem::Problem;
 use crate::config::problem::Source;
+use crate::config::store;
 use crate::config::target::Target;
 use crate::config::target::Tls;
 use crate::config::target::TlsMode;
@@ -35,6 +36,7 @@ pub(super) fn problems(file: &File, source: &Source) -> Vec<Problem> {
     check.places();
     check.providers();
     check.bases();
+    check.store();
     for (name, target) in &file.targets {
         check.target(name, target);
     }
@@ -209,6 +211,12 @@ impl Check<'_> {
         for basis in &file.bases {
             self.basis(basis);
         }
+    }
+
+    fn store(&mut self) {
+        let region = self.file.regions.get(&self.file.gateway.region);
+        let country = region.map(|region| &region.country);
+        self.problems.extend(store::problems(&self.file.audit.store, country, self.source));
     }
 
     fn basis(&mut self, basis: &Basis) {

@@ -12,6 +12,7 @@ use toml::Spanned;
 
 use crate::config::provider::Provider;
 use crate::config::state::State;
+use crate::config::store::Store;
 use crate::config::target::Target;
 use crate::config::value::Day;
 use crate::config::value::Network;
@@ -292,6 +293,8 @@ pub struct Audit {
     pub result_bytes_max: Within<0, 1_073_741_824>,
     /// What trails and recordings may take on disk; beyond it, commands are refused.
     pub spool_bytes_max: Within<1_048_576, 1_125_899_906_842_624>,
+    /// Where it is kept for good.
+    pub store: Store,
 }
 
 impl Default for Audit {
@@ -299,6 +302,7 @@ impl Default for Audit {
         Self {
             result_bytes_max: Within::nearest(65_536),
             spool_bytes_max: Within::nearest(10_737_418_240),
+            store: Store::default(),
         }
     }
 }

@@ -70,7 +70,11 @@ fn dials(file: &File) -> Vec<Dial> {
         address: database(url.get_ref())
             .map_or_else(|| format!("the server that {} names", url.get_ref()), |d| d.place()),
     });
-    let mut dials: Vec<Dial> = targets.chain(providers).chain(state).collect();
+    let store = &file.audit.store;
+    let stored = store
+        .origin()
+        .map(|(origin, _)| Dial { purpose: store.shown(), address: origin.address.to_string() });
+    let mut dials: Vec<Dial> = targets.chain(providers).chain(state).chain(stored).collect();
     dials.dedup();
     dials
 }
@@ -139,6 +143,10 @@ impl Warnings<'_> {
         let databases = file.places.databases.iter();
         databases.for_each(|path| self.file(path, path.get_ref(), false));
         file.state.database.iter().for_each(|url| self.secret(url));
+        let store = &file.audit.store;
+        store.secrets().for_each(|secret| self.secret(secret));
+        store.ca_file.iter().for_each(|path| self.file(path, path.get_ref(), false));
+        self.all.extend(store.warnings(self.source));
         self.folder(&gateway.policies_dir);
         self.file(&file.tls.certificate_file, file.tls.certificate_file.get_ref(), false);
         self.file(&file.tls.key_file, file.tls.key_file.get_ref(), true);
