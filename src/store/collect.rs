@@ -188,6 +188,7 @@ impl Collector {
             | TrailEvent::Held { .. }
             | TrailEvent::HoldEnded { .. }
             | TrailEvent::Refused { .. }
+            | TrailEvent::Terminal { .. }
             | TrailEvent::Closed { .. } => {}
         }
     }
