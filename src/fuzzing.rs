@@ -10,6 +10,7 @@ mod http;
 mod kubernetes;
 mod operator;
 mod postgres;
+mod reconcile;
 
 use std::sync::LazyLock;
 
@@ -43,12 +44,14 @@ pub const ALL: &[(&str, Reads)] = &[
     ("http_json", http::json),
     ("json_path", operator::json_path),
     ("kubernetes_answer", kubernetes::answer),
+    ("kubernetes_audit", reconcile::kubernetes_audit),
     ("kubernetes_body", kubernetes::body),
     ("kubernetes_request", kubernetes::request),
     ("law_pack", operator::law_pack),
     ("names", operator::names),
     ("policy", operator::policy),
     ("postgres_answers", postgres::answers),
+    ("postgres_log", reconcile::postgres_log),
     ("postgres_requests", postgres::requests),
     ("postgres_rows", postgres::rows),
     ("postgres_sasl", postgres::sasl),
@@ -61,6 +64,7 @@ pub const ALL: &[(&str, Reads)] = &[
     ("signed_note", audit::signed_note),
     ("ssh_certificate", ssh_certificate),
     ("ssh_command", ssh_command),
+    ("sshd_log", reconcile::sshd_log),
     ("token", token),
 ];
 

@@ -46,6 +46,7 @@ use futures_util::future::BoxFuture;
 use tower::ServiceExt;
 
 use crate::audit::LedgerEvent;
+use crate::audit::archive::Archive;
 use crate::identity::Claim;
 use crate::identity::Verified;
 use crate::model::Command;
@@ -90,6 +91,8 @@ pub struct Resources {
     pub gateway: Arc<Gateway>,
     /// The index of sessions and holds.
     pub store: Store,
+    /// The region's store, and what reads recordings from it.
+    pub archive: Arc<Archive>,
     /// Who reads commands.
     pub reader: Arc<dyn Reader>,
     /// The gateway's SSH host key, as a line of OpenSSH's `known_hosts` has it.

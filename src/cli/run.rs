@@ -23,6 +23,8 @@ use crate::cli::login;
 use crate::cli::man;
 use crate::cli::print;
 use crate::cli::proxy;
+use crate::cli::reading;
+use crate::cli::reconcile;
 use crate::cli::record;
 use crate::cli::sessions;
 use crate::cli::show;
@@ -86,6 +88,10 @@ pub(super) fn command(args: Args) -> ExitCode {
 
 fn audit(audit: Audit, as_json: bool) -> ExitCode {
     ended(match audit {
+        Audit::Reconcile(args) => return reconcile::run(&args, as_json),
+        Audit::Read { dir, session, wrapping_keys } => {
+            return reading::read(&dir, session, &wrapping_keys);
+        }
         Audit::Verify { files, checkpoint, key } => {
             let options = verify::Options { files, held: checkpoint, keys: key };
             return record::verify(&options, as_json);

@@ -3,6 +3,7 @@
 use serde::Deserialize;
 use toml::Spanned;
 
+use crate::config::events::Events;
 use crate::config::secret::SecretRef;
 use crate::config::value::Within;
 
@@ -20,6 +21,8 @@ pub struct Audit {
     pub capture: Capture,
     /// The keys of the record.
     pub keys: Keys,
+    /// Where the ledger goes as events.
+    pub events: Vec<Events>,
 }
 
 /// `level`: when a record counts as written.
@@ -64,6 +67,7 @@ impl Default for Audit {
             level: Level::Process,
             capture: Capture::Sample,
             keys: Keys::default(),
+            events: Vec::new(),
         }
     }
 }

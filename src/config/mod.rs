@@ -11,6 +11,7 @@
 
 pub mod audit;
 pub mod check;
+pub mod events;
 pub mod file;
 pub mod problem;
 pub mod preset;
@@ -153,6 +154,13 @@ impl File {
             if let Some(client_secret) = &mut provider.client_secret {
                 secret(client_secret);
             }
+        }
+        for events in &mut self.audit.events {
+            if let events::Destination::File(path) = events.to.get_mut() {
+                rebase(path);
+            }
+            events.credential.iter_mut().for_each(secret);
+            events.ca_file.iter_mut().for_each(|path| rebase(path.get_mut()));
         }
         for target in self.targets.values_mut() {
             if let Some(postgres) = &mut target.postgres {

@@ -189,6 +189,7 @@ impl Collector {
             | TrailEvent::HoldEnded { .. }
             | TrailEvent::Refused { .. }
             | TrailEvent::Terminal { .. }
+            | TrailEvent::Leg { .. }
             | TrailEvent::Closed { .. } => {}
         }
     }

@@ -8,6 +8,7 @@ use crate::audit::keys::Purpose as KeyPurpose;
 use crate::audit::note::KeyName;
 use crate::audit::note::Verifier;
 use crate::cli::args::Gateway;
+use crate::cli::args::reconcile::Reconcile;
 use crate::model::Country;
 use crate::model::DataClass;
 use crate::model::SessionId;
@@ -113,6 +114,18 @@ fn time(text: &str) -> Result<String, BadWhen> {
 
 #[derive(Debug, Subcommand)]
 pub(in crate::cli) enum Audit {
+    /// Print recordings as JSON lines, from files and the region's key alone
+    Read {
+        /// The gateway's state folder, or a folder with copies of recordings and their keys
+        #[arg(value_name = "DIR")]
+        dir: PathBuf,
+        /// Only this session's
+        #[arg(long, value_name = "ID")]
+        session: Option<SessionId>,
+        /// The region's wrapping key, and those before it; without any, the state folder's own
+        #[arg(long = "wrapping-key", value_name = "FILE")]
+        wrapping_keys: Vec<PathBuf>,
+    },
     /// Find any changed, removed or reordered entry of a record, and any lost end, with files alone
     Verify {
         /// Ledgers, checkpoints, recordings and receipts; a folder, such as a gateway's state or a
@@ -164,4 +177,6 @@ pub(in crate::cli) enum Audit {
         #[arg(value_name = "FILE")]
         file: PathBuf,
     },
+    /// Hold a target's own log against the record, and list what one has and the other has not
+    Reconcile(Box<Reconcile>),
 }
