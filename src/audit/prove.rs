@@ -84,14 +84,14 @@ impl Wanted {
                 else {
                     return false;
                 };
-                session == wanted
+                *session == *wanted
             }
             Self::Hold(wanted) => {
                 let (LedgerEvent::Held { hold, .. } | LedgerEvent::HoldEnded { hold, .. }) = event
                 else {
                     return false;
                 };
-                hold == wanted
+                *hold == *wanted
             }
         }
     }

@@ -42,8 +42,7 @@ pub(super) fn verify(options: &verify::Options, as_json: bool) -> ExitCode {
     let begun = Instant::now();
     let mut progress = |progress: Progress| {
         let now = Instant::now();
-        if io::stderr().is_terminal()
-            && now.duration_since(told.unwrap_or(begun)) >= PROGRESS_EVERY
+        if io::stderr().is_terminal() && now.duration_since(told.unwrap_or(begun)) >= PROGRESS_EVERY
         {
             told = Some(now);
             print::progress(&format!(
@@ -156,9 +155,9 @@ pub(super) fn prove(
         return Ok(());
     };
     let written = OpenOptions::new().write(true).create_new(true).open(path);
-    written.and_then(|mut file| file.write_all(receipt.as_bytes())).map_err(|error| {
-        CallError::Usage(format!("{} cannot be written: {error}", path.display()))
-    })
+    written
+        .and_then(|mut file| file.write_all(receipt.as_bytes()))
+        .map_err(|error| CallError::Usage(format!("{} cannot be written: {error}", path.display())))
 }
 
 /// Prints the latest checkpoint, from files or of the gateway.

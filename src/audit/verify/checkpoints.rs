@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io;
 use std::io::BufRead;
 use std::io::BufReader;
 use std::io::Read;
@@ -104,7 +103,9 @@ impl Checkpoints {
             }
         }
         let due = self.notes.first_entry().filter(|first| first.key().0 <= size);
-        let Some(((_, path), held)) = due.map(|first| first.remove_entry()) else { return Ok(None) };
+        let Some(((_, path), held)) = due.map(|first| first.remove_entry()) else {
+            return Ok(None);
+        };
         let again = note(&path)?.map(|found| Found { held, ..found });
         again.map(Some).map_err(|source| VerifyError::Held { path, source })
     }

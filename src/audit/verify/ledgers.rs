@@ -125,7 +125,8 @@ impl Ledger {
         let size = found.checkpoint.size;
         self.counted = self.counted.max(size);
         if self.head.entries < size {
-            let (has, held) = (self.head.entries, if found.held { "that was kept" } else { "given" });
+            let (has, held) =
+                (self.head.entries, if found.held { "that was kept" } else { "given" });
             return Err(found.problem(format!(
                 "the checkpoint {held} counts {size} entries, and of the ledger ({}) only {has} can \
                  be read: its tail was lost or cut off",
@@ -177,7 +178,8 @@ impl Ledger {
     fn last(&mut self, keys: &[Verifier], gateways: &BTreeSet<String>) -> Vec<Problem> {
         let mut wrong = Vec::new();
         if let Some((found, count)) = self.unsigned.take() {
-            let more = if count > 1 { format!(" ({count} checkpoints in all)") } else { String::new() };
+            let more =
+                if count > 1 { format!(" ({count} checkpoints in all)") } else { String::new() };
             let who = if keys.is_empty() { "that the ledger names" } else { "that is known" };
             wrong.push(found.problem(format!(
                 "no key {who} has signed this checkpoint: it, or the ledger, was made by somebody \
@@ -193,11 +195,14 @@ impl Ledger {
                 _ => format!("behind entry {from}, no key that you gave has signed its checkpoints"),
             }));
         }
-        let theirs = |id: &String| ledger::origin(id) == self.prev;
-        if self.whole && self.gateway.is_none() && !self.misnamed && !gateways.is_empty() {
-            match gateways.iter().find(|id| theirs(id)) {
+        let theirs = |id: &&String| ledger::origin(id) == self.prev;
+        if self.whole && !self.misnamed && !gateways.is_empty() {
+            match gateways.iter().find(theirs) {
                 Some(id) => self.gateway = Some(id.clone()),
-                None => wrong.push(Problem::of(&self.file, "it is another gateway's ledger")),
+                None => wrong.push(Problem::of(
+                    &self.file,
+                    "it is the ledger of another gateway than the one named in the file `gateway`",
+                )),
             }
         }
         wrong
@@ -257,9 +262,10 @@ impl<'a, 'f> Ledgers<'a, 'f> {
             let only = self.ledgers.first().filter(|_| self.ledgers.len() == 1);
             let unnamed = only.filter(|only| only.is_called(origin).is_none()).map(|_| 0);
             let at = called.or(unnamed);
+            let none = self.ledgers.is_empty();
             let met = match at.and_then(|at| self.ledgers.get_mut(at)) {
                 Some(ledger) => ledger.meet(found),
-                None if self.ledgers.is_empty() => alone(&found, self.keys),
+                None if none => alone(&found, self.keys),
                 None => Err(found.problem(format!(
                     "the checkpoint is about the ledger {origin}, which is not among the files"
                 ))),

@@ -35,24 +35,38 @@ pub(super) fn verify(
 ) -> Result<(), VerifyError> {
     for (session, copies) in given.recordings.iter().filter(|(session, _)| turn.has(**session)) {
         let pin = pins.and_then(|pins| pins.get(session));
+        let (mut most, mut short) = (None, None);
         for copy in copies {
-            let mut check = Check::of(copy, *session, pin);
-            let checked = check.run(ledgers, findings)?;
             if pins.is_some() && pin.is_none() {
                 let what = "the ledger knows nothing of this recording";
                 findings.problem(Problem::of(copy.path(), what));
             }
-            if let Some(entries) = checked {
-                findings.recordings = findings.recordings.saturating_add(1);
-                findings.recording_entries = findings.recording_entries.saturating_add(entries);
+            match Check::of(copy, *session, pin).run(ledgers, findings)? {
+                Checked::Whole(entries) => most = most.max(Some(entries)),
+                Checked::Short(problem) => short = Some(problem),
+                Checked::Wrong => {}
             }
+        }
+        // The store may not have all of it yet: then the spool has, or the session runs.
+        let runs = pin.is_some_and(|pin| pin.end.is_none());
+        match short {
+            Some(_) if most.is_some() || runs => {
+                findings.behind = findings.behind.saturating_add(1);
+            }
+            Some(problem) => findings.problem(problem),
+            None => {}
+        }
+        if let Some(entries) = most {
+            findings.recordings = findings.recordings.saturating_add(1);
+            findings.recording_entries = findings.recording_entries.saturating_add(entries);
         }
     }
     let none = given.recordings.is_empty() && given.stray.is_empty() && !given.folder;
     findings.ledger_only = none && pins.is_some_and(|pins| !pins.is_empty());
     let missing = |(session, _): &(&SessionId, &Pin)| !given.recordings.contains_key(session);
     for (session, _) in pins.into_iter().flatten().filter(missing).filter(|_| !none) {
-        let what = "the recording is missing: the ledger names it, and does not say that it is gone";
+        let what =
+            "the recording is missing: the ledger names it, and does not say that it is gone";
         findings.problem(Problem::of(Path::new(&format!("{session}.wrec")), what));
     }
     Ok(())
@@ -81,6 +95,16 @@ impl Copy {
     }
 }
 
+/// What became of checking a copy.
+enum Checked {
+    /// It is the one that the ledger names, and has so many entries.
+    Whole(u64),
+    /// It is the beginning of it, in a store.
+    Short(Problem),
+    /// What is wrong was said.
+    Wrong,
+}
+
 /// One copy of a recording, being checked.
 struct Check<'a> {
     copy: &'a Copy,
@@ -99,12 +123,11 @@ impl<'a> Check<'a> {
         Self { copy, session, pin, heads }
     }
 
-    /// How many entries it has; `None` where something is wrong.
     fn run(
-        &mut self,
+        mut self,
         ledgers: &[Ledger],
         findings: &mut Findings<'_>,
-    ) -> Result<Option<u64>, VerifyError> {
+    ) -> Result<Checked, VerifyError> {
         let path = self.copy.path();
         let parts = Parts::of(self.copy).map_err(VerifyError::io(path))?;
         let (places, gap) = (parts.places.clone(), parts.gap);
@@ -118,12 +141,12 @@ impl<'a> Check<'a> {
             Ok(chunks) => chunks,
             Err(damage) => {
                 findings.problem(problem(damage));
-                return Ok(None);
+                return Ok(Checked::Wrong);
             }
         };
         if let Some(what) = self.whose(&chunks, ledgers) {
             findings.problem(Problem::of(path, what));
-            return Ok(None);
+            return Ok(Checked::Wrong);
         }
         let damage = loop {
             let before = chunks.bytes();
@@ -137,20 +160,30 @@ impl<'a> Check<'a> {
             if let Some(what) = self.pass(chunks.head()) {
                 let entry = chunks.head().entries;
                 findings.problem(problem(Damage { entry, byte: before, what }));
-                return Ok(None);
+                return Ok(Checked::Wrong);
             }
         };
         let (head, bytes) = (chunks.head(), chunks.bytes());
+        let entry = head.entries.saturating_add(1);
+        let problem = |what| problem(Damage { entry, byte: bytes, what });
         let wrong = match gap {
             Some(to) => Some(format!("bytes {bytes} to {to} of the recording are missing")),
-            None => self.ends(head, damage, findings),
+            None => self.damaged(head, damage),
         };
         if let Some(what) = wrong {
-            let entry = head.entries.saturating_add(1);
-            findings.problem(problem(Damage { entry, byte: bytes, what }));
-            return Ok(None);
+            findings.problem(problem(what));
+            return Ok(Checked::Wrong);
         }
-        Ok(Some(head.entries))
+        let Some((last, _)) = self.heads.last_key_value() else {
+            return Ok(Checked::Whole(head.entries));
+        };
+        let what =
+            format!("it ends here, and the ledger names its entry {last}: its tail was lost");
+        if matches!(self.copy, Copy::Segments(_)) {
+            return Ok(Checked::Short(problem(what)));
+        }
+        findings.problem(problem(what));
+        Ok(Checked::Wrong)
     }
 
     /// What is wrong with whose recording it says to be.
@@ -185,25 +218,11 @@ impl<'a> Check<'a> {
         }
     }
 
-    /// What is wrong where it ends, with `head`.
-    fn ends(
-        &self,
-        head: Head,
-        damage: Option<Damage>,
-        findings: &mut Findings<'_>,
-    ) -> Option<String> {
+    /// What is damaged behind `head`, unless the ledger says so itself.
+    fn damaged(&self, head: Head, damage: Option<Damage>) -> Option<String> {
         let end = self.pin.and_then(|pin| pin.end);
         let known = self.pin.is_some_and(|pin| pin.damage_known) && end == Some(head);
-        if let Some(Damage { what, .. }) = damage.filter(|_| !known) {
-            return Some(what);
-        }
-        let last = self.heads.last_key_value().map(|(entries, _)| *entries)?;
-        if end.is_none() && matches!(self.copy, Copy::Segments(_)) {
-            // The session runs, and the store has not all of it yet.
-            findings.behind = findings.behind.saturating_add(1);
-            return None;
-        }
-        Some(format!("it ends here, and the ledger names its entry {last}: its tail was lost"))
+        damage.filter(|_| !known).map(|damage| damage.what)
     }
 }
 

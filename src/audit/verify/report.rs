@@ -203,9 +203,10 @@ impl<'a> Findings<'a> {
 
     pub(super) fn report(self, ledgers: Vec<Ledger>) -> Report {
         let ledgers = ledgers.into_iter().map(Ledger::report).collect::<Vec<_>>();
-        let receipts = self.receipts.iter().map(|receipt| {
-            if receipt.signed { Assurance::Signed } else { Assurance::Consistent }
-        });
+        let receipts = self
+            .receipts
+            .iter()
+            .map(|receipt| if receipt.signed { Assurance::Signed } else { Assurance::Consistent });
         let all = ledgers.iter().map(LedgerReport::assurance).chain(receipts);
         Report {
             sound: self.problems.is_empty(),

@@ -12,9 +12,9 @@ use std::path::Path;
 use std::path::PathBuf;
 
 use crate::audit::LedgerEvent;
-use crate::audit::chain::LINE_BYTES_MAX;
 use crate::audit::chain::Damage;
 use crate::audit::chain::Head;
+use crate::audit::chain::LINE_BYTES_MAX;
 use crate::audit::chain::Line;
 use crate::audit::verify::Problem;
 use crate::audit::verify::VerifyError;
@@ -38,10 +38,10 @@ pub(super) trait Visit {
 
 /// An entry, and where it stands.
 #[derive(Debug)]
-pub(super) struct Entry {
-    pub(super) line: Line<LedgerEvent>,
+pub(in crate::audit) struct Entry {
+    pub(in crate::audit) line: Line<LedgerEvent>,
     /// The line, without line feed.
-    pub(super) text: Vec<u8>,
+    pub(in crate::audit) text: Vec<u8>,
     /// The digest of the line.
     pub(super) digest: Digest,
     /// Where it begins, in bytes.
@@ -100,10 +100,7 @@ pub(super) fn walk(files: &[PathBuf], visit: &mut impl Visit) -> Result<(), Veri
 }
 
 /// The files by the number of their first entry, the last one first.
-fn waiting(
-    files: &[PathBuf],
-    visit: &mut impl Visit,
-) -> Result<Vec<(u64, PathBuf)>, VerifyError> {
+fn waiting(files: &[PathBuf], visit: &mut impl Visit) -> Result<Vec<(u64, PathBuf)>, VerifyError> {
     let mut waiting = Vec::new();
     for path in files {
         match begun(path)? {
@@ -224,7 +221,9 @@ impl Piece {
         }
         let line = match serde_json::from_slice::<Line<LedgerEvent>>(&text) {
             Ok(line) => line,
-            Err(error) => return Ok(Err(damage(format!("this is no entry of a ledger ({error})")))),
+            Err(error) => {
+                return Ok(Err(damage(format!("this is no entry of a ledger ({error})"))));
+            }
         };
         if before > 0 && line.n != before.saturating_add(1) || line.n == 0 {
             return Ok(Err(damage(format!(
@@ -245,7 +244,9 @@ impl Strand {
     /// Whether `entry`, read in `path`, is a fresh one; else it is one that another file has as well.
     fn follow(&mut self, entry: &Entry, path: &Path) -> Result<bool, String> {
         if entry.line.prev != self.head.digest {
-            return Err("it does not follow from the entry before: one of the two was changed".into());
+            return Err(
+                "it does not follow from the entry before: one of the two was changed".into()
+            );
         }
         match &self.next {
             None => {
