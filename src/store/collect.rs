@@ -189,6 +189,8 @@ impl Collector {
             | TrailEvent::HoldEnded { .. }
             | TrailEvent::Terminal { .. }
             | TrailEvent::Refused { .. }
+            | TrailEvent::Terminal { .. }
+            | TrailEvent::Leg { .. }
             | TrailEvent::Closed { .. } => {}
         }
     }

@@ -28,6 +28,7 @@ pub mod query;
 mod recording_keys;
 mod search;
 mod sessions;
+mod shelf;
 mod words;
 
 use std::fmt;
