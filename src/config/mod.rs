@@ -11,6 +11,7 @@
 
 pub mod audit;
 pub mod check;
+pub mod events;
 pub mod file;
 pub mod problem;
 pub mod preset;
@@ -18,6 +19,8 @@ pub mod provider;
 pub mod report;
 pub mod secret;
 pub mod state;
+pub mod store;
+mod store_country;
 pub mod target;
 pub mod value;
 pub mod watch;
@@ -140,6 +143,13 @@ impl File {
             .flatten()
             .chain(&mut keys.wrapping_previous);
         keys.for_each(secret);
+        self.audit.store.secrets_mut().for_each(secret);
+        self.audit.store.ca_file.iter_mut().for_each(|path| rebase(path.get_mut()));
+        if let Some(store::StoreUrl::Folder(path)) =
+            self.audit.store.url.as_mut().map(Spanned::get_mut)
+        {
+            rebase(path);
+        }
         rebase(self.gateway.policies_dir.get_mut());
         rebase(self.tls.certificate_file.get_mut());
         rebase(self.tls.key_file.get_mut());
@@ -153,6 +163,13 @@ impl File {
             if let Some(client_secret) = &mut provider.client_secret {
                 secret(client_secret);
             }
+        }
+        for events in &mut self.audit.events {
+            if let events::Destination::File(path) = events.to.get_mut() {
+                rebase(path);
+            }
+            events.credential.iter_mut().for_each(secret);
+            events.ca_file.iter_mut().for_each(|path| rebase(path.get_mut()));
         }
         for target in self.targets.values_mut() {
             if let Some(postgres) = &mut target.postgres {
