@@ -7,9 +7,11 @@
 //!                                                                 └─ heads of trails, every 10 s
 //! ```
 
+mod expiring;
 mod fetch;
 mod keys;
 mod providers;
+mod record;
 mod reader;
 mod reload;
 mod serve;
@@ -17,8 +19,8 @@ mod ssh_host;
 mod stores;
 mod targets;
 mod translate;
+mod translate_law;
 
-use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -34,7 +36,6 @@ use zeroize::Zeroizing;
 use crate::api;
 use crate::api::Api;
 use crate::audit;
-use crate::audit::Audit;
 use crate::audit::LedgerEvent;
 use crate::config;
 use crate::config::Loaded;
@@ -49,7 +50,6 @@ use crate::listen;
 use crate::listen::Listener;
 use crate::model::Clock;
 use crate::model::clock;
-use crate::model::fault::Chain;
 use crate::protocol::http;
 use crate::protocol::kubernetes::Kubernetes;
 use crate::protocol::postgres::Postgres;
@@ -71,8 +71,6 @@ use translate::Files;
 pub use stores::Stores;
 pub use translate::BadConfig;
 
-/// How often the heads of open trails go into the ledger.
-const HEADS_EVERY: Duration = Duration::from_secs(10);
 /// How often a gateway that stops looks for sessions whose commands have ended.
 const IDLE_LOOKED_FOR_EVERY: Duration = Duration::from_millis(100);
 
@@ -91,6 +89,15 @@ pub enum StartError {
     /// The record cannot be opened.
     #[error(transparent)]
     Audit(#[from] audit::OpenError),
+    /// A key of the record cannot be used.
+    #[error("the key {place}")]
+    RecordKey {
+        /// Which, and where it is kept.
+        place: String,
+        /// Why.
+        #[source]
+        source: audit::keys::KeyError,
+    },
     /// The record cannot be written.
     #[error(transparent)]
     Unrecorded(#[from] audit::Unrecorded),
@@ -170,12 +177,15 @@ pub fn check(config_file: &Path) -> Result<Report, BadConfig> {
     translate::networks(&loaded, Files::MayBeMissing)?;
     translate::check_state(&loaded)?;
     stores::storage(&loaded, Files::MayBeMissing)?;
-    translate::version(&loaded, Files::MayBeMissing)?;
+    let version = translate::version(&loaded, Files::MayBeMissing)?;
     let tls = &loaded.file.tls;
     if [&tls.certificate_file, &tls.key_file].iter().all(|file| file.get_ref().exists()) {
         translate::tls(&loaded, None)?;
     }
-    Ok(loaded.report())
+    let mut report = loaded.report();
+    let expiring = version.snapshot.expiring(clock::System.now());
+    report.warnings.extend(translate_law::warnings(&loaded, &expiring));
+    Ok(report)
 }
 
 /// A tokio runtime for a gateway.
@@ -211,7 +221,7 @@ pub async fn start(config_file: &Path) -> Result<Running, StartError> {
     let (networks_in_force, networks) =
         watch::channel(translate::networks(&loaded, Files::Needed)?);
     let identity = identity(&loaded, &clock)?;
-    let (audit, store) = record(&loaded, &version, &clock).await?;
+    let (audit, store) = record::open(&loaded, &version, &clock).await?;
     let access = Arc::new(keys::access(&loaded)?);
     let tls = Arc::new(translate::tls(&loaded, Some(access.ca_pem()))?);
     let logins = logins(&loaded, &store, &identity, &clock)?;
@@ -227,7 +237,7 @@ pub async fn start(config_file: &Path) -> Result<Running, StartError> {
         registry: Arc::new(Registry::new(loaded.file.limits.sessions_per_principal_max.count())),
         journal,
         clock,
-        result_bytes_max: loaded.file.audit.result_bytes_max.count(),
+        result_bytes_max: record::result_bytes_max(&loaded.file.audit),
         idle_max: loaded.file.limits.idle_s_max.seconds(),
     };
     let name = loaded.file.gateway.name.to_string();
@@ -274,8 +284,13 @@ pub async fn start(config_file: &Path) -> Result<Running, StartError> {
     });
     let mut addresses = Vec::new();
     let mut tasks = vec![
-        tokio::spawn(note_heads(Arc::clone(&audit))),
+        tokio::spawn(record::flush(Arc::clone(&audit))),
+        tokio::spawn(record::keep(Arc::clone(&audit))),
         tokio::spawn(logins.watch()),
+        tokio::spawn(expiring::watch(
+            gateway.parts.version.clone(),
+            Arc::clone(&gateway.parts.clock),
+        )),
         tokio::spawn(ssh_host::certify_again(Arc::clone(&front))),
     ];
     for options in translate::listeners(&loaded.file) {
@@ -335,9 +350,7 @@ impl Running {
             let _aborted = task.await;
         }
         let stopped = LedgerEvent::Stopped { reason: reason.to_owned() };
-        if let Err(error) = self.gateway.parts.audit.record(&stopped) {
-            tracing::error!(fault = "gateway", "{}", Chain(&error));
-        }
+        record::end(&self.gateway.parts.audit, &stopped);
         drop(self.gateway);
         if tokio::time::timeout(Duration::from_secs(5), self.journal).await.is_err() {
             tracing::warn!("the index was not written to its end");
@@ -357,17 +370,6 @@ impl Running {
                 left = &mut drained => return left,
                 _ = ticks.tick() => self.gateway.parts.registry.end_idle(&EndReason::Draining),
             }
-        }
-    }
-}
-
-async fn note_heads(audit: Arc<Audit>) {
-    let mut ticks = tokio::time::interval(HEADS_EVERY);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        if let Err(error) = audit.note_heads() {
-            tracing::error!(fault = "gateway", "{}", Chain(&error));
         }
     }
 }
@@ -394,34 +396,6 @@ fn logins(
     let options = translate::logins(&loaded.file);
     let logins = Logins::new(vault, Arc::clone(identity), Arc::clone(clock), options, &key);
     logins.map(Arc::new).map_err(StartError::Seal)
-}
-
-/// Opens the record and the state database, and says in the ledger what is in force.
-async fn record(
-    loaded: &Loaded,
-    version: &crate::session::Version,
-    clock: &Arc<dyn Clock>,
-) -> Result<(Arc<Audit>, Store), StartError> {
-    let gateway = &loaded.file.gateway;
-    let dir = &gateway.state_dir;
-    fs::create_dir_all(dir).map_err(|source| StartError::State { path: dir.clone(), source })?;
-    let options = audit::Options {
-        dir: dir.clone(),
-        gateway: gateway.id.to_string(),
-        spool_bytes_max: loaded.file.audit.spool_bytes_max.get(),
-    };
-    let audit = Audit::open(&options, Arc::clone(clock))?;
-    audit.record(&LedgerEvent::Started {
-        gateway: gateway.id.to_string(),
-        snapshot: version.snapshot.version(),
-        observed: reload::observed(version),
-    })?;
-    let store = Store::open(&translate::state(loaded)?, Arc::clone(clock)).await?;
-    let left = store.close_left_open(clock.now()).await?;
-    if left > 0 {
-        tracing::warn!(sessions = left, "an earlier run did not end in order");
-    }
-    Ok((Arc::new(audit), store))
 }
 
 /// The SSH side, with the gateway's host key, made at the first start and kept in the state folder.

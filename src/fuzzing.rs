@@ -24,6 +24,7 @@ use crate::listen::proxy::Parsed;
 use crate::model::DataClass;
 use crate::model::verdict::Masks;
 use crate::protocol::ssh;
+use crate::store;
 
 /// Something that reads bytes, and panics only where it is wrong.
 pub type Reads = fn(&[u8]);
@@ -55,6 +56,7 @@ pub const ALL: &[(&str, Reads)] = &[
     ("postgres_sql", postgres::sql),
     ("postgres_startup", postgres::startup),
     ("proxy", proxy_header),
+    ("search", search),
     ("ssh_certificate", ssh_certificate),
     ("ssh_command", ssh_command),
     ("token", token),
@@ -126,6 +128,10 @@ fn ssh_command(bytes: &[u8]) {
     let line = String::from_utf8_lossy(bytes);
     let command = ssh::explain(&line, &CLASSES.iter().cloned().collect());
     assert!(!command.effects.is_empty(), "a line that does nothing");
+}
+
+fn search(bytes: &[u8]) {
+    store::query::read_and_forget(&String::from_utf8_lossy(bytes));
 }
 
 fn token(bytes: &[u8]) {

@@ -12,11 +12,14 @@ mod check;
 mod credentials;
 mod explain;
 mod fail;
+mod filter;
 mod note;
 mod oauth;
 mod pages;
+mod purpose;
 mod rates;
 mod requests;
+mod search;
 mod sessions;
 mod signing;
 mod table;
@@ -61,6 +64,7 @@ use crate::session::Gateway;
 use crate::store::Store;
 
 use fail::Fail;
+use purpose::Purpose;
 
 pub use signing::Signing;
 
@@ -134,6 +138,7 @@ impl Api {
             .route("/api/v1/check-token", post(check::check))
             .route("/api/v1/targets", get(targets))
             .route("/api/v1/sessions", get(sessions::list))
+            .route("/api/v1/sessions/search", get(search::search))
             .route("/api/v1/sessions/{id}", get(sessions::show))
             .route("/api/v1/sessions/{id}/kill", post(sessions::kill))
             .route("/api/v1/requests", get(requests::list))
@@ -178,6 +183,42 @@ impl Caller {
         self.verified.principal()
     }
 
+    /// Asks policy.
+    fn decide(&self, resources: &Resources, ask: &policy::Ask<'_>) -> Result<Vec<RuleId>, Refusal> {
+        let snapshot = Arc::clone(&resources.gateway.version().snapshot);
+        let authentication = self.verified.authentication();
+        let who = policy::Who {
+            principal: self.principal(),
+            origin: &self.origin,
+            authentication: authentication.as_ref(),
+        };
+        policy::may(&snapshot, who, ask, resources.gateway.parts.clock.now())
+    }
+
+    /// Puts into the ledger what was asked and answered. What cannot be recorded is not done.
+    fn note(
+        &self,
+        resources: &Resources,
+        (action, of): (&str, String),
+        purpose: Option<&str>,
+        answer: &Result<Vec<RuleId>, Refusal>,
+    ) -> Result<(), Fail> {
+        let event = LedgerEvent::Control {
+            principal: Arc::clone(self.principal()),
+            origin: self.origin.clone(),
+            action: action.to_owned(),
+            of,
+            rules: answer.clone().unwrap_or_default(),
+            refusal: answer.clone().err(),
+            purpose: purpose.map(str::to_owned),
+        };
+        let recorded = resources.gateway.parts.audit.record(&event);
+        recorded.map(drop).map_err(|error| {
+            tracing::error!(fault = "gateway", "{}", Chain(&error));
+            Fail(error.refusal())
+        })
+    }
+
     /// Asks policy, and puts the answer into the ledger when it concerns somebody's data or
     /// changes something.
     fn may(
@@ -186,31 +227,35 @@ impl Caller {
         ask: &policy::Ask<'_>,
         noted: Option<(&str, String)>,
     ) -> Result<Vec<RuleId>, Fail> {
-        let parts = &resources.gateway.parts;
-        let snapshot = Arc::clone(&resources.gateway.version().snapshot);
-        let now = parts.clock.now();
-        let authentication = self.verified.authentication();
-        let who = policy::Who {
-            principal: self.principal(),
-            origin: &self.origin,
-            authentication: authentication.as_ref(),
-        };
-        let answer = policy::may(&snapshot, who, ask, now);
-        if let Some((action, of)) = noted {
-            let event = LedgerEvent::Control {
-                principal: Arc::clone(self.principal()),
-                origin: self.origin.clone(),
-                action: action.to_owned(),
-                of,
-                rules: answer.clone().unwrap_or_default(),
-                refusal: answer.clone().err(),
-            };
-            parts.audit.record(&event).map_err(|error| {
-                tracing::error!(fault = "gateway", "{}", Chain(&error));
-                Fail(error.refusal())
-            })?;
+        let answer = self.decide(resources, ask);
+        if let Some(noted) = noted {
+            self.note(resources, noted, None, &answer)?;
         }
         answer.map_err(Fail)
+    }
+
+    /// Likewise, of a look at what somebody did. If that is not the caller, a purpose is needed as
+    /// well as a permit.
+    fn may_look(
+        &self,
+        resources: &Resources,
+        ask: &policy::Ask<'_>,
+        noted: (&str, String),
+        (purpose, own): (&Purpose, bool),
+    ) -> Result<Vec<RuleId>, Fail> {
+        let answer = self.decide(resources, ask);
+        let answer = answer.and_then(|rules| purpose.is_enough(own).map(|()| rules));
+        self.note(resources, noted, purpose.said(), &answer)?;
+        answer.map_err(Fail)
+    }
+
+    /// Whether the caller may list everybody's sessions; a refusal if not even their own.
+    fn may_list_all(&self, resources: &Resources) -> Result<bool, Fail> {
+        if self.decide(resources, &policy::Ask::ListSessions { own_only: false }).is_ok() {
+            return Ok(true);
+        }
+        self.may(resources, &policy::Ask::ListSessions { own_only: true }, None)?;
+        Ok(false)
     }
 }
 

@@ -36,6 +36,7 @@ impl Deed<'_> {
             of: self.of,
             rules: self.rules,
             refusal: None,
+            purpose: None,
         };
         let recorded = resources.gateway.parts.audit.record(&event);
         recorded.map(drop).map_err(|error| {

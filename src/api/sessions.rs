@@ -1,5 +1,6 @@
 //! Sessions: list them, show one's record, end one.
 
+use std::io::BufRead;
 use std::sync::Arc;
 
 use axum::Json;
@@ -9,48 +10,57 @@ use axum::extract::State;
 use axum::extract::rejection::QueryRejection;
 use serde::Deserialize;
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::api::Caller;
 use crate::api::Resources;
 use crate::api::Shared;
 use crate::api::fail::Fail;
+use crate::api::filter::Asked;
+use crate::api::purpose::Purpose;
 use crate::audit::TrailEvent;
-use crate::audit::chain::Line;
 use crate::audit::entry::Opened;
+use crate::audit::recording::Entries;
+use crate::audit::recording::Entry;
+use crate::audit::recording::Seen;
+use crate::audit::recording::What;
+use crate::audit::told::Teller;
 use crate::model::DataClass;
 use crate::model::Principal;
 use crate::model::SessionId;
 use crate::model::TargetName;
 use crate::policy;
 use crate::session::EndReason;
-use crate::store::LIST_ROWS_MAX;
+use crate::store::Owner;
 use crate::store::SessionRow;
+use crate::store::Whose;
 
 /// Most entries of a trail that one answer carries.
 const ENTRIES_MAX: usize = 10_000;
 
 #[derive(Debug, Deserialize)]
-pub(super) struct ListQuery {
+#[serde(deny_unknown_fields)]
+pub(super) struct ShowQuery {
     #[serde(default)]
-    limit: Option<u32>,
+    purpose: Option<String>,
 }
 
 pub(super) async fn list(
     State(resources): Shared,
     caller: Caller,
-    query: Result<Query<ListQuery>, QueryRejection>,
+    asked: Result<Query<Asked>, QueryRejection>,
 ) -> Result<Json<Vec<SessionRow>>, Fail> {
-    let Query(query) = query.map_err(|error| Fail::malformed(&error.body_text()))?;
-    let all = policy::Ask::ListSessions { own_only: false };
-    let everybody = caller.may(&resources, &all, None).is_ok();
-    if !everybody {
-        caller.may(&resources, &policy::Ask::ListSessions { own_only: true }, None)?;
+    let Query(asked) = asked.map_err(|error| Fail::malformed(&error.body_text()))?;
+    if asked.q.is_some() {
+        return Err(Fail::malformed("a list has no `q`: that is /api/v1/sessions/search"));
     }
-    let own = (caller.principal().issuer.as_str(), caller.principal().subject.as_str());
-    let only = (!everybody).then_some(own);
-    let limit = query.limit.unwrap_or(50).min(LIST_ROWS_MAX);
-    let mut rows =
-        resources.store.sessions(only, limit).await.map_err(|error| Fail::ours(&error))?;
+    let mut filter = asked.filter(resources.gateway.parts.clock.now())?;
+    let all = caller.may_list_all(&resources)?;
+    if asked.own || !all {
+        filter.whose = Whose::Own(Owner::from(&**caller.principal()));
+    }
+    let rows = resources.store.sessions(&filter).await;
+    let mut rows = rows.map_err(|error| Fail::ours(&error))?;
     for row in &mut rows {
         // The index learns the number of commands at the end; a live session knows better.
         if let Some(live) = resources.gateway.parts.registry.find(row.session) {
@@ -71,18 +81,22 @@ pub(super) struct Shown {
     cut: bool,
     /// Why reading stopped before the end, if it did.
     damage: Option<String>,
-    entries: Vec<Line<TrailEvent>>,
+    entries: Vec<Value>,
 }
 
 pub(super) async fn show(
     State(resources): Shared,
     caller: Caller,
     Path(id): Path<String>,
+    query: Result<Query<ShowQuery>, QueryRejection>,
 ) -> Result<Json<Shown>, Fail> {
+    let Query(query) = query.map_err(|error| Fail::malformed(&error.body_text()))?;
+    let purpose = Purpose::of(query.purpose.as_deref())?;
     let session = parse(&id)?;
-    let opened = opened(&resources, session)?;
-    allow_replay(&resources, &caller, &opened)?;
+    let mut recording = Recording::find(&resources, session)?;
+    let opened = recording.opened()?;
     let own = is_own(&caller, &opened.principal);
+    allow_replay(&resources, &caller, &opened, (&purpose, own))?;
     let withheld = !own && hides_something(&resources, &caller, &opened.target);
     let mut shown = Shown {
         session,
@@ -92,21 +106,16 @@ pub(super) async fn show(
         damage: None,
         entries: Vec::new(),
     };
-    let audit = Arc::clone(&resources.gateway.parts.audit);
-    let reading = audit.read_trail(session, |mut line, _| {
+    let mut teller = Teller::new(!withheld);
+    while let Some(entry) = recording.next()? {
+        let Some(told) = teller.tell(&entry) else { continue };
         if shown.entries.len() >= ENTRIES_MAX {
             shown.cut = true;
-            return;
+            break;
         }
-        if withheld {
-            withhold(&mut line.event);
-        }
-        shown.entries.push(line);
-    });
-    match reading.map_err(|error| Fail::ours(&error))? {
-        Some(reading) => shown.damage = reading.damage.map(|damage| damage.to_string()),
-        None => return Err(Fail::not_found("session")),
+        shown.entries.push(told);
     }
+    shown.damage = recording.damage;
     Ok(Json(shown))
 }
 
@@ -114,7 +123,7 @@ pub(super) async fn kill(
     State(resources): Shared,
     caller: Caller,
     Path(id): Path<String>,
-) -> Result<Json<serde_json::Value>, Fail> {
+) -> Result<Json<Value>, Fail> {
     let session = parse(&id)?;
     let live = resources.gateway.parts.registry.find(session);
     let live = live.ok_or_else(|| Fail::not_found("live session"))?;
@@ -124,24 +133,61 @@ pub(super) async fn kill(
     Ok(Json(serde_json::json!({ "session": session, "killed": true })))
 }
 
-fn allow_replay(resources: &Resources, caller: &Caller, opened: &Opened) -> Result<(), Fail> {
+fn allow_replay(
+    resources: &Resources,
+    caller: &Caller,
+    opened: &Opened,
+    purpose: (&Purpose, bool),
+) -> Result<(), Fail> {
     let ask = policy::Ask::Replay { target: &opened.target, owner: &opened.principal };
     let noted = ("replay", opened.session.to_string());
-    caller.may(resources, &ask, Some(noted)).map(|_| ())
+    caller.may_look(resources, &ask, noted, purpose).map(|_| ())
 }
 
-/// What the trail's first entry says.
-fn opened(resources: &Resources, session: SessionId) -> Result<Opened, Fail> {
-    let mut first = None;
-    let audit = &resources.gateway.parts.audit;
-    audit
-        .read_trail(session, |line, _| {
-            if let TrailEvent::Opened(opened) = line.event {
-                first = Some(*opened);
+/// A recording that is being read for somebody.
+struct Recording {
+    entries: Entries<Box<dyn BufRead + Send>>,
+    first: Option<Entry>,
+    damage: Option<String>,
+}
+
+impl Recording {
+    fn find(resources: &Resources, session: SessionId) -> Result<Self, Fail> {
+        let spooled = resources.gateway.parts.audit.spooled(session);
+        match spooled.map_err(|error| Fail::ours(&error))? {
+            Some(entries) => Ok(Self { entries, first: None, damage: None }),
+            None => Err(Fail::not_found("session")),
+        }
+    }
+
+    /// What the first entry says.
+    fn opened(&mut self) -> Result<Opened, Fail> {
+        let first = self.next()?.ok_or_else(|| Fail::not_found("session"))?;
+        let opened = match &first.what {
+            What::Event(event) => match &**event {
+                TrailEvent::Opened(opened) => Some((**opened).clone()),
+                _ => None,
+            },
+            What::Data { .. } => None,
+        };
+        self.first = Some(first);
+        opened.ok_or_else(|| Fail::not_found("session"))
+    }
+
+    /// The next entry; `None` at the end, or where the rest is damaged.
+    fn next(&mut self) -> Result<Option<Entry>, Fail> {
+        if let Some(first) = self.first.take() {
+            return Ok(Some(first));
+        }
+        match self.entries.next().map_err(|error| Fail::ours(&error))? {
+            Seen::One(entry) => Ok(Some(entry)),
+            Seen::End => Ok(None),
+            Seen::Damaged(damage) => {
+                self.damage = Some(damage.to_string());
+                Ok(None)
             }
-        })
-        .map_err(|error| Fail::ours(&error))?;
-    first.ok_or_else(|| Fail::not_found("session"))
+        }
+    }
 }
 
 fn is_own(caller: &Caller, owner: &Principal) -> bool {
@@ -150,7 +196,7 @@ fn is_own(caller: &Caller, owner: &Principal) -> bool {
 
 /// Whether the viewer may not see some class of the target from where they are: what somebody else
 /// was shown then stays hidden from them.
-fn hides_something(resources: &Resources, caller: &Caller, target: &TargetName) -> bool {
+pub(super) fn hides_something(resources: &Resources, caller: &Caller, target: &TargetName) -> bool {
     let snapshot = Arc::clone(&resources.gateway.version().snapshot);
     let now = resources.gateway.parts.clock.now();
     let Some(facts) = snapshot.target(target).cloned() else { return true };
@@ -163,13 +209,6 @@ fn hides_something(resources: &Resources, caller: &Caller, target: &TargetName) 
     };
     let masks = policy::control::view(&snapshot, who, target, classes.iter().copied(), now);
     masks.hides_any(classes)
-}
-
-fn withhold(event: &mut TrailEvent) {
-    if let TrailEvent::Ended { result, sent, .. } = event {
-        *result = None;
-        *sent = None;
-    }
 }
 
 fn parse(id: &str) -> Result<SessionId, Fail> {

@@ -1,4 +1,5 @@
-//! An append-only file of JSON lines in which each line carries the hash of the one before.
+//! An append-only file of JSON lines in which each line carries the hash of the one before: the
+//! ledger's.
 //!
 //! Knows nothing of what the lines say. A line is `{"n":…,"at":…,"prev":…,"event":…}` and ends with
 //! one line feed; its hash is the SHA-256 of its bytes without the line feed; `prev` of the first
@@ -13,13 +14,12 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering;
 
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::audit::tree;
 use crate::model::digest::Digest;
 
 /// Longest line that is read back, in bytes. Longer ones are not written either.
@@ -48,40 +48,10 @@ pub struct Line<E> {
     pub event: E,
 }
 
-/// How much all chains of a record may take together.
-#[derive(Debug)]
-pub struct Room {
-    used: AtomicU64,
-    bytes_max: u64,
-}
-
-impl Room {
-    /// Room for `bytes_max` bytes, of which `used` are taken.
-    pub fn new(bytes_max: u64, used: u64) -> Arc<Self> {
-        Arc::new(Self { used: AtomicU64::new(used), bytes_max })
-    }
-
-    fn take(&self, bytes: u64) -> io::Result<()> {
-        let more = |used: u64| used.checked_add(bytes).filter(|used| *used <= self.bytes_max);
-        match self.used.try_update(Ordering::AcqRel, Ordering::Acquire, more) {
-            Ok(_) => Ok(()),
-            Err(used) => Err(io::Error::new(
-                io::ErrorKind::StorageFull,
-                format!("the record takes {used} of {} bytes already", self.bytes_max),
-            )),
-        }
-    }
-
-    fn give_back(&self, bytes: u64) {
-        self.used.fetch_sub(bytes, Ordering::AcqRel);
-    }
-}
-
 /// A chain that is being written.
 #[derive(Debug)]
 pub struct Chain {
-    file: File,
-    room: Arc<Room>,
+    file: Arc<File>,
     head: Head,
     bytes: u64,
     /// Set when a failed write could not be undone: what the file ends with is then unknown.
@@ -90,16 +60,16 @@ pub struct Chain {
 
 impl Chain {
     /// Creates the file, which must not exist, with `origin` as the first `prev`.
-    pub fn create(path: &Path, origin: Digest, room: Arc<Room>) -> io::Result<Self> {
+    pub fn create(path: &Path, origin: Digest) -> io::Result<Self> {
         let file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(path)?;
         let head = Head { entries: 0, digest: origin };
-        Ok(Self { file, room, head, bytes: 0, broken: false })
+        Ok(Self { file: Arc::new(file), head, bytes: 0, broken: false })
     }
 
     /// Goes on with a file whose entries end with `head` after `bytes` bytes (see [`read`]).
-    pub fn resume(path: &Path, head: Head, bytes: u64, room: Arc<Room>) -> io::Result<Self> {
+    pub fn resume(path: &Path, head: Head, bytes: u64) -> io::Result<Self> {
         let file = OpenOptions::new().append(true).open(path)?;
-        Ok(Self { file, room, head, bytes, broken: false })
+        Ok(Self { file: Arc::new(file), head, bytes, broken: false })
     }
 
     /// Where the chain stands.
@@ -107,9 +77,14 @@ impl Chain {
         self.head
     }
 
-    /// Appends one entry. When this returns the entry has left the process; when it fails the
-    /// chain is as it was before.
-    pub fn append(&mut self, at: Timestamp, event: &impl Serialize) -> io::Result<Head> {
+    /// The file, to be synchronized.
+    pub fn file(&self) -> &Arc<File> {
+        &self.file
+    }
+
+    /// Appends one entry, and gives the head and the entry's leaf in the tree. When this returns the
+    /// entry has left the process; when it fails the chain is as it was before.
+    pub fn append(&mut self, at: Timestamp, event: &impl Serialize) -> io::Result<(Head, Digest)> {
         if self.broken {
             return Err(io::Error::other("an earlier write failed and could not be undone"));
         }
@@ -118,12 +93,10 @@ impl Chain {
         if line.len() >= LINE_BYTES_MAX {
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, "an entry over 8 MiB"));
         }
-        let digest = Digest::of(&line);
+        let (digest, leaf) = (Digest::of(&line), tree::leaf(&line));
         line.push(b'\n');
         let bytes = u64::try_from(line.len()).unwrap_or(u64::MAX);
-        self.room.take(bytes)?;
-        if let Err(error) = self.file.write_all(&line) {
-            self.room.give_back(bytes);
+        if let Err(error) = (&*self.file).write_all(&line) {
             // Part of the line may be in the file: take it out again, or never write after it.
             if self.file.set_len(self.bytes).is_err() {
                 self.broken = true;
@@ -132,7 +105,7 @@ impl Chain {
         }
         self.bytes = self.bytes.saturating_add(bytes);
         self.head = Head { entries: n, digest };
-        Ok(self.head)
+        Ok((self.head, leaf))
     }
 }
 
@@ -159,12 +132,12 @@ pub struct Reading {
     pub damage: Option<Damage>,
 }
 
-/// Reads a chain from its beginning, gives each sound entry to `each`, and stops at the first
-/// damage.
+/// Reads a chain from its beginning, gives each sound entry to `each` with the head behind it and its
+/// text, and stops at the first damage.
 pub fn read<E: for<'de> Deserialize<'de>>(
     path: &Path,
     origin: Digest,
-    each: impl FnMut(Line<E>, Head),
+    each: impl FnMut(Line<E>, Head, &[u8]),
 ) -> io::Result<Reading> {
     read_from(BufReader::new(File::open(path)?), origin, each)
 }
@@ -174,7 +147,7 @@ pub fn read<E: for<'de> Deserialize<'de>>(
 pub fn read_from<E: for<'de> Deserialize<'de>>(
     mut reader: impl BufRead,
     origin: Digest,
-    mut each: impl FnMut(Line<E>, Head),
+    mut each: impl FnMut(Line<E>, Head, &[u8]),
 ) -> io::Result<Reading> {
     let mut reading = Reading { head: Head { entries: 0, digest: origin }, bytes: 0, damage: None };
     let mut line = Vec::new();
@@ -190,7 +163,7 @@ pub fn read_from<E: for<'de> Deserialize<'de>>(
                 reading.head = head;
                 reading.bytes =
                     reading.bytes.saturating_add(u64::try_from(length).unwrap_or(u64::MAX));
-                each(entry, head);
+                each(entry, head, line.strip_suffix(b"\n").unwrap_or(&line));
             }
             Err(what) => {
                 let entry = reading.head.entries.saturating_add(1);
@@ -235,8 +208,7 @@ mod tests {
     fn three() -> (tempfile::TempDir, std::path::PathBuf, Head) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("chain.jsonl");
-        let mut chain =
-            Chain::create(&path, Digest::of(b"origin"), Room::new(u64::MAX, 0)).unwrap();
+        let mut chain = Chain::create(&path, Digest::of(b"origin")).unwrap();
         for word in ["one", "two", "three"] {
             chain.append(Timestamp::UNIX_EPOCH, &word).unwrap();
         }
@@ -248,33 +220,19 @@ mod tests {
         let (_dir, path, head) = three();
         let mut words = Vec::new();
         let reading =
-            read::<String>(&path, Digest::of(b"origin"), |l, _| words.push(l.event)).unwrap();
+            read::<String>(&path, Digest::of(b"origin"), |l, _, _| words.push(l.event)).unwrap();
         assert_eq!(words, ["one", "two", "three"]);
         assert_eq!((reading.head, reading.damage), (head, None));
-        let mut chain =
-            Chain::resume(&path, reading.head, reading.bytes, Room::new(u64::MAX, 0)).unwrap();
+        let mut chain = Chain::resume(&path, reading.head, reading.bytes).unwrap();
         chain.append(Timestamp::UNIX_EPOCH, &"four").unwrap();
-        let reading = read::<String>(&path, Digest::of(b"origin"), |_, _| ()).unwrap();
+        let reading = read::<String>(&path, Digest::of(b"origin"), |_, _, _| ()).unwrap();
         assert_eq!((reading.head, reading.damage), (chain.head(), None));
-    }
-
-    #[test]
-    fn beyond_its_room_a_chain_stays_as_it_is() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("chain.jsonl");
-        let mut chain = Chain::create(&path, Digest::ZERO, Room::new(250, 0)).unwrap();
-        let head = chain.append(Timestamp::UNIX_EPOCH, &"fits").unwrap();
-        let error = chain.append(Timestamp::UNIX_EPOCH, &"x".repeat(200)).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
-        assert_eq!(chain.head(), head);
-        let reading = read::<String>(&path, Digest::ZERO, |_, _| ()).unwrap();
-        assert_eq!((reading.head, reading.damage), (head, None));
     }
 
     #[test]
     fn another_origin_is_noticed() {
         let (_dir, path, _) = three();
-        let reading = read::<String>(&path, Digest::ZERO, |_, _| ()).unwrap();
+        let reading = read::<String>(&path, Digest::ZERO, |_, _, _| ()).unwrap();
         assert_eq!(reading.damage.unwrap().entry, 1);
     }
 
@@ -286,7 +244,7 @@ mod tests {
         for order in [&[0, 2][..], &[1, 0, 2], &[0, 1, 1, 2], &[1, 2]] {
             let mixed = order.iter().map(|&i| lines[i]).collect::<Vec<_>>().join("\n") + "\n";
             fs::write(&path, mixed).unwrap();
-            let reading = read::<String>(&path, Digest::of(b"origin"), |_, _| ()).unwrap();
+            let reading = read::<String>(&path, Digest::of(b"origin"), |_, _, _| ()).unwrap();
             assert!(reading.damage.is_some(), "{order:?}");
         }
     }
@@ -301,7 +259,7 @@ mod tests {
             let at = at % bytes.len();
             bytes[at] ^= 1 << bit;
             fs::write(&path, bytes).unwrap();
-            let reading = read::<String>(&path, Digest::of(b"origin"), |_, _| ()).unwrap();
+            let reading = read::<String>(&path, Digest::of(b"origin"), |_, _, _| ()).unwrap();
             prop_assert!(reading.damage.is_some() || reading.head != head);
         }
     }

@@ -156,15 +156,6 @@ impl Volume {
     }
 }
 
-/// What the principal saw, or sent, as far as it is kept.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Sample {
-    /// The beginning, after masking; bytes that are no UTF-8 are replaced.
-    pub text: String,
-    /// There was more than is kept.
-    pub cut: bool,
-}
-
 /// One entry of a trail.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "is")]
@@ -230,12 +221,21 @@ pub enum TrailEvent {
         /// How many bytes followed the command to the target: stdin, a body.
         #[serde(default)]
         sent_bytes: u64,
-        /// The beginning of what the principal saw.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        result: Option<Sample>,
-        /// The beginning of what the principal sent.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        sent: Option<Sample>,
+        /// More came back than is kept.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        result_cut: bool,
+        /// More followed than is kept.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        sent_cut: bool,
+    },
+    /// A command runs on a terminal, or the terminal's size changed: what it shows is played again.
+    Terminal {
+        /// The command's number.
+        number: u64,
+        /// How many columns.
+        columns: u32,
+        /// How many rows.
+        rows: u32,
     },
     /// Something that the target or the client began outside any command was refused.
     Refused {
@@ -267,6 +267,12 @@ pub enum LedgerEvent {
         snapshot: Digest,
         /// Targets in observe mode.
         observed: Vec<TargetName>,
+        /// The key that signs this ledger from here on, as C2SP writes a verifier's key.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        ledger_key: Option<String>,
+        /// The id of the key that wraps recordings' keys from here on.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        wrapping_key: Option<String>,
     },
     /// The gateway stopped in order.
     Stopped {
@@ -320,6 +326,9 @@ pub enum LedgerEvent {
         session: SessionId,
         /// How much.
         volume: Volume,
+        /// How much of it may have carried each class.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        classes: BTreeMap<DataClass, Volume>,
         /// The session has ended.
         closed: bool,
     },
@@ -354,14 +363,17 @@ pub enum LedgerEvent {
         principal: Arc<Principal>,
         /// From where.
         origin: Origin,
-        /// `replay`, `kill`, …
+        /// `replay`, `search`, `kill`, …
         action: String,
-        /// Of what.
+        /// Of what; of a search, what was looked for and where.
         of: String,
         /// The rules that permitted it; none when it was refused.
         rules: Vec<RuleId>,
         /// Why not, if it was refused.
         refusal: Option<Refusal>,
+        /// What for, in the words of whoever asked, where they had to say it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        purpose: Option<String>,
     },
     /// Where open trails stand, every 10 s.
     Heads {

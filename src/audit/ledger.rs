@@ -1,256 +1,190 @@
-//! One gateway's tamper-evident sequence, and the opening and closing of trails.
+//! One gateway's tamper-evident sequence: a chain of lines, a Merkle tree over them, and signed
+//! checkpoints of the tree.
+//!
+//! ```text
+//! ledger.jsonl        line n is leaf n-1 of the tree (RFC 6962 §2.1): SHA-256(0x00, line)
+//! checkpoints.jsonl   {"at":…,"note":"…"}: every checkpoint that was signed, as C2SP's signed note
+//! ```
+//!
+//! A checkpoint is signed once the disk has the entries that it counts: what it promises is not lost
+//! with the power.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::io::Read;
 use std::io::Seek;
 use std::io::SeekFrom;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
 
-use crate::audit::Unrecorded;
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde::Serialize;
+
 use crate::audit::chain;
 use crate::audit::chain::Chain;
 use crate::audit::chain::Damage;
 use crate::audit::chain::Head;
-use crate::audit::chain::Room;
 use crate::audit::entry::LedgerEvent;
-use crate::audit::entry::TrailEvent;
-use crate::audit::entry::Volume;
-use crate::audit::recorded::Admission;
-use crate::audit::recorded::Recorded;
-use crate::audit::trail;
-use crate::audit::trail::Trail;
-use crate::model::Clock;
-use crate::model::SessionId;
+use crate::audit::note::Checkpoint;
+use crate::audit::note::NoteKey;
+use crate::audit::note::SignedNote;
+use crate::audit::record::OpenError;
+use crate::audit::tree;
+use crate::audit::tree::Frontier;
 use crate::model::digest::Digest;
 
-/// Where the record is kept, and whose it is.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// The folder of the ledger and the trails; made if missing.
-    pub dir: PathBuf,
-    /// The gateway's id. The ledger's first entry depends on it.
-    pub gateway: String,
-    /// How much ledger and trails may take together, in bytes; beyond it nothing is recorded, and
-    /// so nothing goes on.
-    pub spool_bytes_max: u64,
-}
+/// How many entries there may be without a checkpoint.
+pub const CHECKPOINT_ENTRIES_MAX: u64 = 10_000;
+/// Longest line of the file of checkpoints, in bytes.
+const NOTE_BYTES_MAX: u64 = 64 * 1024;
 
-/// The record of one gateway: its ledger, and the trails of its sessions.
+/// The ledger, being written.
 #[derive(Debug)]
-pub struct Audit {
-    paths: Paths,
-    clock: Arc<dyn Clock>,
-    room: Arc<Room>,
-    ledger: Mutex<Chain>,
-    open: Mutex<BTreeMap<SessionId, Arc<Trail>>>,
-    /// The heads that were last put into the ledger, so that only changes are.
-    noted: Mutex<BTreeMap<SessionId, Head>>,
+pub(super) struct Ledger {
+    path: PathBuf,
+    checkpoints: PathBuf,
+    chain: Chain,
+    frontier: Frontier,
+    keys: Vec<Arc<NoteKey>>,
+    signed: u64,
+    latest: Option<SignedNote>,
 }
 
-/// The record cannot be opened, so the gateway does not start.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// A file or folder cannot be read or made.
-    #[error("the record at {path} cannot be opened")]
-    Io {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// The ledger was changed. It is not repaired, and nothing is written behind the damage.
-    #[error(
-        "the ledger {path} is damaged: {damage}; keep it as evidence, find out who changed it, \
-         and give the gateway a new id and an empty state folder"
-    )]
-    Damaged {
-        /// The ledger's file.
-        path: PathBuf,
-        /// What is wrong.
-        damage: Damage,
-    },
+/// A line of the file of checkpoints.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Signed {
+    /// When it was signed.
+    pub at: Timestamp,
+    /// The signed note.
+    pub note: String,
 }
 
-/// The places of the record's files.
-#[derive(Debug, Clone)]
-pub(super) struct Paths {
-    pub(super) ledger: PathBuf,
-    pub(super) open: PathBuf,
-    pub(super) closed: PathBuf,
+/// What opening a ledger found.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) ledger: Ledger,
+    /// Half an entry at its end was set aside.
+    pub(super) torn: Option<LedgerEvent>,
+    /// The key that it was signed with last, as its entries say.
+    pub(super) signed_by: Option<String>,
 }
 
-impl Paths {
-    pub(super) fn of(dir: &Path) -> Self {
-        Self {
-            ledger: dir.join("ledger.jsonl"),
-            open: dir.join("trails").join("open"),
-            closed: dir.join("trails").join("closed"),
-        }
-    }
+/// What remains to be done outside the lock that guards the ledger.
+#[derive(Debug)]
+pub(super) struct Appended {
+    pub(super) head: Head,
+    pub(super) file: Arc<fs::File>,
+    /// There are enough entries for a checkpoint.
+    pub(super) due: bool,
 }
 
-impl Audit {
-    /// Opens the record, or begins it, and takes stock after a crash: trails that were left open
-    /// are closed as far as they are readable, which the ledger says.
-    pub fn open(options: &Options, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
-        let paths = Paths::of(&options.dir);
-        for dir in [&paths.open, &paths.closed] {
-            fs::create_dir_all(dir)
-                .map_err(|source| OpenError::Io { path: dir.clone(), source })?;
-        }
-        let used =
-            taken(&paths).map_err(|source| OpenError::Io { path: options.dir.clone(), source })?;
-        let room = Room::new(options.spool_bytes_max, used);
-        let name = options.dir.join("gateway");
-        fs::write(&name, &options.gateway)
-            .map_err(|source| OpenError::Io { path: name, source })?;
-        let (chain, torn) = open_ledger(&paths.ledger, origin(&options.gateway), &room)?;
-        let audit = Self {
-            paths,
-            clock,
-            room,
-            ledger: Mutex::new(chain),
-            open: Mutex::default(),
-            noted: Mutex::default(),
+impl Ledger {
+    /// Opens or begins the ledger of `gateway` in `dir`. The first of `keys` is the one in force, the
+    /// others were and sign as well.
+    pub(super) fn open(
+        dir: &Path,
+        gateway: &str,
+        keys: Vec<Arc<NoteKey>>,
+    ) -> Result<Found, OpenError> {
+        let (path, checkpoints) = (dir.join("ledger.jsonl"), dir.join("checkpoints.jsonl"));
+        let io = |source| OpenError::Io { path: path.clone(), source };
+        let latest = latest(&checkpoints).map_err(io)?;
+        let promised = latest.as_ref().and_then(|note| note.checkpoint().ok());
+        let mut walk = Walk { frontier: Frontier::new(), at_promise: None, signed_by: None };
+        let (chain, torn) = if path.exists() {
+            let size = promised.as_ref().map(|checkpoint| checkpoint.size);
+            open_chain(&path, origin(gateway), |event, text| walk.see(event, text, size))?
+        } else {
+            (Chain::create(&path, origin(gateway)).map_err(io)?, None)
         };
-        audit
-            .recover(torn)
-            .map_err(|source| OpenError::Io { path: options.dir.clone(), source })?;
-        Ok(audit)
-    }
-
-    /// Records an admission: its trail is begun, and the ledger has its entry.
-    pub fn admit<T: Admission>(&self, value: T) -> Result<(Recorded<T>, Arc<Trail>), Unrecorded> {
-        let opened = Box::new(value.opened());
-        let unrecorded = |source| Unrecorded::new("a session's admission", source);
-        let trail = {
-            let (clock, room) = (Arc::clone(&self.clock), Arc::clone(&self.room));
-            Trail::create(&self.paths.open, opened.session, clock, room).map_err(unrecorded)?
-        };
-        let first = trail.append(&TrailEvent::Opened(opened.clone()));
-        let recorded = first.and_then(|_| self.record(&LedgerEvent::Admitted(opened)));
-        if let Err(error) = recorded {
-            // Nothing was admitted, so there is no trail; a left-over is recovered at next start.
-            if let Err(source) = fs::remove_file(trail.path()) {
-                tracing::warn!(%source, session = %trail.session(), "could not remove the trail of a session that was not admitted");
-            }
-            return Err(error);
+        if let Some(promised) = &promised
+            && promised.size > 0
+            && walk.at_promise != Some(promised.root)
+        {
+            let what = format!(
+                "its checkpoint of {} entries is not of these entries: some were lost or changed",
+                promised.size
+            );
+            let (entry, byte) = (chain.head().entries, 0);
+            return Err(OpenError::Damaged { path, damage: Damage { entry, byte, what } });
         }
-        let trail = Arc::new(trail);
-        lock(&self.open).insert(trail.session(), Arc::clone(&trail));
-        Ok((Recorded::once_written(value), trail))
+        let signed = promised.map_or(0, |promised| promised.size);
+        let Walk { frontier, signed_by, .. } = walk;
+        let ledger = Self { path, checkpoints, chain, frontier, keys, signed, latest };
+        Ok(Found { ledger, torn, signed_by })
     }
 
-    /// Appends one entry to the ledger. When it returns `Ok` the entry has left the process.
-    pub fn record(&self, event: &LedgerEvent) -> Result<Head, Unrecorded> {
-        lock(&self.ledger)
-            .append(self.clock.now(), event)
-            .map_err(|source| Unrecorded::new("an entry of the ledger", source))
+    /// Appends one entry.
+    pub(super) fn append(&mut self, at: Timestamp, event: &LedgerEvent) -> io::Result<Appended> {
+        let (head, leaf) = self.chain.append(at, event)?;
+        self.frontier.push(leaf);
+        let due = self.frontier.size().saturating_sub(self.signed) >= CHECKPOINT_ENTRIES_MAX;
+        Ok(Appended { head, file: Arc::clone(self.chain.file()), due })
     }
 
-    /// Closes a trail: its last entry, its head in the ledger, its file with the closed ones.
-    pub fn close(&self, trail: &Trail, last: &TrailEvent) -> Result<(), Unrecorded> {
-        let session = trail.session();
-        let written = trail.append(last);
-        let head = trail.head();
-        let noted = self.record(&LedgerEvent::TrailClosed { session, head });
-        lock(&self.open).remove(&session);
-        lock(&self.noted).remove(&session);
-        written?;
-        noted?;
-        fs::rename(trail.path(), trail::file_of(&self.paths.closed, session))
-            .map_err(|source| Unrecorded::new("the end of a trail", source))
+    pub(super) fn head(&self) -> Head {
+        self.chain.head()
     }
 
-    /// Puts the heads of the open trails into the ledger, as far as they changed. To be called
-    /// every 10 s.
-    pub fn note_heads(&self) -> Result<(), Unrecorded> {
-        let heads = lock(&self.open)
-            .iter()
-            .map(|(session, trail)| (*session, trail.head()))
-            .collect::<BTreeMap<_, _>>();
-        let mut noted = lock(&self.noted);
-        let trails = heads
-            .iter()
-            .filter(|(session, head)| noted.get(session) != Some(head))
-            .map(|(session, head)| (*session, *head))
-            .collect::<BTreeMap<_, _>>();
-        if trails.is_empty() {
+    pub(super) fn file(&self) -> &Arc<fs::File> {
+        self.chain.file()
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The latest checkpoint.
+    pub(super) fn latest(&self) -> Option<&SignedNote> {
+        self.latest.as_ref()
+    }
+
+    /// Where the tree stands, if there is something that no checkpoint counts yet.
+    pub(super) fn unsigned(&self) -> Option<Checkpoint> {
+        let size = self.frontier.size();
+        let key = self.keys.first().filter(|_| size > self.signed)?;
+        let origin = key.verifier().name().clone();
+        Some(Checkpoint { origin, size, root: self.frontier.root() })
+    }
+
+    /// Signs `checkpoint`, whose entries the disk has, and keeps the note.
+    pub(super) fn sign(&mut self, at: Timestamp, checkpoint: &Checkpoint) -> io::Result<()> {
+        if checkpoint.size <= self.signed {
             return Ok(());
         }
-        self.record(&LedgerEvent::Heads { trails })?;
-        *noted = heads;
-        Ok(())
-    }
-
-    /// Where the ledger stands: what an auditor keeps elsewhere as a checkpoint.
-    pub fn head(&self) -> Head {
-        lock(&self.ledger).head()
-    }
-
-    /// Reads a session's trail, open or closed; `None` where there is none.
-    pub fn read_trail(
-        &self,
-        session: SessionId,
-        each: impl FnMut(chain::Line<TrailEvent>, Head),
-    ) -> io::Result<Option<chain::Reading>> {
-        let path = [&self.paths.open, &self.paths.closed]
-            .into_iter()
-            .map(|dir| trail::file_of(dir, session))
-            .find(|path| path.exists());
-        path.map(|path| chain::read(&path, trail::origin(session), each)).transpose()
-    }
-
-    fn recover(&self, torn: Option<LedgerEvent>) -> io::Result<()> {
-        let other = |error: Unrecorded| io::Error::other(error);
-        if let Some(event) = torn {
-            self.record(&event).map_err(other)?;
-        }
-        for entry in fs::read_dir(&self.paths.open)? {
-            let path = entry?.path();
-            let Some(session) = session_of(&path) else { continue };
-            let mut left = LeftOpen::default();
-            let reading = chain::read(&path, trail::origin(session), |l, _| left.see(&l.event))?;
-            if reading.head.entries == 0 {
-                // The crash came before the admission was recorded: there was no session.
-                fs::remove_file(&path)?;
-                continue;
-            }
-            if left.transfers {
-                let volume = left.volume;
-                self.record(&LedgerEvent::TransferUnclean { session, volume }).map_err(other)?;
-            }
-            let damage = reading.damage.map(|damage| damage.to_string());
-            self.record(&LedgerEvent::TrailRecovered { session, head: reading.head, damage })
-                .map_err(other)?;
-            fs::rename(&path, trail::file_of(&self.paths.closed, session))?;
-        }
+        let keys = self.keys.iter().map(|key| &**key).collect::<Vec<_>>();
+        let note = checkpoint.signed(&keys);
+        let mut line = serde_json::to_vec(&Signed { at, note: note.to_string() })?;
+        line.push(b'\n');
+        let mut options = fs::OpenOptions::new();
+        let mut file = options.append(true).create(true).mode(0o600).open(&self.checkpoints)?;
+        file.write_all(&line)?;
+        file.sync_data()?;
+        self.signed = checkpoint.size;
+        self.latest = Some(note);
         Ok(())
     }
 }
 
-/// What a trail that was left open tells about its session.
-#[derive(Debug, Default)]
-struct LeftOpen {
-    transfers: bool,
-    volume: Volume,
+/// What is gathered while a ledger is read at the start.
+struct Walk {
+    frontier: Frontier,
+    at_promise: Option<Digest>,
+    signed_by: Option<String>,
 }
 
-impl LeftOpen {
-    fn see(&mut self, event: &TrailEvent) {
-        if let TrailEvent::Opened(opened) = event {
-            self.transfers = opened.transfer.outcome != "none";
+impl Walk {
+    fn see(&mut self, event: LedgerEvent, text: &[u8], promised: Option<u64>) {
+        self.frontier.push(tree::leaf(text));
+        if promised == Some(self.frontier.size()) {
+            self.at_promise = Some(self.frontier.root());
         }
-        if let TrailEvent::Ended { volume, .. } = event {
-            self.volume.add(*volume);
+        if let LedgerEvent::Started { ledger_key: Some(key), .. } = event {
+            self.signed_by = Some(key);
         }
     }
 }
@@ -260,44 +194,43 @@ pub(super) fn origin(gateway: &str) -> Digest {
     Digest::of_parts(&[b"weir ledger ", gateway.as_bytes()])
 }
 
-/// The session whose trail a file is, by its name.
-pub(super) fn session_of(path: &Path) -> Option<SessionId> {
-    path.file_name()?.to_str()?.strip_suffix(".jsonl")?.parse().ok()
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// How much the record takes already, in bytes.
-fn taken(paths: &Paths) -> io::Result<u64> {
-    let mut bytes = fs::metadata(&paths.ledger).map_or(0, |ledger| ledger.len());
-    for dir in [&paths.open, &paths.closed] {
-        for entry in fs::read_dir(dir)? {
-            bytes = bytes.saturating_add(entry?.metadata()?.len());
-        }
+/// The last checkpoint of a file of checkpoints; a line that a crash cut off does not count.
+fn latest(path: &Path) -> io::Result<Option<SignedNote>> {
+    let mut file = match fs::File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened?,
+    };
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(NOTE_BYTES_MAX)))?;
+    let mut tail = Vec::new();
+    file.read_to_end(&mut tail)?;
+    let whole = tail.iter().rposition(|byte| *byte == b'\n').unwrap_or_default();
+    let lines = tail.get(..whole).unwrap_or_default();
+    let read = |line: &[u8]| {
+        let signed = serde_json::from_slice::<Signed>(line).ok()?;
+        signed.note.parse::<SignedNote>().ok()
+    };
+    match lines.rsplit(|byte| *byte == b'\n').next().filter(|line| !line.is_empty()) {
+        None => Ok(None),
+        Some(line) => read(line).map(Some).ok_or_else(|| {
+            let what = format!("the last line of {} is no checkpoint", path.display());
+            io::Error::new(io::ErrorKind::InvalidData, what)
+        }),
     }
-    Ok(bytes)
 }
 
-/// Opens or begins the ledger's file. Half an entry at its end, which a crash in the midst of a
-/// write leaves, is set aside in a file of its own; the event that says so is returned.
-fn open_ledger(
+/// Opens the ledger's file and gives each entry to `each`. Half an entry at its end, which a crash in
+/// the midst of a write leaves, is set aside in a file of its own; the event that says so is returned.
+fn open_chain(
     path: &Path,
     origin: Digest,
-    room: &Arc<Room>,
+    mut each: impl FnMut(LedgerEvent, &[u8]),
 ) -> Result<(Chain, Option<LedgerEvent>), OpenError> {
     let io = |source| OpenError::Io { path: path.to_owned(), source };
-    if !path.exists() {
-        return Chain::create(path, origin, Arc::clone(room))
-            .map(|chain| (chain, None))
-            .map_err(io);
-    }
-    let reading = chain::read::<LedgerEvent>(path, origin, |_, _| ()).map_err(io)?;
+    let reading = chain::read::<LedgerEvent>(path, origin, |line, _, text| each(line.event, text))
+        .map_err(io)?;
     let Some(damage) = reading.damage else {
-        return Chain::resume(path, reading.head, reading.bytes, Arc::clone(room))
-            .map(|c| (c, None))
-            .map_err(io);
+        return Chain::resume(path, reading.head, reading.bytes).map(|c| (c, None)).map_err(io);
     };
     let tail = tail_of(path, reading.bytes).map_err(io)?;
     if tail.contains(&b'\n') {
@@ -308,7 +241,7 @@ fn open_ledger(
     let file = fs::OpenOptions::new().write(true).open(path).map_err(io)?;
     file.set_len(reading.bytes).map_err(io)?;
     let bytes = u64::try_from(tail.len()).unwrap_or(u64::MAX);
-    let chain = Chain::resume(path, reading.head, reading.bytes, Arc::clone(room)).map_err(io)?;
+    let chain = Chain::resume(path, reading.head, reading.bytes).map_err(io)?;
     Ok((chain, Some(LedgerEvent::TornTail { bytes, kept_as: name })))
 }
 

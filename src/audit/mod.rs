@@ -1,41 +1,50 @@
 //! The record: trails, the ledger, and how both are verified.
 //!
-//! A **trail** is one session's append-only file: every command with its verdict, every hold,
-//! what was masked, what came back. The **ledger** is one gateway's: admissions, refusals to
-//! connect, transfers, approvals, changes of configuration, and the heads of the trails. Both are
-//! hash chains of JSON lines ([`chain`]), so that anyone can read and check them with a text editor
-//! and `sha256sum`.
+//! A **trail** is one session's append-only recording ([`recording`]): every command with its
+//! verdict, every hold, what was masked, and what the principal saw. The **ledger** is one gateway's:
+//! admissions, refusals to connect, transfers, approvals, changes of configuration, and the heads of
+//! the trails: JSON lines ([`chain`]) that anyone can read and check with a text editor.
 //!
 //! ```text
-//! state/gateway                the gateway's id, for whoever verifies a copy
-//! state/ledger.jsonl            one line an entry: {"n":7,"at":…,"prev":sha256 of line 6,"event":…}
-//! state/trails/open/ID.jsonl    sessions that run (after a crash: sessions that ran)
-//! state/trails/closed/ID.jsonl  sessions that ended; the ledger has the hash of their last line
+//! state/gateway             the gateway's id, for whoever verifies a copy
+//! state/ledger.jsonl        one line an entry: {"n":7,"at":…,"prev":sha256 of line 6,"event":…}
+//! state/checkpoints.jsonl   signed heads of the Merkle tree over its lines ([`ledger`])
+//! state/spool/open/ID.wrec  sessions that run (after a crash: sessions that ran)
+//! state/spool/open/ID.key   the session's data key, wrapped by the region's key
+//! state/spool/closed/       sessions that ended, until the region's store has them
 //! ```
 //!
 //! An entry has left the process by one `write` before the caller goes on, so that kill -9 loses no
-//! record of a forwarded command. An entry that cannot be written leaves the chain as it was and
-//! the caller with [`Unrecorded`]: the thing does not happen.
+//! record of a forwarded command; at level `disk` the disk has it. An entry that cannot be written
+//! leaves the chain as it was and the caller with [`Unrecorded`]: the thing does not happen.
 //!
 //! This module is told verdicts; it never asks policy, and knows no protocol.
 
 mod aws;
 pub mod chain;
 pub mod entry;
-pub mod ledger;
+pub mod keys;
 pub mod kms;
+pub mod ledger;
+pub mod note;
+pub mod proof;
+pub mod record;
 pub mod recorded;
+pub mod recording;
+pub mod spool;
 pub mod storage;
+pub mod told;
 pub mod trail;
+pub mod tree;
 pub mod verify;
 #[cfg(test)]
 mod tests;
 
 pub use entry::LedgerEvent;
 pub use entry::TrailEvent;
-pub use ledger::Audit;
-pub use ledger::OpenError;
-pub use ledger::Options;
+pub use record::Audit;
+pub use record::OpenError;
+pub use record::Options;
 pub use recorded::Admission;
 pub use recorded::Recorded;
 pub use trail::Trail;
@@ -43,6 +52,9 @@ pub use trail::Trail;
 use crate::model::Refusal;
 use crate::model::refusal::IntoRefusal;
 use crate::model::refusal::RefusalCode;
+
+/// How often what waits in open trails is written, in milliseconds.
+pub const FLUSH_MS: u64 = 250;
 
 /// Something could not be recorded, so it does not happen.
 #[derive(Debug, thiserror::Error)]

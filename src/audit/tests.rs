@@ -17,6 +17,14 @@ use crate::audit::entry::Ending;
 use crate::audit::entry::Opened;
 use crate::audit::entry::TransferNote;
 use crate::audit::entry::Volume;
+use crate::audit::keys::KeyBytes;
+use crate::audit::keys::KeyRing;
+use crate::audit::keys::LedgerKey;
+use crate::audit::keys::Purpose;
+use crate::audit::keys::WrappingKey;
+use crate::audit::spool;
+use crate::audit::spool::Folders;
+use crate::audit::spool::Level;
 use crate::audit::verify::Report;
 use crate::audit::verify::verify;
 use crate::model::Origin;
@@ -68,8 +76,25 @@ impl Admission for Someone {
 }
 
 fn open(dir: &Path) -> Result<Audit, OpenError> {
-    let options =
-        Options { dir: dir.to_owned(), gateway: "gw-1".into(), spool_bytes_max: u64::MAX };
+    open_with(dir, u64::MAX)
+}
+
+fn open_with(dir: &Path, spool_bytes_max: u64) -> Result<Audit, OpenError> {
+    let (wrapping, ledger) = (dir.join("wrapping.key"), dir.join("ledger.key"));
+    let key = |path: &Path, purpose| {
+        if path.exists() { KeyBytes::read(path, purpose) } else { KeyBytes::create(path, purpose) }
+    };
+    let wrapping = WrappingKey::new(key(&wrapping, Purpose::Wrapping).unwrap());
+    let ledger = LedgerKey::new(key(&ledger, Purpose::Ledger).unwrap());
+    let options = Options {
+        dir: dir.to_owned(),
+        gateway: "gw-1".into(),
+        region: "eu".parse().unwrap(),
+        spool_bytes_max,
+        level: Level::Process,
+        keys: KeyRing::new(wrapping, Vec::new()).unwrap(),
+        signers: vec![Arc::new(ledger.named("weir.example/gw-1".parse().unwrap()).unwrap())],
+    };
     Audit::open(&options, Arc::new(Standing::at(Timestamp::UNIX_EPOCH)))
 }
 
@@ -83,8 +108,8 @@ fn ended(number: u64) -> TrailEvent {
         ending: Ending::Done { status: "SELECT 1".into() },
         volume: Volume { rows: 1, bytes: 10, masked: 0 },
         sent_bytes: 0,
-        result: None,
-        sent: None,
+        result_cut: false,
+        sent_cut: false,
     }
 }
 
@@ -110,9 +135,10 @@ fn written(dir: &Path) -> (Audit, Arc<Trail>) {
 
 fn files(dir: &Path) -> Vec<std::path::PathBuf> {
     let mut all = vec![dir.join("ledger.jsonl")];
-    for place in ["open", "closed"] {
-        let entries = fs::read_dir(dir.join("trails").join(place)).unwrap();
-        all.extend(entries.map(|entry| entry.unwrap().path()));
+    let Folders { open, closed } = Folders::of(dir);
+    for place in [open, closed] {
+        let sessions = Folders::sessions(&place).unwrap();
+        all.extend(sessions.iter().map(|session| spool::recording_of(&place, *session)));
     }
     all
 }
@@ -130,36 +156,53 @@ fn a_record_verifies_while_it_is_written_and_afterwards() {
 }
 
 #[test]
-fn any_changed_removed_or_reordered_line_is_found_in_every_file() {
+fn any_changed_removed_or_reordered_line_of_the_ledger_is_found() {
     let dir = tempfile::tempdir().unwrap();
     let (audit, trail) = written(dir.path());
     close(&audit, &trail);
     audit.record(&LedgerEvent::Stopped { reason: "test".into() }).unwrap();
     let head = audit.head();
-    for file in files(dir.path()) {
-        let sound = fs::read_to_string(&file).unwrap();
-        let lines = sound.lines().collect::<Vec<_>>();
-        for at in 0..lines.len() {
-            let mut removed = lines.clone();
-            removed.remove(at);
-            let mut changed = lines.iter().map(ToString::to_string).collect::<Vec<_>>();
-            changed[at] = changed[at].replacen("1970", "1971", 1);
-            let mut swapped = lines.clone();
-            swapped.swap(at, (at + 1) % lines.len());
-            let texts = [removed.join("\n"), changed.join("\n"), swapped.join("\n")];
-            for text in texts.map(|text| text + "\n").iter().filter(|text| **text != sound) {
-                fs::write(&file, text).unwrap();
-                let report = verify(dir.path(), "gw-1", Some(head)).unwrap();
-                assert!(!report.problems.is_empty(), "{} line {}", file.display(), at + 1);
-            }
+    let file = dir.path().join("ledger.jsonl");
+    let sound = fs::read_to_string(&file).unwrap();
+    let lines = sound.lines().collect::<Vec<_>>();
+    for at in 0..lines.len() {
+        let mut removed = lines.clone();
+        removed.remove(at);
+        let mut changed = lines.iter().map(ToString::to_string).collect::<Vec<_>>();
+        changed[at] = changed[at].replacen("1970", "1971", 1);
+        let mut swapped = lines.clone();
+        swapped.swap(at, (at + 1) % lines.len());
+        let texts = [removed.join("\n"), changed.join("\n"), swapped.join("\n")];
+        for text in texts.map(|text| text + "\n").iter().filter(|text| **text != sound) {
+            fs::write(&file, text).unwrap();
+            let report = verify(dir.path(), "gw-1", Some(head)).unwrap();
+            assert!(!report.problems.is_empty(), "line {}", at + 1);
         }
-        fs::write(&file, &sound).unwrap();
-        fs::rename(&file, dir.path().join("away")).unwrap();
-        let missing = verify(dir.path(), "gw-1", Some(head));
-        assert!(missing.is_err() || !missing.unwrap().problems.is_empty(), "{}", file.display());
-        fs::rename(dir.path().join("away"), &file).unwrap();
     }
+    fs::write(&file, &sound).unwrap();
     assert_eq!(verify(dir.path(), "gw-1", Some(head)).unwrap().problems, vec![]);
+}
+
+#[test]
+fn any_changed_or_missing_recording_is_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let (audit, trail) = written(dir.path());
+    close(&audit, &trail);
+    for file in files(dir.path()).iter().skip(1) {
+        let sound = fs::read(file).unwrap();
+        for at in (0..sound.len()).step_by(97) {
+            let mut changed = sound.clone();
+            changed[at] ^= 1;
+            fs::write(file, changed).unwrap();
+            assert!(!check(dir.path()).problems.is_empty(), "{} byte {at}", file.display());
+        }
+        fs::write(file, &sound[..sound.len() - 1]).unwrap();
+        assert!(!check(dir.path()).problems.is_empty());
+        fs::rename(file, dir.path().join("away")).unwrap();
+        assert!(!check(dir.path()).problems.is_empty(), "{}", file.display());
+        fs::write(file, &sound).unwrap();
+    }
+    assert_eq!(check(dir.path()).problems, vec![]);
 }
 
 #[test]
@@ -170,8 +213,8 @@ fn a_trail_cannot_take_another_ones_place() {
     let all = files(dir.path());
     fs::copy(&all[1], &all[2]).unwrap();
     assert!(!check(dir.path()).problems.is_empty());
-    fs::copy(&all[3], dir.path().join(format!("trails/closed/{}.jsonl", SessionId::fresh())))
-        .unwrap();
+    let stray = spool::recording_of(&Folders::of(dir.path()).closed, SessionId::fresh());
+    fs::copy(&all[3], stray).unwrap();
     assert!(check(dir.path()).problems.len() >= 2);
 }
 
@@ -182,11 +225,11 @@ fn after_a_crash_open_trails_are_closed_and_torn_ends_are_named() {
     let session = trail.session();
     // The process dies in the midst of two writes.
     drop((audit, trail));
-    let open_trail = dir.path().join(format!("trails/open/{session}.jsonl"));
+    let open_trail = spool::recording_of(&Folders::of(dir.path()).open, session);
     for file in [dir.path().join("ledger.jsonl"), open_trail.clone()] {
-        let mut text = fs::read_to_string(&file).unwrap();
-        text.push_str("{\"n\":4,\"at\":\"1970");
-        fs::write(&file, text).unwrap();
+        let mut bytes = fs::read(&file).unwrap();
+        bytes.extend_from_slice(b"WRC1 {\"n\":4,\"at\":\"1970");
+        fs::write(&file, bytes).unwrap();
     }
     let audit = open(dir.path()).unwrap();
     assert!(!open_trail.exists());
@@ -215,4 +258,71 @@ fn another_gateways_ledger_is_not_taken_for_ours() {
     let dir = tempfile::tempdir().unwrap();
     drop(written(dir.path()));
     assert!(!verify(dir.path(), "gw-2", None).unwrap().problems.is_empty());
+}
+
+#[test]
+fn checkpoints_count_what_the_disk_has_and_a_lost_tail_stops_the_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let (audit, trail) = written(dir.path());
+    audit.checkpoint().unwrap();
+    let first = audit.latest_checkpoint().unwrap().checkpoint().unwrap();
+    assert_eq!(first.size, audit.head().entries);
+    audit.checkpoint().unwrap();
+    assert_eq!(audit.latest_checkpoint().unwrap().checkpoint().unwrap(), first, "nothing is new");
+    close(&audit, &trail);
+    audit.checkpoint().unwrap();
+    drop((audit, trail));
+    // The last entry is lost, cleanly: the chain does not show it, the checkpoint does.
+    let file = dir.path().join("ledger.jsonl");
+    let text = fs::read_to_string(&file).unwrap();
+    let end = text.trim_end().rfind('\n').unwrap() + 1;
+    fs::write(&file, &text[..end]).unwrap();
+    let error = open(dir.path()).expect_err("a lost tail").to_string();
+    assert!(error.contains("checkpoint"), "{error}");
+    fs::write(&file, text).unwrap();
+    assert!(open(dir.path()).is_ok());
+}
+
+#[test]
+fn ten_thousand_entries_bring_a_checkpoint_by_themselves() {
+    let dir = tempfile::tempdir().unwrap();
+    let audit = open(dir.path()).unwrap();
+    for _ in 0..10_000 {
+        audit.record(&LedgerEvent::Stopped { reason: "test".into() }).unwrap();
+    }
+    let checkpoint = audit.latest_checkpoint().expect("one").checkpoint().unwrap();
+    assert_eq!(checkpoint.size, 10_000);
+}
+
+#[test]
+fn another_ledger_key_is_refused_unless_the_old_one_signs_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let audit = open(dir.path()).unwrap();
+    let started = LedgerEvent::Started {
+        gateway: "gw-1".into(),
+        snapshot: Digest::ZERO,
+        observed: Vec::new(),
+        ledger_key: Some(audit.signer().to_owned()),
+        wrapping_key: None,
+    };
+    audit.record(&started).unwrap();
+    drop(audit);
+    fs::remove_file(dir.path().join("ledger.key")).unwrap();
+    assert!(matches!(open(dir.path()), Err(OpenError::OtherKey { .. })));
+}
+
+#[test]
+fn beyond_the_spools_bound_nobody_is_admitted_and_commands_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let audit = open_with(dir.path(), 6_000).unwrap();
+    let (_, trail) = audit.admit(Someone(SessionId::fresh())).unwrap();
+    let mut appended = 0;
+    while trail.append(&ended(1)).is_ok() {
+        appended += 1;
+        assert!(appended < 100);
+    }
+    assert!(trail.lost());
+    assert!(audit.admit(Someone(SessionId::fresh())).is_err());
+    assert!(audit.room().used() <= 6_000);
+    assert_eq!(Folders::sessions(&audit.folders().open).unwrap().len(), 1);
 }

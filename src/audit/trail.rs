@@ -1,45 +1,53 @@
-//! One session's append-only record of commands and decisions.
+//! One session's append-only record of commands and decisions: a recording that is being written.
 
 use std::io;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 
 use crate::audit::Unrecorded;
-use crate::audit::chain::Chain;
 use crate::audit::chain::Head;
-use crate::audit::chain::Room;
 use crate::audit::entry::TrailEvent;
+use crate::audit::recording::Stream;
+use crate::audit::recording::Writer;
+use crate::audit::spool::Syncer;
 use crate::model::Clock;
 use crate::model::SessionId;
-use crate::model::digest::Digest;
 
-/// One session's append-only record. Appending is one `write` and never awaits, so that it works
-/// in `Drop` too: a dropped future is how some libraries say that the client went away.
+/// One session's append-only record.
+///
+/// What decides whether something may happen is appended: one `write`, and at level `disk` one round
+/// of `fsync` that all sessions share. What only tells how it went is noted: it is written with the
+/// next entry that is appended, or within [`crate::audit::FLUSH_MS`]. Neither awaits, so that both
+/// work in `Drop` too: a dropped future is how some libraries say that the client went away.
 #[derive(Debug)]
 pub struct Trail {
     session: SessionId,
     path: PathBuf,
-    chain: Mutex<Chain>,
+    writer: Mutex<Writer>,
     clock: Arc<dyn Clock>,
+    syncer: Option<Arc<Syncer>>,
+    /// Something waits to be written.
+    waits: AtomicBool,
     /// An entry could not be written. Nothing is forwarded any more.
     lost: AtomicBool,
 }
 
 impl Trail {
-    pub(super) fn create(
-        dir: &Path,
+    pub(super) fn new(
         session: SessionId,
+        path: PathBuf,
+        writer: Writer,
         clock: Arc<dyn Clock>,
-        room: Arc<Room>,
-    ) -> io::Result<Self> {
-        let path = file_of(dir, session);
-        let chain = Mutex::new(Chain::create(&path, origin(session), room)?);
-        Ok(Self { session, path, chain, clock, lost: AtomicBool::new(false) })
+        syncer: Option<Arc<Syncer>>,
+    ) -> Self {
+        let (waits, lost) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { session, path, writer: Mutex::new(writer), clock, syncer, waits, lost }
     }
 
     /// The session whose record this is.
@@ -47,13 +55,52 @@ impl Trail {
         self.session
     }
 
-    /// Appends one entry. When it returns `Ok` the entry has left the process.
+    /// Appends one entry. When it returns `Ok` the entry, and all before it, have left the process;
+    /// at level `disk` the disk has them.
     pub fn append(&self, event: &TrailEvent) -> Result<Head, Unrecorded> {
-        let mut chain = self.chain.lock().unwrap_or_else(PoisonError::into_inner);
-        chain.append(self.clock.now(), event).map_err(|source| {
-            self.lost.store(true, Ordering::Release);
-            Unrecorded::new("an entry of the session's trail", source)
-        })
+        let (head, file) = {
+            let mut writer = self.writer();
+            let appended = writer.append(self.clock.now(), event);
+            self.waits.store(writer.waits(), Ordering::Release);
+            let head = appended.map_err(|source| self.failed(source))?;
+            (head, Arc::clone(writer.file()))
+        };
+        if let Some(syncer) = &self.syncer {
+            syncer.wait(&file).map_err(|source| self.failed(source))?;
+        }
+        Ok(head)
+    }
+
+    /// Notes one entry: it is written soon.
+    pub fn note(&self, event: &TrailEvent) -> Result<(), Unrecorded> {
+        let mut writer = self.writer();
+        let noted = writer.event(self.clock.now(), event);
+        self.waits.store(writer.waits(), Ordering::Release);
+        noted.map_err(|source| self.failed(source))
+    }
+
+    /// Notes bytes that cross in a command: they are written soon, or now if they are many.
+    pub fn data(&self, command: u64, stream: Stream, bytes: &[u8]) -> Result<(), Unrecorded> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let mut writer = self.writer();
+        let noted = writer.data(self.clock.now(), command, stream, bytes);
+        self.waits.store(writer.waits(), Ordering::Release);
+        noted.map_err(|source| self.failed(source))
+    }
+
+    /// Writes what waits.
+    pub(super) fn flush(&self) {
+        if !self.waits.swap(false, Ordering::AcqRel) {
+            return;
+        }
+        if let Err(source) = self.writer().seal() {
+            self.waits.store(true, Ordering::Release);
+            let error = self.failed(source);
+            let session = self.session;
+            tracing::error!(fault = "gateway", %session, "{}", crate::model::fault::Chain(&error));
+        }
     }
 
     /// Whether an entry could not be written since the trail was opened.
@@ -61,22 +108,26 @@ impl Trail {
         self.lost.load(Ordering::Acquire)
     }
 
-    /// Where the trail stands.
+    /// Where the trail stands: what is written of it.
     pub fn head(&self) -> Head {
-        self.chain.lock().unwrap_or_else(PoisonError::into_inner).head()
+        self.writer().head()
+    }
+
+    /// How long it is, in bytes.
+    pub(super) fn bytes(&self) -> u64 {
+        self.writer().bytes()
     }
 
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
-}
 
-/// The file of `session`'s trail in `dir`.
-pub(super) fn file_of(dir: &Path, session: SessionId) -> PathBuf {
-    dir.join(format!("{session}.jsonl"))
-}
+    fn failed(&self, source: io::Error) -> Unrecorded {
+        self.lost.store(true, Ordering::Release);
+        Unrecorded::new("an entry of the session's trail", source)
+    }
 
-/// What the first entry of `session`'s trail carries as `prev`: so no trail can be renamed.
-pub(super) fn origin(session: SessionId) -> Digest {
-    Digest::of_parts(&[b"weir trail ", session.to_string().as_bytes()])
+    fn writer(&self) -> MutexGuard<'_, Writer> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }

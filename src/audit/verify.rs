@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::io::BufReader;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -15,10 +16,11 @@ use serde::Serialize;
 use crate::audit::chain;
 use crate::audit::chain::Head;
 use crate::audit::entry::LedgerEvent;
-use crate::audit::entry::TrailEvent;
 use crate::audit::ledger;
-use crate::audit::ledger::Paths;
-use crate::audit::trail;
+use crate::audit::recording::Chunks;
+use crate::audit::recording::Seen;
+use crate::audit::spool;
+use crate::audit::spool::Folders;
 use crate::model::SessionId;
 
 /// What verifying a record found.
@@ -59,11 +61,11 @@ struct Pinned {
 
 /// Verifies the record in `dir`, which belongs to the gateway called `gateway`.
 pub fn verify(dir: &Path, gateway: &str, checkpoint: Option<Head>) -> io::Result<Report> {
-    let paths = Paths::of(dir);
+    let (ledger_file, folders) = (dir.join("ledger.jsonl"), Folders::of(dir));
     let mut pinned = BTreeMap::<SessionId, Pinned>::new();
     let mut held = checkpoint.map(|_| false);
     let reading =
-        chain::read::<LedgerEvent>(&paths.ledger, ledger::origin(gateway), |line, head| {
+        chain::read::<LedgerEvent>(&ledger_file, ledger::origin(gateway), |line, head, _| {
             if checkpoint == Some(head) {
                 held = Some(true);
             }
@@ -80,18 +82,18 @@ pub fn verify(dir: &Path, gateway: &str, checkpoint: Option<Head>) -> io::Result
         report.problems.push(Problem { file: file.to_owned(), what });
     };
     if let Some(damage) = reading.damage {
-        problem(&paths.ledger, damage.to_string());
+        problem(&ledger_file, damage.to_string());
     }
     if held == Some(false) {
         problem(
-            &paths.ledger,
+            &ledger_file,
             "the checkpoint is not in it: entries were changed or removed".into(),
         );
     }
-    let mut files = trail_files(&paths)?;
+    let mut files = trail_files(&folders)?;
     for (session, pin) in &pinned {
         let Some(file) = files.remove(session) else {
-            problem(&trail::file_of(&paths.closed, *session), "the trail is missing".into());
+            problem(&spool::recording_of(&folders.closed, *session), "the trail is missing".into());
             continue;
         };
         report.trails = report.trails.saturating_add(1);
@@ -133,27 +135,36 @@ fn note(pinned: &mut BTreeMap<SessionId, Pinned>, event: LedgerEvent) {
     }
 }
 
-fn trail_files(paths: &Paths) -> io::Result<BTreeMap<SessionId, PathBuf>> {
+fn trail_files(folders: &Folders) -> io::Result<BTreeMap<SessionId, PathBuf>> {
     let mut files = BTreeMap::new();
-    for dir in [&paths.open, &paths.closed] {
-        for entry in fs::read_dir(dir)? {
-            let path = entry?.path();
-            if let Some(session) = ledger::session_of(&path) {
-                files.insert(session, path);
-            }
+    for dir in [&folders.open, &folders.closed] {
+        for session in Folders::sessions(dir)? {
+            files.insert(session, spool::recording_of(dir, session));
         }
     }
     Ok(files)
 }
 
 fn check_trail(file: &Path, session: SessionId, pin: &Pinned) -> Result<u64, String> {
+    let unread = |error: io::Error| format!("it cannot be read: {error}");
+    let reader = BufReader::new(fs::File::open(file).map_err(unread)?);
+    let mut chunks = Chunks::begin(reader).map_err(unread)?.map_err(|damage| damage.to_string())?;
+    if chunks.header().session != session {
+        return Err(format!("it is the recording of session {}", chunks.header().session));
+    }
     let mut missing = pin.heads.clone();
     let mut end_seen = false;
-    let reading = chain::read::<TrailEvent>(file, trail::origin(session), |_, head| {
+    let damage = loop {
+        let seen = chunks.next().map_err(unread)?;
+        let head = chunks.head();
         missing.retain(|pinned| *pinned != head);
         end_seen |= pin.end == Some(head);
-    })
-    .map_err(|error| format!("it cannot be read: {error}"))?;
+        match seen {
+            Seen::One(_) => {}
+            Seen::End => break None,
+            Seen::Damaged(damage) => break Some(damage),
+        }
+    };
     if let Some(head) = missing.first() {
         return Err(format!("entry {} is not the one that the ledger names", head.entries));
     }
@@ -161,15 +172,15 @@ fn check_trail(file: &Path, session: SessionId, pin: &Pinned) -> Result<u64, Str
         if !end_seen {
             return Err(format!("it should end with entry {}, as the ledger says", end.entries));
         }
-        if reading.head != end {
+        if chunks.head() != end {
             return Err(format!("it goes on behind entry {}, its end", end.entries));
         }
     }
     if !pin.admitted {
         return Err("the ledger has no admission of this session".into());
     }
-    match reading.damage {
+    match damage {
         Some(damage) if !pin.damage_known => Err(damage.to_string()),
-        Some(_) | None => Ok(reading.head.entries),
+        Some(_) | None => Ok(chunks.head().entries),
     }
 }

@@ -1,6 +1,8 @@
-//! What can be typed. The commands that sign in and connect are in [`access`].
+//! What can be typed. The commands that sign in and connect are in [`access`], those about what
+//! happened in [`records`].
 
 pub(super) mod access;
+pub(super) mod records;
 
 use std::path::PathBuf;
 
@@ -11,7 +13,6 @@ use secrecy::SecretString;
 use crate::model::Country;
 use crate::model::EntityId;
 use crate::model::HoldId;
-use crate::model::SessionId;
 use crate::model::TargetName;
 
 /// An access gateway that keeps data in its region, and can prove it.
@@ -84,7 +85,7 @@ pub(super) enum Command {
     Import(access::Import),
     /// List, show and end sessions
     #[command(subcommand)]
-    Sessions(Sessions),
+    Sessions(records::Sessions),
     /// List commands that wait for an approval: yours, and those you may answer
     Requests(Gateway),
     /// Let exactly one held command go on
@@ -111,7 +112,7 @@ pub(super) enum Command {
     Policy(Policy),
     /// Check a record
     #[command(subcommand)]
-    Audit(Audit),
+    Audit(records::Audit),
     /// Print the manual page, or write the pages of all commands into a folder
     Man {
         /// The folder
@@ -182,34 +183,6 @@ pub(super) struct DemoArgs {
 }
 
 #[derive(Debug, Subcommand)]
-pub(super) enum Sessions {
-    /// List sessions, newest first
-    Ls {
-        /// How many at most
-        #[arg(long, default_value_t = 50)]
-        limit: u32,
-        #[command(flatten)]
-        gateway: Gateway,
-    },
-    /// Show a session's commands, verdicts and results
-    Show {
-        /// The session's id
-        #[arg(value_name = "ID")]
-        session: SessionId,
-        #[command(flatten)]
-        gateway: Gateway,
-    },
-    /// End a live session
-    Kill {
-        /// The session's id
-        #[arg(value_name = "ID")]
-        session: SessionId,
-        #[command(flatten)]
-        gateway: Gateway,
-    },
-}
-
-#[derive(Debug, Subcommand)]
 pub(super) enum Policy {
     /// Would this command be allowed, and by which rules?
     Explain {
@@ -241,21 +214,5 @@ pub(super) enum Policy {
         command: Option<String>,
         #[command(flatten)]
         gateway: Gateway,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-pub(super) enum Audit {
-    /// Find any changed, removed or reordered entry of a record, offline
-    Verify {
-        /// The gateway's state folder, or a copy of it
-        #[arg(value_name = "DIR")]
-        dir: PathBuf,
-        /// The id of the gateway whose record it is; without it, the id that the record names
-        #[arg(long, value_name = "ID")]
-        gateway: Option<String>,
-        /// A head of the ledger that was kept elsewhere, as this command prints it: N:DIGEST
-        #[arg(long, value_name = "N:DIGEST")]
-        checkpoint: Option<super::record::Checkpoint>,
     },
 }

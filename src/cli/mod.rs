@@ -36,6 +36,7 @@ mod profile;
 mod proxy;
 mod record;
 mod run;
+mod sessions;
 mod show;
 mod ssh_config;
 mod tunnel;

@@ -7,12 +7,11 @@ use serde_json::Value;
 use serde_json::json;
 
 use crate::cli::args::Args;
-use crate::cli::args::Audit;
 use crate::cli::args::Command;
 use crate::cli::args::Gateway;
 use crate::cli::args::Policy;
-use crate::cli::args::Sessions;
 use crate::cli::args::access::SshCertificate;
+use crate::cli::args::records::Audit;
 use crate::cli::certificate;
 use crate::cli::client::CallError;
 use crate::cli::client::Client;
@@ -24,6 +23,7 @@ use crate::cli::man;
 use crate::cli::print;
 use crate::cli::proxy;
 use crate::cli::record;
+use crate::cli::sessions;
 use crate::cli::show;
 use crate::cli::ssh_config;
 use crate::cli::tunnel;
@@ -79,7 +79,7 @@ pub(super) fn command(args: Args) -> ExitCode {
         Command::Deny { hold, reason, gateway } => {
             answer(&gateway, hold.as_str(), "deny", &json!({ "reason": reason }), as_json)
         }
-        Command::Sessions(sessions) => self::sessions(sessions, as_json),
+        Command::Sessions(sessions) => sessions::run(sessions, as_json),
         Command::Policy(policy) => explain(policy, as_json),
     };
     ended(called)
@@ -118,23 +118,6 @@ fn ssh_certificate(args: SshCertificate) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => ended(Err(error)),
-    }
-}
-
-fn sessions(sessions: Sessions, as_json: bool) -> Result<(), CallError> {
-    match sessions {
-        Sessions::Ls { limit, gateway } => {
-            get(&gateway, &format!("/sessions?limit={limit}"), show::sessions, as_json)
-        }
-        Sessions::Show { session, gateway } => {
-            get(&gateway, &format!("/sessions/{session}"), show::session, as_json)
-        }
-        Sessions::Kill { session, gateway } => {
-            let answer =
-                Client::new(&gateway)?.post(&format!("/sessions/{session}/kill"), &json!({}))?;
-            output(&answer, |_| print::line(&format!("{session} is ended")), as_json);
-            Ok(())
-        }
     }
 }
 

@@ -130,11 +130,56 @@ pub(super) fn sessions(answer: &Value) {
             format!("{} {}", or(text(session, "country"), "??"), text(session, "address")),
             text(session, "target"),
             text(session, "protocol"),
-            text(session, "commands"),
+            asked(session, "commands"),
             format!("{ended}{observed}"),
         ]
     });
     table(&["SESSION", "SINCE", "WHO", "FROM", "TARGET", "PROTOCOL", "COMMANDS", "STATE"], &rows);
+}
+
+/// How often something was asked, and how often of these it was denied.
+fn asked(of: &Value, times: &str) -> String {
+    let times = text(of, times);
+    match of["denied"].as_u64() {
+        Some(denied @ 1..) => format!("{times} ({denied} denied)"),
+        Some(0) | None => times,
+    }
+}
+
+pub(super) fn id(answer: &Value) -> String {
+    text(answer, "session")
+}
+
+pub(super) fn hits(answer: &Value) {
+    let hits = answer["hits"].as_array().map(Vec::as_slice).unwrap_or_default();
+    for hit in hits {
+        let command = format!("{}  {} #{}", second(&text(hit, "last_at")), id(hit), hit["number"]);
+        if hit["withheld"] == true {
+            line(&command);
+            line("    withheld: it may carry a class that you may not see");
+            continue;
+        }
+        let country = or(text(hit, "country"), "??");
+        let (who, target, verb) = (text(hit, "principal"), text(hit, "target"), text(hit, "verb"));
+        let times = asked(hit, "times");
+        line(&format!("{command}  {who} from {country} at {target}: {verb} ×{times}"));
+        let context = &hit["context"];
+        let dots = |there: &Value| if *there == true { "…" } else { "" };
+        let part = text(context, "text").split_whitespace().collect::<Vec<_>>().join(" ");
+        let (before, after) = (dots(&context["begins_later"]), dots(&context["ends_earlier"]));
+        line(&format!("    {before}{part}{after}"));
+    }
+    if hits.is_empty() {
+        line("nothing was found");
+    }
+    if answer["cut"] == true {
+        line("there may be more: --limit says how many are shown");
+    }
+    if let Some(left_out @ 1..) = answer["targets_left_out"].as_u64() {
+        line(&format!(
+            "{left_out} targets were left out, whose sessions you may not search from here"
+        ));
+    }
 }
 
 pub(super) fn session(answer: &Value) {

@@ -223,11 +223,6 @@ impl Check<'_> {
         let file = self.file;
         self.declared("entity", &basis.exporter, &file.entities);
         self.declared("entity", &basis.importer, &file.entities);
-        if basis.exporter == basis.importer {
-            let what = "exporter and importer are one entity; expected two: within one entity \
-                        there is no transfer to cover";
-            self.problem(&basis.importer, what);
-        }
         if let Some(importer) = file.entities.get(&basis.importer)
             && importer.country != *basis.importer_country.get_ref()
         {

@@ -10,9 +10,9 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use toml::Spanned;
 
+use crate::config::audit::Audit;
 use crate::config::provider::Provider;
 use crate::config::state::State;
-use crate::config::store::Store;
 use crate::config::target::Target;
 use crate::config::value::Day;
 use crate::config::value::Network;
@@ -25,6 +25,7 @@ use crate::model::RegionName;
 use crate::model::RuleId;
 use crate::model::TargetName;
 use crate::model::digest::Digest;
+use crate::model::principal::Counters;
 use crate::model::principal::Role;
 
 /// Most country databases.
@@ -221,9 +222,12 @@ pub struct Entity {
     pub country: Country,
     /// Controller or processor.
     pub role: Role,
-    /// Declared facts that adequacy decisions ask for, such as `dpf = "nonhr,hr"`.
+    /// Declared facts that the law data asks for, such as `dpf = "nonhr,hr"`.
     #[serde(default)]
-    pub attributes: BTreeMap<String, String>,
+    pub attributes: BTreeMap<Spanned<String>, String>,
+    /// Declared numbers that some laws count: upper bounds, for every calendar year.
+    #[serde(default)]
+    pub counters: Counters,
 }
 
 /// `[[bases]]`: a legal basis on file. A declaration: Weir cites it and cannot judge it.
@@ -249,6 +253,10 @@ pub struct Basis {
     pub needs_mask: Option<NeedsMask>,
     /// The assessment of the importer's law.
     pub tia: Option<Assessment>,
+    /// Reference of the approval, filing or case, where the mechanism needs one.
+    pub filing: Option<String>,
+    /// Why it may be used; needed by derogations.
+    pub reason: Option<String>,
     /// SHA-256 of the document.
     pub document_sha256: Digest,
     /// First day on which it holds.
@@ -257,6 +265,9 @@ pub struct Basis {
     pub valid_to: Spanned<Day>,
     /// How often it may be used. Left out: without bound.
     pub uses_max: Option<Within<1, 1_000_000>>,
+    /// How often it was used so far: whoever keeps the register counts, the gateway does not. Left
+    /// out: unknown, and then a basis with `uses_max` does not serve.
+    pub uses: Option<Within<0, 1_000_000>>,
     /// Who answers for the declaration.
     pub owner: String,
     /// Who approved it.
@@ -283,28 +294,6 @@ pub struct Assessment {
     pub date: Day,
     /// When it must be looked at again. Left out: with the basis.
     pub review_by: Option<Spanned<Day>>,
-}
-
-/// `[audit]`: what is kept.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Audit {
-    /// What is kept of one command's result; the cut is marked.
-    pub result_bytes_max: Within<0, 1_073_741_824>,
-    /// What trails and recordings may take on disk; beyond it, commands are refused.
-    pub spool_bytes_max: Within<1_048_576, 1_125_899_906_842_624>,
-    /// Where it is kept for good.
-    pub store: Store,
-}
-
-impl Default for Audit {
-    fn default() -> Self {
-        Self {
-            result_bytes_max: Within::nearest(65_536),
-            spool_bytes_max: Within::nearest(10_737_418_240),
-            store: Store::default(),
-        }
-    }
 }
 
 /// `[login]`: how people sign in, and for how long.

@@ -9,6 +9,7 @@
 //! pattern) it does not know; `daemon.rs` translates with [`Source::parse`], which keeps the place
 //! in the error. Known to `daemon` and `cli` alone; knows only `model`, opens no socket.
 
+pub mod audit;
 pub mod check;
 pub mod file;
 pub mod problem;
@@ -142,6 +143,12 @@ impl File {
         {
             rebase(path);
         }
+        let keys = &mut self.audit.keys;
+        let keys = [&mut keys.wrapping, &mut keys.signing, &mut keys.signing_previous]
+            .into_iter()
+            .flatten()
+            .chain(&mut keys.wrapping_previous);
+        keys.for_each(secret);
         rebase(self.gateway.policies_dir.get_mut());
         rebase(self.tls.certificate_file.get_mut());
         rebase(self.tls.key_file.get_mut());

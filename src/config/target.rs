@@ -27,7 +27,10 @@ pub struct Target {
     pub owner: Spanned<EntityId>,
     /// Laws that apply besides those of its country, such as `EU`.
     #[serde(default)]
-    pub laws: BTreeSet<String>,
+    pub laws: BTreeSet<Spanned<String>>,
+    /// How many US persons' (or devices') data can be reached in it, at most. Left out: unknown,
+    /// which is more than any number.
+    pub us_persons: Option<u64>,
     /// Labels that policies may read, such as `prod`.
     #[serde(default)]
     pub labels: BTreeSet<String>,

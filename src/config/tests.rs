@@ -163,12 +163,6 @@ const SENSE: &[Mistake] = &[
     ("audience = [\"weir\"]", "audience = []", "[] ", &["the list is empty", "expected"]),
     ("# algorithms = [\"ES256\", \"RS256\"]", "algorithms = []", "[] ", &["the list is empty"]),
     (
-        "importer = \"acme-sg\"",
-        "importer = \"acme-de\"",
-        "\"acme-de\"  ",
-        &["one entity", "expected two"],
-    ),
-    (
         "importer_country = \"SG\"",
         "importer_country = \"MY\"",
         "\"MY\"  ",

@@ -19,13 +19,13 @@ use crate::config::SecretRef;
 use crate::config::file;
 use crate::config::state;
 use crate::config::target::TlsMode;
+use crate::daemon::translate_law as law;
 use crate::identity;
 use crate::listen;
 use crate::listen::country;
 use crate::listen::country::Database;
 use crate::listen::origin::Networks;
 use crate::model::Host;
-use crate::model::principal::Entity;
 use crate::policy;
 use crate::policy::transfer;
 use crate::policy::transfer::Pack;
@@ -96,15 +96,17 @@ impl From<config::Problems> for BadConfig {
 
 /// One version of policy, law and catalogue.
 pub(super) fn version(loaded: &Loaded, files: Files) -> Result<Version, BadConfig> {
+    let pack = Pack::builtin().map_err(BadConfig::Law)?;
+    law::check_targets(loaded, &pack)?;
     let catalogue = catalogue(loaded, files)?;
     let gateway = &loaded.file.gateway;
     let region = region(loaded, &gateway.region)?;
     let parts = policy::Parts {
         policies: policies(loaded)?,
         targets: catalogue.targets().map(|target| (**target.facts()).clone()).collect(),
-        entities: entities(loaded),
-        bases: loaded.file.bases.iter().map(basis).collect(),
-        pack: Pack::builtin().map_err(BadConfig::Law)?,
+        entities: law::entities(loaded, &pack)?,
+        bases: law::bases(loaded, &pack)?,
+        pack,
         gateway: policy::GatewayFacts {
             id: gateway.id.to_string(),
             region: gateway.region.get_ref().clone(),
@@ -290,48 +292,6 @@ fn region<'a>(
     })
 }
 
-fn entities(loaded: &Loaded) -> Vec<Entity> {
-    let entity = |(id, entity): (&Spanned<crate::model::EntityId>, &file::Entity)| Entity {
-        id: id.get_ref().clone(),
-        country: entity.country.clone(),
-        role: entity.role,
-        attributes: entity.attributes.clone(),
-    };
-    loaded.file.entities.iter().map(entity).collect()
-}
-
-fn basis(basis: &file::Basis) -> transfer::Basis {
-    transfer::Basis {
-        id: basis.id.get_ref().clone(),
-        mechanism: basis.mechanism.get_ref().clone(),
-        exporter: basis.exporter.get_ref().clone(),
-        importer: basis.importer.get_ref().clone(),
-        importer_country: basis.importer_country.get_ref().clone(),
-        classes: basis.classes.clone(),
-        access_countries: basis.access_countries.clone(),
-        needs_mask: basis.needs_mask.map(|needs| match needs {
-            file::NeedsMask::Token => transfer::NeedsMask::Token,
-            file::NeedsMask::Null => transfer::NeedsMask::Null,
-        }),
-        tia: basis.tia.as_ref().map(|tia| transfer::Assessment {
-            reference: tia.reference.clone(),
-            date: tia.date.date(),
-            review_by: tia
-                .review_by
-                .as_ref()
-                .map_or_else(|| basis.valid_to.get_ref().date(), |day| day.get_ref().date()),
-        }),
-        filing: None,
-        document: basis.document_sha256,
-        valid_from: basis.valid_from.date(),
-        valid_to: basis.valid_to.get_ref().date(),
-        max_uses: basis.uses_max.map(|uses| u64::try_from(uses.count()).unwrap_or(u64::MAX)),
-        uses: None,
-        owner: basis.owner.clone(),
-        approved_by: basis.approved_by.clone(),
-    }
-}
-
 /// The customer's policies: every `*.cedar` of the folder, by name.
 fn policies(loaded: &Loaded) -> Result<Vec<(String, String)>, Problem> {
     let place = &loaded.file.gateway.policies_dir;
@@ -372,7 +332,8 @@ fn catalogue(loaded: &Loaded, files: Files) -> Result<Catalogue, Problem> {
             name: name.get_ref().clone(),
             region: written.region.get_ref().clone(),
             owner: written.owner.get_ref().clone(),
-            laws: written.laws.clone(),
+            laws: written.laws.iter().map(|law| law.get_ref().clone()).collect(),
+            us_persons: written.us_persons,
             labels: written.labels.clone(),
             classes: written.classes.clone(),
             without_basis: written.without_basis,

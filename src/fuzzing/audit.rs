@@ -10,8 +10,8 @@ use crate::model::digest::Digest;
 /// first that does not follow.
 pub(super) fn chain(bytes: &[u8]) {
     let bound = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-    let ledger = chain::read_from::<LedgerEvent>(bytes, Digest::ZERO, |line, _| again(&line));
-    let trail = chain::read_from::<TrailEvent>(bytes, Digest::ZERO, |line, _| again(&line));
+    let ledger = chain::read_from::<LedgerEvent>(bytes, Digest::ZERO, |line, _, _| again(&line));
+    let trail = chain::read_from::<TrailEvent>(bytes, Digest::ZERO, |line, _, _| again(&line));
     for reading in [ledger, trail].into_iter().flatten() {
         assert!(reading.bytes <= bound);
         assert!(reading.damage.is_some() || reading.bytes == bound);

@@ -17,6 +17,7 @@ use crate::model::RuleId;
 use crate::model::SessionId;
 use crate::model::TargetName;
 use crate::model::digest::Digest;
+use crate::model::principal::Counters;
 use crate::model::principal::Entity;
 use crate::model::principal::Role;
 use crate::policy::GatewayFacts;
@@ -59,6 +60,7 @@ static PARTS: LazyLock<Option<Parts>> = LazyLock::new(|| {
         country: country.clone(),
         role: Role::Controller,
         attributes: BTreeMap::new(),
+        counters: Counters::default(),
     };
     let gateway = GatewayFacts {
         id: "weir-eu".to_owned(),

@@ -18,6 +18,7 @@
 //! - [`digest`]: SHA-256 values as they stand in records
 //! - [`encode`]: base 64
 //! - [`login`]: what somebody has after signing in
+//! - [`when`]: times as people name them
 
 pub mod address;
 pub mod class;
@@ -33,6 +34,7 @@ pub mod principal;
 pub mod refusal;
 pub mod target;
 pub mod verdict;
+pub mod when;
 
 pub use address::Address;
 pub use address::Host;

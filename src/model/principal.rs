@@ -95,4 +95,17 @@ pub struct Entity {
     pub role: Role,
     /// Declared facts that adequacy rows ask for, e.g. `dpf = nonhr,hr` or `lgpd = yes`.
     pub attributes: BTreeMap<String, String>,
+    /// Declared numbers that some laws count.
+    pub counters: Counters,
+}
+
+/// Numbers of which an entity declares that it stays at or below them in every calendar year, with
+/// all that it does, here and elsewhere. `None`: nobody declared it, and unknown is more than any.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Counters {
+    /// Individuals whose personal data it provides (sends or shows) out of China.
+    pub cn_pi: Option<u64>,
+    /// Those of them whose sensitive personal data it provides.
+    pub cn_sens: Option<u64>,
 }

@@ -62,6 +62,9 @@ pub struct TargetFacts {
     pub owner: EntityId,
     /// Laws declared to apply in addition to those of its country, e.g. `EU`.
     pub laws: BTreeSet<String>,
+    /// How many US persons' (or devices') data can be reached in it, at most. `None`: nobody declared
+    /// it, and unknown is more than any number.
+    pub us_persons: Option<u64>,
     /// Free labels that policies may read, e.g. `prod`.
     pub labels: BTreeSet<String>,
     /// What happens at connect when no legal basis covers the transfer.

@@ -1,7 +1,7 @@
-//! Questions of the control plane: approving, listing, replaying, ending sessions.
+//! Questions of the control plane: approving, listing, searching, replaying, ending sessions.
 //!
-//! Approving and replaying are accesses to data and decided likewise, for whoever looks and from
-//! where they look.
+//! Approving, searching and replaying are accesses to data and decided likewise, for whoever looks
+//! and from where they look.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -71,6 +71,13 @@ pub enum Ask<'a> {
         /// Whose session it is.
         owner: &'a Principal,
     },
+    /// To search the commands of a target's sessions.
+    Search {
+        /// The target.
+        target: &'a TargetName,
+        /// Only of the asker's own sessions; else of others'.
+        own: bool,
+    },
     /// To end a session.
     Kill {
         /// The session's target.
@@ -121,6 +128,14 @@ pub fn may(
             let what = format!("see sessions of {owner}");
             let asked = words::Asked { who: principal, what: &what, target: Some(target) };
             of_target(snapshot, (&seat, &proven), (Action::Replay, &facts), asked)
+        }
+        Ask::Search { target, own } => {
+            let seat = sit(target, Purpose::Search)?;
+            let mut facts = seat.facts(&seat.residency.applied);
+            facts.flag("own", own);
+            let what = if own { "search their sessions" } else { "search others' sessions" };
+            let asked = words::Asked { who: principal, what, target: Some(target) };
+            of_target(snapshot, (&seat, &proven), (Action::Search, &facts), asked)
         }
         Ask::Kill { target, owner } => {
             let facts = administering(origin, "kill", is_same(principal, owner));

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::model::Command;
+use crate::model::Country;
 use crate::model::Origin;
 use crate::model::Refusal;
 use crate::model::RuleId;
@@ -134,6 +135,7 @@ impl fmt::Display for Judgement {
         }
         if let Some(decision) = &self.transfer {
             writeln!(f, "transfer  {}: {}", decision.outcome, decision.reason())?;
+            Legs(decision).fmt(f)?;
         }
         match &self.command {
             None => {}
@@ -154,6 +156,26 @@ impl fmt::Display for Judgement {
             writeln!(f, "          the target is in observe mode: recorded, not applied")?;
         }
         write!(f, "version   {}", self.version)
+    }
+}
+
+/// Each leg under each law, where more than one was asked: the reason is only of the strictest.
+struct Legs<'a>(&'a Decision);
+
+impl fmt::Display for Legs<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for leg in &self.0.legs {
+            let Some(regime) = &leg.regime else { continue };
+            let place = leg.place.as_ref().map_or("nowhere", Country::as_str);
+            let bases = leg.bases.iter().map(RuleId::as_str).collect::<Vec<_>>();
+            write!(f, "          {regime}, {} in {place}: {}", leg.leg, leg.outcome)?;
+            Rules(&leg.rows).fmt(f)?;
+            if !bases.is_empty() {
+                write!(f, " by {}", bases.join(", "))?;
+            }
+            writeln!(f)?;
+        }
+        Ok(())
     }
 }
 

@@ -23,6 +23,7 @@ use crate::policy::transfer::Asker;
 use crate::policy::transfer::Basis;
 use crate::policy::transfer::Data;
 use crate::policy::transfer::Decision;
+use crate::policy::transfer::Expiring;
 use crate::policy::transfer::Flow;
 use crate::policy::transfer::Link;
 use crate::policy::transfer::Op;
@@ -35,6 +36,11 @@ use crate::policy::transfer::Suppression;
 /// employee: an entity of his own, who is never "on a trip".
 const LINK_ATTRIBUTE: &str = "link";
 const CONTRACTOR: &str = "contractor";
+/// The mapped claims that say whether a person is a US person, and a covered person (28 CFR 202).
+const US_PERSON_ATTRIBUTE: &str = "us_person";
+const COVERED_PERSON_ATTRIBUTE: &str = "covered_person";
+const YES: &str = "yes";
+const NO: &str = "no";
 
 /// The law and the facts it is asked with.
 #[derive(Debug)]
@@ -80,6 +86,11 @@ impl Law {
 
     pub(super) fn pack(&self) -> &Pack {
         &self.pack
+    }
+
+    /// What ends within `days` after `date`, or has ended.
+    pub(super) fn expiring(&self, date: Date, days: u16) -> Vec<Expiring> {
+        transfer::expiring(&self.bases, &self.pack, date, days)
     }
 
     pub(super) fn gateway(&self) -> &GatewayFacts {
@@ -144,6 +155,7 @@ impl Law {
             Some(CONTRACTOR) => Link::Contractor,
             Some(_) | None => Link::Employee,
         };
+        let says = |name: &str| principal.attributes.get(name).map(String::as_str);
         let flow = Flow {
             date,
             data: Data {
@@ -151,16 +163,21 @@ impl Law {
                 classes,
                 laws: &place.facts.laws,
                 owner: &place.owner,
+                us_persons: place.facts.us_persons,
             },
             asker: Asker {
                 entity: self.entity_of(principal),
                 link,
                 from: origin.country.as_ref(),
                 residence: principal.residence.as_ref(),
+                // What is neither yes nor no lets nobody off.
+                us_person: says(US_PERSON_ATTRIBUTE).map(|word| word == YES),
+                covered_person: says(COVERED_PERSON_ATTRIBUTE).is_some_and(|word| word != NO),
             },
             path: Path {
                 gateway: &self.gateway.country,
                 recording: &self.gateway.recording_country,
+                caches: &[],
             },
             op,
             suppression,

@@ -47,6 +47,8 @@ pub(super) enum Purpose<'a> {
     Approve(&'a BTreeSet<DataClass>),
     /// To see a recording: all classes of the target.
     Replay,
+    /// To search commands: all classes of the target.
+    Search,
 }
 
 /// A principal before a target, under one snapshot and on one day.
@@ -85,6 +87,7 @@ impl Seat {
             Purpose::Session => snapshot.law().session(viewer, place, day),
             Purpose::Approve(classes) => plain((Op::Approve, classes)),
             Purpose::Replay => plain((Op::Replay, &place.facts.classes)),
+            Purpose::Search => plain((Op::Search, &place.facts.classes)),
         };
         let mut known = BTreeSet::new();
         place.facts.classes.iter().for_each(|class| known.extend(lineage(class)));
@@ -99,7 +102,7 @@ impl Seat {
                 engine.narrow((&principal_uid, &roles), &target_uid)
             }
             // Asked once or twice: all policies may be.
-            Purpose::Approve(_) | Purpose::Replay => None,
+            Purpose::Approve(_) | Purpose::Replay | Purpose::Search => None,
         };
         let as_person = person_of(principal)
             .map(|person| Self::take(snapshot, (&person, origin), place, purpose, now));

@@ -24,10 +24,13 @@ use crate::policy::engine::BASE;
 use crate::policy::engine::Engine;
 use crate::policy::engine::Kind;
 use crate::policy::engine::SCHEMA;
+use crate::policy::law;
 use crate::policy::law::Law;
 use crate::policy::rules::BadPolicy;
 use crate::policy::transfer::Basis;
+use crate::policy::transfer::Expiring;
 use crate::policy::transfer::Pack;
+use crate::policy::transfer::WARNED_DAYS_BEFORE;
 
 /// What a snapshot is compiled from.
 #[derive(Debug, Clone)]
@@ -132,6 +135,12 @@ impl Snapshot {
     /// The legal entities by id.
     pub fn entity(&self, id: &EntityId) -> Option<&Entity> {
         self.law.entity(Some(id))
+    }
+
+    /// Legal bases, their assessments and the law data, where they end within
+    /// [`WARNED_DAYS_BEFORE`] days or have ended: to be told at start, on reload and daily.
+    pub fn expiring(&self, now: Timestamp) -> Vec<Expiring> {
+        self.law.expiring(law::day(now), WARNED_DAYS_BEFORE)
     }
 
     /// What is allowed but probably not meant: rules that can never fire, names nobody has, law

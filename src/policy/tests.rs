@@ -33,6 +33,7 @@ use crate::model::TargetFacts;
 use crate::model::TargetName;
 use crate::model::Verdict;
 use crate::model::place::PlaceMethod;
+use crate::model::principal::Counters;
 use crate::model::principal::Entity;
 use crate::model::principal::Kind;
 use crate::model::principal::Role;
@@ -81,6 +82,7 @@ fn entity(id: &str, country: &str, role: Role) -> Entity {
         country: country.parse().unwrap(),
         role,
         attributes: BTreeMap::new(),
+        counters: Counters::default(),
     }
 }
 
@@ -93,6 +95,7 @@ fn target(target: &str, protocol: Protocol, holds: &[&str]) -> TargetFacts {
         classes: classes(holds),
         owner: "acme-de".parse().unwrap(),
         laws: BTreeSet::new(),
+        us_persons: None,
         labels: BTreeSet::new(),
         without_basis: WithoutBasis::Refuse,
         observe: false,

@@ -204,6 +204,7 @@ impl Gateway {
             of: login.to_string(),
             rules: Vec::new(),
             refusal: None,
+            purpose: None,
         };
         self.parts.audit.record(&event).map_err(|error| {
             tracing::error!(fault = %Fault::Gateway, "{}", Chain(&error));

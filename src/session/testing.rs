@@ -9,7 +9,7 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -26,6 +26,13 @@ use tokio::sync::watch;
 
 use crate::audit;
 use crate::audit::Audit;
+use crate::audit::keys::KeyBytes;
+use crate::audit::keys::KeyRing;
+use crate::audit::keys::LedgerKey;
+use crate::audit::keys::WrappingKey;
+use crate::audit::recording::Seen;
+use crate::audit::spool::Folders;
+use crate::audit::told::Teller;
 use crate::identity::Assertions;
 use crate::identity::CertificateAsk;
 use crate::identity::Certifier;
@@ -59,9 +66,11 @@ use crate::model::login::Form;
 use crate::model::login::Login;
 use crate::model::login::Use;
 use crate::model::place::PlaceMethod;
+use crate::model::principal::Counters;
 use crate::model::principal::Entity;
 use crate::model::principal::Kind;
 use crate::model::principal::Role;
+use crate::model::target::WithoutBasis;
 use crate::policy::GatewayFacts;
 use crate::policy::Parts;
 use crate::policy::Snapshot;
@@ -138,7 +147,15 @@ impl World {
         let options = audit::Options {
             dir: dir.path().join("state"),
             gateway: "weir-test".to_owned(),
+            region: "here".parse().unwrap(),
             spool_bytes_max: u64::MAX,
+            level: audit::spool::Level::Process,
+            keys: KeyRing::new(WrappingKey::new(KeyBytes::generate().unwrap()), vec![]).unwrap(),
+            signers: vec![Arc::new(
+                LedgerKey::new(KeyBytes::generate().unwrap())
+                    .named("weir.test/ledger".parse().unwrap())
+                    .unwrap(),
+            )],
         };
         let audit = Arc::new(Audit::open(&options, Arc::clone(&clock)).unwrap());
         let place = store::Place::Sqlite(dir.path().join("weir.db"));
@@ -181,6 +198,30 @@ impl World {
             parts,
         });
         Self { gateway, issuer, versions, targets, dir }
+    }
+
+    /// A target that nobody connects to in a test, which holds these classes.
+    pub(crate) fn target(name: &str, classes: &[&str]) -> target::Options {
+        target::Options {
+            name: name.parse().unwrap(),
+            region: "here".parse().unwrap(),
+            owner: "acme-de".parse().unwrap(),
+            laws: BTreeSet::new(),
+            labels: BTreeSet::new(),
+            classes: classes.iter().map(|class| class.parse().unwrap()).collect(),
+            without_basis: WithoutBasis::Refuse,
+            observe: false,
+            provider_tokens: false,
+            reach: target::Reach::Http(target::HttpTarget {
+                address: "127.0.0.1:9".parse().unwrap(),
+                tls: target::UpstreamTls::Off,
+                credential: None,
+                unlisted: target::Undeclared::Refuse,
+                encoded_slash: false,
+                double_slash: false,
+                routes: Vec::new(),
+            }),
+        }
     }
 
     pub(crate) fn gateway(&self) -> Arc<Gateway> {
@@ -257,17 +298,29 @@ impl World {
         }
     }
 
-    /// Every line of every trail, open or closed.
+    /// Every entry of every trail, open or closed, as JSON, one a line.
     pub(crate) fn record(&self) -> String {
-        let trails = self.dir.path().join("state").join("trails");
-        let files =
-            ["open", "closed"].iter().flat_map(|dir| fs::read_dir(trails.join(dir)).unwrap());
-        files.map(|file| fs::read_to_string(file.unwrap().path()).unwrap_or_default()).collect()
+        let audit = &self.gateway.parts.audit;
+        let folders = audit.folders();
+        let sessions = [&folders.open, &folders.closed];
+        let sessions = sessions.map(|dir| Folders::sessions(dir).unwrap());
+        let mut text = String::new();
+        for session in sessions.iter().flatten() {
+            let mut entries = audit.spooled(*session).unwrap().unwrap();
+            let mut teller = Teller::new(true);
+            while let Seen::One(entry) = entries.next().unwrap() {
+                if let Some(told) = teller.tell(&entry) {
+                    text.push_str(&told.to_string());
+                    text.push('\n');
+                }
+            }
+        }
+        text
     }
 
     /// How many trails are still open.
     pub(crate) fn open_trails(&self) -> usize {
-        fs::read_dir(self.dir.path().join("state").join("trails").join("open")).unwrap().count()
+        Folders::sessions(&self.gateway.parts.audit.folders().open).unwrap().len()
     }
 }
 
@@ -298,6 +351,7 @@ fn compile(policies: &str, targets: Vec<target::Options>) -> Arc<Version> {
             country: country(),
             role: Role::Controller,
             attributes: BTreeMap::new(),
+            counters: Counters::default(),
         }],
         bases: Vec::new(),
         pack: Pack::builtin().unwrap(),

@@ -4,10 +4,12 @@
 //! TEXT. Whatever is asked is answered within [`ANSWER_MAX`] or fails: a database that is gone
 //! makes nobody wait for longer. A connection whose answer did not come is dropped, not used again.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use sqlx::AssertSqlSafe;
 use sqlx::Connection;
 use sqlx::Database;
 use sqlx::Decode;
@@ -21,6 +23,7 @@ use sqlx::Row as _;
 use sqlx::Sqlite;
 use sqlx::SqlitePool;
 use sqlx::Type;
+use sqlx::database::HasStatementCache;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::PgRow;
 use sqlx::query::Query;
@@ -45,11 +48,13 @@ pub(super) enum Db {
     Postgres(PgPool),
 }
 
-/// An SQL text that both understand, and its values.
+/// An SQL text, and its values. The text is made of our own words alone.
 #[derive(Debug, Clone)]
 pub(super) struct Statement {
-    text: &'static str,
+    text: Cow<'static, str>,
     values: Vec<Value>,
+    /// It is planned for its values each time, because they decide how it is best done.
+    replan: bool,
 }
 
 /// A value of a statement. Its `Debug` tells the kind alone.
@@ -67,6 +72,14 @@ pub(super) enum Row {
 }
 
 impl Db {
+    /// The one of two texts that this database understands.
+    pub(super) fn either<T>(&self, sqlite: T, postgres: T) -> T {
+        match self {
+            Self::Sqlite(_) => sqlite,
+            Self::Postgres(_) => postgres,
+        }
+    }
+
     /// Runs a statement; how many rows it wrote.
     pub(super) async fn execute(&self, statement: Statement) -> Result<u64, StoreError> {
         match self {
@@ -106,28 +119,29 @@ impl Db {
         Ok(self.rows(statement).await?.into_iter().next())
     }
 
-    /// Runs `first` and, in the same transaction, `then`; does nothing and says `false` if `first`
-    /// finds no row to write.
+    /// Runs `first` and, in the same transaction, all of `then`; does nothing and says `false` if
+    /// `first` finds no row to write.
     ///
     /// `first` writes, so it waits for whoever else writes that row (in SQLite: any row), and what
     /// `then` reads is what those left.
     pub(super) async fn if_any(
         &self,
         first: Statement,
-        then: Statement,
+        then: impl IntoIterator<Item = Statement>,
     ) -> Result<bool, StoreError> {
         match self {
             Self::Sqlite(pool) => {
                 answered(pool, async |connection| {
                     let mut transaction = connection.begin().await?;
                     let found = transaction.execute(query(first)).await?.rows_affected() > 0;
-                    if found {
-                        transaction.execute(query(then)).await?;
-                        transaction.commit().await?;
-                    } else {
+                    if !found {
                         transaction.rollback().await?;
+                        return Ok(false);
                     }
-                    Ok(found)
+                    for statement in then {
+                        transaction.execute(query(statement)).await?;
+                    }
+                    transaction.commit().await.map(|()| true)
                 })
                 .await
             }
@@ -135,13 +149,14 @@ impl Db {
                 answered(pool, async |connection| {
                     let mut transaction = connection.begin().await?;
                     let found = transaction.execute(query(first)).await?.rows_affected() > 0;
-                    if found {
-                        transaction.execute(query(then)).await?;
-                        transaction.commit().await?;
-                    } else {
+                    if !found {
                         transaction.rollback().await?;
+                        return Ok(false);
                     }
-                    Ok(found)
+                    for statement in then {
+                        transaction.execute(query(statement)).await?;
+                    }
+                    transaction.commit().await.map(|()| true)
                 })
                 .await
             }
@@ -192,13 +207,18 @@ impl<DB: Database> Drop for Lent<DB> {
 
 fn query<DB>(statement: Statement) -> Query<'static, DB, DB::Arguments>
 where
-    DB: Database,
+    DB: Database + HasStatementCache,
     DB::Arguments: IntoArguments<DB>,
     Option<String>: Encode<'static, DB> + Type<DB>,
     Option<i64>: Encode<'static, DB> + Type<DB>,
     Option<Vec<u8>>: Encode<'static, DB> + Type<DB>,
 {
-    let mut query = sqlx::query(statement.text);
+    let mut query = match statement.text {
+        Cow::Borrowed(text) => sqlx::query(text),
+        // Put together from fixed texts, as `Statement` allows nothing else.
+        Cow::Owned(text) => sqlx::query(AssertSqlSafe(text)),
+    };
+    query = query.persistent(!statement.replan);
     for value in statement.values {
         query = match value {
             Value::Text(text) => query.bind(text),
@@ -212,13 +232,32 @@ where
 impl Statement {
     /// A text without values yet.
     pub(super) fn new(text: &'static str) -> Self {
-        Self { text, values: Vec::new() }
+        Self { text: Cow::Borrowed(text), values: Vec::new(), replan: false }
     }
 
     /// With the next value.
     pub(super) fn with(mut self, value: impl Into<Value>) -> Self {
         self.values.push(value.into());
         self
+    }
+
+    /// With more text, in which `$#` stands for the next value.
+    pub(super) fn and(mut self, more: &'static str, value: impl Into<Value>) -> Self {
+        self.values.push(value.into());
+        let number = format!("${}", self.values.len());
+        self.text.to_mut().push_str(&more.replace("$#", &number));
+        self
+    }
+
+    /// With more text and no value.
+    pub(super) fn plain(mut self, more: &'static str) -> Self {
+        self.text.to_mut().push_str(more);
+        self
+    }
+
+    /// To be planned for its values each time.
+    pub(super) fn replanned(self) -> Self {
+        Self { replan: true, ..self }
     }
 }
 

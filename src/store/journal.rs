@@ -125,18 +125,9 @@ impl Store {
         let statement = match note {
             Note::Seen { at, principal } => seen(*at, principal)?,
             Note::Opened { at, opened } => self.opened(*at, opened),
-            Note::Closed { at, session, reason, commands, denied, volume } => Statement::new(
-                "UPDATE sessions SET closed_at = $2, reason = $3, commands = $4, denied = $5, \
-                 rows_out = $6, bytes_out = $7, masked = $8 WHERE session = $1",
-            )
-            .with(session.to_string())
-            .with(*at)
-            .with(storable(reason))
-            .with(*commands)
-            .with(*denied)
-            .with(volume.rows)
-            .with(volume.bytes)
-            .with(volume.masked),
+            Note::Closed { at, session, reason, commands, denied, volume } => {
+                closed((*at, *session), reason, (*commands, *denied), *volume)
+            }
             Note::Held { at, hold, command_id, principal, target, command } => Statement::new(
                 "INSERT INTO holds \
                  (hold, session, number, held_at, principal, target, command, gateway) \
@@ -161,11 +152,13 @@ impl Store {
         self.db.execute(statement).await.map(|_| ())
     }
 
-    fn opened(&self, at: Timestamp, opened: &Opened) -> Statement {
+    /// The row of a session that was admitted; who reads its recording writes it as well.
+    pub(super) fn opened(&self, at: Timestamp, opened: &Opened) -> Statement {
         Statement::new(
             "INSERT INTO sessions \
              (session, opened_at, issuer, subject, principal, address, country, target, protocol, \
-             observe, gateway) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+             observe, gateway) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) \
+             ON CONFLICT (session) DO NOTHING",
         )
         .with(opened.session.to_string())
         .with(at)
@@ -181,6 +174,26 @@ impl Store {
     }
 }
 
+/// What is written when a session has ended.
+pub(super) fn closed(
+    (at, session): (Timestamp, SessionId),
+    reason: &str,
+    (commands, denied): (u64, u64),
+    volume: Volume,
+) -> Statement {
+    let text = "UPDATE sessions SET closed_at = $2, reason = $3, commands = $4, denied = $5, \
+                rows_out = $6, bytes_out = $7, masked = $8 WHERE session = $1";
+    Statement::new(text)
+        .with(session.to_string())
+        .with(at)
+        .with(storable(reason))
+        .with(commands)
+        .with(denied)
+        .with(volume.rows)
+        .with(volume.bytes)
+        .with(volume.masked)
+}
+
 fn seen(at: Timestamp, principal: &Principal) -> Result<Statement, StoreError> {
     let text = "INSERT INTO principals (issuer, subject, name, seen_at, mapped) \
                 VALUES ($1, $2, $3, $4, $5) ON CONFLICT (issuer, subject) \
@@ -194,7 +207,7 @@ fn seen(at: Timestamp, principal: &Principal) -> Result<Statement, StoreError> {
 }
 
 /// What a client wrote, as both databases can keep it: PostgreSQL has no NUL in a text.
-fn storable(text: &str) -> String {
+pub(super) fn storable(text: &str) -> String {
     text.replace('\0', "\u{fffd}")
 }
 

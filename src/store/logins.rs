@@ -109,7 +109,7 @@ impl Store {
             .with(credential.expires_at)
             .with(self.clock.now());
         let locked = Statement::new(locked).with(credential.login.as_str());
-        if self.db.if_any(locked, statement).await? {
+        if self.db.if_any(locked, [statement]).await? {
             Ok(())
         } else {
             Err(StoreError::NoLogin(credential.login.to_string()))
@@ -243,7 +243,7 @@ impl Store {
         let statement = |text| {
             Statement::new(text).with(id.as_str()).with(ended.at).with(why.as_str()).with(now)
         };
-        self.db.if_any(statement(login), statement(credentials)).await
+        self.db.if_any(statement(login), [statement(credentials)]).await
     }
 
     async fn logins_that_fit(

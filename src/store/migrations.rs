@@ -19,12 +19,24 @@ pub(super) fn sqlite() -> Migrator {
             "gateways and logins",
             include_str!("../../migrations/sqlite/0003_gateways_and_logins.sql"),
         ),
+        (
+            4,
+            "commands and keys",
+            include_str!("../../migrations/sqlite/0004_commands_and_keys.sql"),
+        ),
     ])
 }
 
 /// Those for PostgreSQL. They begin with the third, which makes all that was before.
 pub(super) fn postgres() -> Migrator {
-    migrator([(3, "state", include_str!("../../migrations/postgres/0003_state.sql"))])
+    migrator([
+        (3, "state", include_str!("../../migrations/postgres/0003_state.sql")),
+        (
+            4,
+            "commands and keys",
+            include_str!("../../migrations/postgres/0004_commands_and_keys.sql"),
+        ),
+    ])
 }
 
 fn migrator<const COUNT: usize>(all: [(i64, &'static str, &'static str); COUNT]) -> Migrator {

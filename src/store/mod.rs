@@ -10,15 +10,25 @@
 //! a session that is harder to find, not one that was not recorded. So writing it never makes a
 //! session wait: [`Journal`] hands rows to one task through a bounded channel.
 //!
+//! Commands are found by their words: [`Collector`] reads a recording, [`Batch`] is what it adds to
+//! the index, [`Query`] is what is looked for, [`Filter`] in which sessions.
+//!
 //! Logins and credentials (`logins`) are state: they are written before anybody is told of them,
 //! and what ended is never found standing again.
 
+mod collect;
+mod commands;
 mod db;
+mod filter;
 mod journal;
 mod logins;
 mod migrations;
 mod open;
+pub mod query;
+mod recording_keys;
+mod search;
 mod sessions;
+mod words;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -31,11 +41,24 @@ use crate::model::Address;
 use crate::model::Clock;
 use crate::store::db::Db;
 
+pub use collect::Batch;
+pub use collect::Collector;
+pub use commands::IndexLag;
+pub use commands::IndexedCommand;
+pub use filter::Filter;
+pub use filter::Owner;
+pub use filter::Whose;
 pub use journal::Journal;
 pub use journal::Note;
+pub use query::Query;
+pub use recording_keys::Destroyed;
+pub use recording_keys::PutKey;
+pub use recording_keys::RecordingKey;
+pub use search::Hit;
 pub use sessions::HoldRow;
 pub use sessions::LIST_ROWS_MAX;
 pub use sessions::SessionRow;
+pub use words::Context;
 
 /// What a state database is opened with.
 #[derive(Debug, Clone)]
@@ -131,6 +154,19 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether what was asked takes too long, and may be answered if less is asked.
+    pub fn is_slow(&self) -> bool {
+        // PostgreSQL's `query_canceled`: a statement took longer than it may.
+        let canceled = |error: &sqlx::Error| {
+            error.as_database_error().and_then(|error| error.code()).is_some_and(|c| c == "57014")
+        };
+        match self {
+            Self::Slow { .. } => true,
+            Self::Query(error) => canceled(error),
+            Self::Open { .. } | Self::Migrate(_) | Self::NoLogin(_) => false,
+        }
+    }
+
     fn decode(error: impl std::error::Error + Send + Sync + 'static) -> Self {
         Self::Query(sqlx::Error::Decode(error.into()))
     }

@@ -77,6 +77,8 @@ async fn sqlite(path: &Path) -> Result<SqlitePool, sqlx::Error> {
         .create_if_missing(true)
         .foreign_keys(true)
         .journal_mode(SqliteJournalMode::Wal)
+        // What is deleted is to be gone: commands of a session that was erased, keys.
+        .pragma("secure_delete", "ON")
         .busy_timeout(SQLITE_BUSY_MAX);
     let pool = SqlitePoolOptions::new().max_connections(SQLITE_CONNECTIONS_MAX);
     pool.connect_with(options).await

@@ -13,6 +13,7 @@ use crate::store::Store;
 use crate::store::StoreError;
 use crate::store::db::Row;
 use crate::store::db::Statement;
+use crate::store::filter::Filter;
 
 /// Most rows that one listing returns.
 pub const LIST_ROWS_MAX: u32 = 1_000;
@@ -100,20 +101,13 @@ impl Store {
         Ok(closed)
     }
 
-    /// The newest sessions, newest first, whichever gateway has them. `only`: those of one
-    /// principal (issuer and subject).
-    pub async fn sessions(
-        &self,
-        only: Option<(&str, &str)>,
-        limit: u32,
-    ) -> Result<Vec<SessionRow>, StoreError> {
-        let text = "SELECT * FROM sessions \
-                    WHERE $1 IS NULL OR (issuer = $1 AND subject = $2) \
-                    ORDER BY opened_at DESC, session DESC LIMIT $3";
-        let statement = Statement::new(text)
-            .with(only.map(|(issuer, _)| issuer))
-            .with(only.map(|(_, subject)| subject))
-            .with(limit.min(LIST_ROWS_MAX));
+    /// The newest sessions that `filter` lets through, newest first, whichever gateway has them.
+    pub async fn sessions(&self, filter: &Filter) -> Result<Vec<SessionRow>, StoreError> {
+        let statement = Statement::new("SELECT s.* FROM sessions s WHERE 1 = 1");
+        let statement = filter.sessions(&self.db, statement);
+        let statement = statement
+            .and(" ORDER BY s.opened_at DESC, s.session DESC LIMIT $#", filter.rows_max())
+            .replanned();
         self.db.rows(statement).await?.iter().map(session_row).collect()
     }
 

@@ -1,5 +1,6 @@
 //! The same tests on SQLite and on a real PostgreSQL: [`on_both`] makes two of each.
 
+mod commands;
 mod index;
 mod logins;
 mod outage;

@@ -52,6 +52,8 @@ pub struct Options {
     pub owner: EntityId,
     /// Laws declared to apply besides those of its country.
     pub laws: BTreeSet<String>,
+    /// How many US persons' data can be reached in it, at most, where that was declared.
+    pub us_persons: Option<u64>,
     /// Labels that policies may read.
     pub labels: BTreeSet<String>,
     /// Classes that it holds besides those that [`Reach`] declares.
@@ -233,6 +235,7 @@ fn target(options: Options, region: Arc<Region>) -> Target {
         classes,
         owner: options.owner,
         laws: options.laws,
+        us_persons: options.us_persons,
         labels: options.labels,
         without_basis: options.without_basis,
         observe: options.observe,

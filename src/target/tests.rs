@@ -47,6 +47,7 @@ fn options(reach: Reach) -> Options {
         region: "eu-central".parse().unwrap(),
         owner: "acme-de".parse().unwrap(),
         laws: BTreeSet::new(),
+        us_persons: None,
         labels: BTreeSet::new(),
         classes: BTreeSet::new(),
         without_basis: WithoutBasis::Refuse,

@@ -188,7 +188,8 @@ fn what_kubectl_keeps_of_an_applied_secret_is_masked_too() {
     let stored = cluster.admin(&["get", "secret", "applied", "-n", "dev", "-o", "yaml"]);
     assert!(!leaks(&stored).is_empty(), "what alice wrote is what is stored: {stored}");
     for session in sessions_of(cluster, "alice") {
-        let shown = cluster.demo.weir_json("dana", &["sessions", "show", &session]);
+        let show = ["sessions", "show", &session, "--purpose", "a test"];
+        let shown = cluster.demo.weir_json("dana", &show);
         assert_eq!(leaks(&shown.to_string()), [""; 0], "{session}");
     }
 }
@@ -459,7 +460,10 @@ fn a_session_shows_its_commands_and_verdicts() {
     cluster.run("alice", &["get", "--raw", "/api/v1/namespaces/dev/pods/shown-here/proxy"]);
     let shown = wait_for("the session", || {
         let all = sessions_of(cluster, "alice");
-        let mut shown = all.iter().map(|id| cluster.demo.weir("dana", &["sessions", "show", id]));
+        let show = |id: &String| {
+            cluster.demo.weir("dana", &["sessions", "show", id, "--purpose", "a test"])
+        };
+        let mut shown = all.iter().map(show);
         shown.find_map(|output| {
             let text = String::from_utf8(output.stdout).unwrap();
             text.contains("shown-here").then_some(text)

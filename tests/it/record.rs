@@ -86,11 +86,14 @@ fn somebody_elses_session_is_for_those_whom_policy_lets() {
     assert_eq!(demo.weir("alice", &["sessions", "show", &id]).status.code(), Some(1));
     let own = demo.weir_json("alice", &["sessions", "ls"]);
     assert!(own.as_array().unwrap().iter().all(|session| session["principal"] == "alice"));
-    // Looking at it is on record as well.
-    demo.weir_json("dana", &["sessions", "show", &id]);
+    // Looking at it needs a purpose, and is on record as well.
+    let without = Ran::of(&demo.weir("dana", &["sessions", "show", &id]));
+    assert!(without.code == 1 && without.err.contains("--purpose"), "{}", without.err);
+    demo.weir_json("dana", &["sessions", "show", &id, "--purpose", "incident 7"]);
     let ledger = read(demo.state.join("ledger.jsonl"));
     let looked = |line: &&str| line.contains("\"replay\"") && line.contains(&id);
-    assert!(ledger.lines().filter(looked).count() >= 2, "a refusal and a look");
+    assert!(ledger.lines().filter(looked).count() >= 3, "two refusals and a look");
+    assert!(ledger.lines().filter(looked).any(|line| line.contains("incident 7")));
 }
 
 #[test]

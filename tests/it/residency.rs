@@ -33,7 +33,7 @@ fn an_employee_who_travels_gets_in_and_the_place_is_on_record() {
         .iter()
         .find(|session| session["principal"] == "alice" && session["country"] == "SG");
     let id = travelled.expect("the session is listed")["session"].as_str().unwrap().to_owned();
-    let shown = demo.weir_json("olaf", &["sessions", "show", &id]);
+    let shown = demo.weir_json("olaf", &["sessions", "show", &id, "--purpose", "a test"]);
     let opened = &shown["entries"][0]["event"];
     assert_eq!(opened["is"], "opened");
     assert_eq!(opened["transfer"]["outcome"], "none+log", "{opened}");

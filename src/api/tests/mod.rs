@@ -1,6 +1,7 @@
 //! The gateway's own host, asked as programs and browsers ask it, on a gateway in memory.
 
 mod pages;
+mod search;
 mod tokens;
 
 use std::net::IpAddr;
@@ -90,7 +91,10 @@ impl Got {
 
 impl Site {
     async fn new() -> Self {
-        let world = World::new(POLICIES, Vec::new()).await;
+        Self::of(World::new(POLICIES, Vec::new()).await).await
+    }
+
+    async fn of(world: World) -> Self {
         let place = store::Place::Sqlite(world.dir().join("api.db"));
         let options = store::Options { gateway: "weir-test".to_owned(), place };
         let resources = Arc::new(Resources {

@@ -79,6 +79,7 @@ fn a_policy_cannot_give_an_agent_more() {
     let customers = name("customers");
     may(&Ask::Kill { target: &customers, owner: &dana() }).unwrap_err();
     may(&Ask::Replay { target: &customers, owner: &dana() }).unwrap_err();
+    may(&Ask::Search { target: &customers, own: false }).unwrap_err();
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Approving, listing, replaying, ending sessions.
+//! Approving, listing, searching, replaying, ending sessions.
 
 use super::*;
 use crate::model::RuleId;
@@ -51,6 +51,35 @@ fn everybody_lists_their_own_sessions_and_few_all() {
     asks(&olaf(), "DE", &all).unwrap();
     let refusal = asks(&alice(), "DE", &all).unwrap_err();
     assert_eq!(refusal.reason, "no policy permits alice to list everybody's sessions");
+}
+
+#[test]
+fn searches_are_accesses_at_each_target() {
+    let target = name("customers");
+    let (own, others) =
+        (Ask::Search { target: &target, own: true }, Ask::Search { target: &target, own: false });
+    assert_eq!(ids(&asks(&alice(), "DE", &own).unwrap()), ["control.search-own-sessions"]);
+    for principal in [dana(), olaf()] {
+        assert_eq!(ids(&asks(&principal, "DE", &others).unwrap()), ["control.search-all-sessions"]);
+        asks(&principal, "DE", &own).unwrap();
+    }
+    let refusal = asks(&alice(), "DE", &others).unwrap_err();
+    assert_eq!(refusal.reason, "no policy permits alice to search others' sessions on customers");
+    // An approver lists everybody's sessions, but what they asked is not theirs to read.
+    let approver = person("rob", &["approver"], Some("acme-de"));
+    asks(&approver, "DE", &Ask::ListSessions { own_only: false }).unwrap();
+    asks(&approver, "DE", &others).unwrap_err();
+    // Decided for the place and the entity of whoever searches, of their own sessions as well.
+    let sister = person("mei2", &["dba"], Some("acme-sg"));
+    for ask in [&own, &others] {
+        let refusal = asks(&sister, "SG", ask).unwrap_err();
+        assert_eq!(refusal.code, RefusalCode::Residency);
+        assert!(ids(&refusal.rules).contains(&"weir.residency"), "{:?}", refusal.rules);
+        assert_eq!(asks(&olaf(), "", ask).unwrap_err().code, RefusalCode::Residency);
+    }
+    let gone = name("no-such");
+    let gone = asks(&dana(), "DE", &Ask::Search { target: &gone, own: true }).unwrap_err();
+    assert_eq!(gone.code, RefusalCode::NoTarget);
 }
 
 #[test]

@@ -44,6 +44,9 @@ pub struct Basis {
     /// Reference of the approval, filing or case.
     #[serde(default)]
     pub filing: Option<String>,
+    /// Why it may be used, where it is a derogation for single cases.
+    #[serde(default)]
+    pub reason: Option<String>,
     /// SHA-256 of the document.
     pub document: Digest,
     /// First day.
@@ -53,9 +56,9 @@ pub struct Basis {
     /// How often it may be used; needed by derogations.
     #[serde(default)]
     pub max_uses: Option<u64>,
-    /// How often it was used so far. Not part of the register's file: whoever counts sets it, and
-    /// where nobody counts a derogation is refused.
-    #[serde(skip)]
+    /// How often it was used so far, as whoever keeps the register declares; the gateway does not
+    /// count. Where nobody counts, a derogation is refused.
+    #[serde(default)]
     pub uses: Option<u64>,
     /// Who answers for it.
     pub owner: String,

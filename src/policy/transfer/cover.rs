@@ -16,13 +16,14 @@ use crate::policy::transfer::basis::Basis;
 use crate::policy::transfer::decision::Party;
 use crate::policy::transfer::decision::Why;
 use crate::policy::transfer::flow::Suppression;
+use crate::policy::transfer::grounds::Adequacy;
+use crate::policy::transfer::grounds::Mechanism;
+use crate::policy::transfer::grounds::MechanismKind;
+use crate::policy::transfer::grounds::Status;
 use crate::policy::transfer::pack::Pack;
-use crate::policy::transfer::rows::Adequacy;
-use crate::policy::transfer::rows::Mechanism;
-use crate::policy::transfer::rows::MechanismKind;
 use crate::policy::transfer::rows::Regime;
 use crate::policy::transfer::rows::Row;
-use crate::policy::transfer::rows::Status;
+use crate::policy::transfer::rows::Test;
 
 /// Who gets the data.
 #[derive(Debug, Clone, Copy)]
@@ -85,6 +86,8 @@ pub(super) struct Need<'a> {
     /// The classes that the regime covers; at least one.
     pub(super) classes: &'a [&'a DataClass],
     pub(super) suppression: Suppression,
+    /// The mechanisms that serve. `None`: all of the regime.
+    pub(super) only: Option<&'a [RuleId]>,
 }
 
 /// What was found.
@@ -105,14 +108,17 @@ pub(super) enum Cover {
 impl<'a> Need<'a> {
     pub(super) fn cover(&self) -> Cover {
         let registered = self.registered();
-        let adequate = self.begun_adequacy().find(|row| self.adequacy(row).is_ok());
+        let adequate = match self.only {
+            None => self.begun_adequacy().find(|row| self.adequacy(row).is_ok()),
+            Some(_) => None,
+        };
         if let Some(row) = adequate {
             return by_adequacy(row, &registered);
         }
         let mut rows = Vec::new();
         let mut used = Vec::new();
         for found in registered.iter().filter(|found| found.refused.is_none()) {
-            let safeguard = found.mechanism.kind == MechanismKind::Safeguard;
+            let safeguard = found.mechanism.kind != MechanismKind::Derogation;
             // A derogation is for when no safeguard serves, and one is enough.
             if safeguard || used.is_empty() {
                 push(&mut rows, found.mechanism.rule());
@@ -128,12 +134,21 @@ impl<'a> Need<'a> {
 
     /// The mechanism by which such a transfer is usually covered: that of the role pair first.
     pub(super) fn remedy(&self) -> Option<&'a Mechanism> {
-        let mut rows = self.pack.file.mechanism.iter().filter(|row| {
-            row.regime == self.regime.law
-                && row.kind == MechanismKind::Safeguard
-                && row.window().holds(self.date)
-        });
-        rows.find(|row| row.roles.is_some() && self.fits(row))
+        let rows = || {
+            self.pack.file.mechanism.iter().filter(|row| {
+                row.kind == MechanismKind::Safeguard
+                    && row.window().holds(self.date)
+                    && self.serves(row)
+            })
+        };
+        let mut of_roles = rows().filter(|row| row.roles.is_some() && self.fits(row));
+        of_roles.next().or_else(|| rows().find(|row| row.roles.is_none()))
+    }
+
+    /// Whether a mechanism is one of this regime, and of those that serve here.
+    fn serves(&self, mechanism: &Mechanism) -> bool {
+        mechanism.regime == self.regime.law
+            && self.only.is_none_or(|only| only.contains(mechanism.id().get_ref()))
     }
 
     /// The reason is that of the registered basis that came furthest, else of the newest adequacy
@@ -191,7 +206,9 @@ impl<'a> Need<'a> {
 
     /// Whether the importer looks from its own country, from inside the zone, or from `further`.
     fn at_home(&self, further: &[Country]) -> bool {
-        self.place == self.importer.country()
+        // A regime of status asks who somebody is, and not where.
+        self.regime.test == Test::Status
+            || self.place == self.importer.country()
             || further.contains(self.place)
             || self.pack.in_zone(&self.regime.law, self.place, self.date).is_some()
     }
@@ -207,11 +224,7 @@ impl<'a> Need<'a> {
         let known = matching.filter_map(|basis| {
             let mechanism = self.pack.mechanism(&basis.mechanism)?;
             let refused = self.refusal(basis, mechanism);
-            (mechanism.regime == self.regime.law).then_some(Registered {
-                basis,
-                mechanism,
-                refused,
-            })
+            self.serves(mechanism).then_some(Registered { basis, mechanism, refused })
         });
         let mut found = known.collect::<Vec<_>>();
         // Safeguards before derogations, each kind in the register's order.
@@ -222,7 +235,8 @@ impl<'a> Need<'a> {
     fn refusal(&self, basis: &Basis, mechanism: &Mechanism) -> Option<(usize, Why)> {
         let in_force = basis.window().holds(self.date) && mechanism.window().holds(self.date);
         let derogates = match mechanism.kind {
-            MechanismKind::Safeguard => true,
+            MechanismKind::Safeguard | MechanismKind::Exemption => true,
+            MechanismKind::Prohibition => false,
             MechanismKind::Derogation => !mechanism.excludes(self.exporter) && basis.use_left(),
         };
         let used_up = basis.max_uses.is_some() && !basis.use_left();

@@ -1,4 +1,5 @@
-//! The decision: STEP-1 to STEP-6, STEP-9 and STEP-10 of the algorithm; STEP-7 is in `cover`.
+//! The decision: STEP-1 to STEP-4, STEP-9 and STEP-10 of the algorithm. STEP-5 and STEP-6 are in `under`
+//! and `status`, STEP-7 in `cover`, STEP-8 in `count`.
 //!
 //! Pure: the day is an input, and nothing is read or remembered.
 
@@ -10,16 +11,13 @@ use crate::model::RuleId;
 use crate::model::principal::Entity;
 use crate::policy::transfer::basis::Assessment;
 use crate::policy::transfer::basis::Basis;
-use crate::policy::transfer::cover::Cover;
-use crate::policy::transfer::cover::Importer;
-use crate::policy::transfer::cover::Need;
 use crate::policy::transfer::cover::push;
 use crate::policy::transfer::decision::Decision;
 use crate::policy::transfer::decision::Leg;
 use crate::policy::transfer::decision::LegDecision;
+use crate::policy::transfer::decision::Obligation;
 use crate::policy::transfer::decision::Outcome;
 use crate::policy::transfer::decision::Party;
-use crate::policy::transfer::decision::Remedy;
 use crate::policy::transfer::decision::Why;
 use crate::policy::transfer::flow::Direction;
 use crate::policy::transfer::flow::Flow;
@@ -27,13 +25,13 @@ use crate::policy::transfer::flow::Link;
 use crate::policy::transfer::flow::Suppression;
 use crate::policy::transfer::pack::Pack;
 use crate::policy::transfer::rows::Attach;
-use crate::policy::transfer::rows::Fallback;
+use crate::policy::transfer::rows::Duty;
 use crate::policy::transfer::rows::Kind;
-use crate::policy::transfer::rows::OwnStaff;
 use crate::policy::transfer::rows::Regime;
 use crate::policy::transfer::rows::Row;
-use crate::policy::transfer::rows::Test;
 use crate::policy::transfer::rows::Window;
+use crate::policy::transfer::status;
+use crate::policy::transfer::under::Under;
 
 /// Decides one flow: given what was declared, may this data become available there, and on what
 /// basis? See the [module](crate::policy::transfer) for what the answer is worth.
@@ -46,20 +44,20 @@ pub fn decide(flow: &Flow<'_>, pack: &Pack, bases: &[Basis]) -> Decision {
 }
 
 /// A flow of which all parts are known: who exports to whom, from where to where.
-struct Movement<'a> {
-    flow: &'a Flow<'a>,
-    pack: &'a Pack,
-    bases: &'a [Basis],
-    exporter: &'a Entity,
-    importer: &'a Entity,
+pub(super) struct Movement<'a> {
+    pub(super) flow: &'a Flow<'a>,
+    pub(super) pack: &'a Pack,
+    pub(super) bases: &'a [Basis],
+    pub(super) exporter: &'a Entity,
+    pub(super) importer: &'a Entity,
     /// Where the data comes from: its country's law attaches.
-    source: &'a Country,
+    pub(super) source: &'a Country,
     /// Where the importer gets to see it.
-    place: &'a Country,
+    pub(super) place: &'a Country,
     /// Where the person is.
-    from: &'a Country,
-    kinds: Vec<(&'a DataClass, Kind)>,
-    suppression: Suppression,
+    pub(super) from: &'a Country,
+    pub(super) kinds: Vec<(&'a DataClass, Kind)>,
+    pub(super) suppression: Suppression,
 }
 
 impl<'a> Movement<'a> {
@@ -185,13 +183,6 @@ impl<'a> Movement<'a> {
         if let Some((regime, class)) = refused {
             unknown(format!("{class} is not under {}", regime.law), Some(regime.rule()));
         }
-        for code in [self.source, &self.exporter.country] {
-            let Some(row) = self.pack.no_regime(code, date) else { continue };
-            let toward = countries(self.flow).find(|country| row.except_toward.contains(*country));
-            if let Some(toward) = toward {
-                unknown(format!("that of {code} toward {toward}"), Some(row.rule()));
-            }
-        }
         legs
     }
 
@@ -203,6 +194,10 @@ impl<'a> Movement<'a> {
             Attach::Exporter => zone(&self.exporter.country),
             Attach::Declared => {
                 self.flow.data.laws.contains(&regime.law).then(|| regime.cites.attached.clone())
+            }
+            Attach::UsPerson => {
+                let concerned = status::concerned(self.exporter, self.flow.data.us_persons);
+                concerned.then(|| regime.cites.attached.clone())
             }
         })
     }
@@ -221,18 +216,22 @@ impl<'a> Movement<'a> {
             under.machine(Leg::Gateway, self.flow.path.gateway),
             under.machine(Leg::Recording, self.flow.path.recording),
         ];
+        legs.extend(self.flow.path.caches.iter().map(|at| under.machine(Leg::Cache, at)));
         if self.flow.op.direction() == Direction::ToTarget {
             legs.push(under.stored());
         }
         for leg in &mut legs {
             leg.regime = Some(regime.rule());
+            if leg.outcome == Outcome::Transfer {
+                leg.duties = regime.obliges.iter().map(|duty| duty_of(*duty)).collect();
+            }
             push(&mut leg.rows, regime.rule());
             push(&mut leg.rows, attached.clone());
         }
         legs
     }
 
-    fn leg(&self, leg: Leg, outcome: Outcome, rows: Vec<RuleId>) -> LegDecision {
+    pub(super) fn leg(&self, leg: Leg, outcome: Outcome, rows: Vec<RuleId>) -> LegDecision {
         LegDecision {
             leg,
             regime: None,
@@ -240,6 +239,7 @@ impl<'a> Movement<'a> {
             rows,
             bases: Vec::new(),
             alone: None,
+            duties: Vec::new(),
             exporter: Some(Party::of(self.exporter)),
             importer: Some(Party::of(self.importer)),
             place: Some(self.place.clone()),
@@ -248,167 +248,9 @@ impl<'a> Movement<'a> {
         }
     }
 
-    fn forbidden(&self, leg: Leg, why: Why, rows: Vec<RuleId>) -> LegDecision {
+    pub(super) fn forbidden(&self, leg: Leg, why: Why, rows: Vec<RuleId>) -> LegDecision {
         self.leg(leg, Outcome::Forbidden { why }, rows)
     }
-}
-
-/// A movement under one regime.
-struct Under<'a> {
-    movement: &'a Movement<'a>,
-    regime: &'a Regime,
-    classes: &'a [&'a DataClass],
-}
-
-impl<'a> Under<'a> {
-    /// STEP-5: the person, or on a write the target's owner.
-    fn person(&self) -> LegDecision {
-        let Movement { exporter, importer, suppression, .. } = *self.movement;
-        let exempt = match suppression {
-            Suppression::None => false,
-            Suppression::Token => self.regime.token_exempt,
-            Suppression::Null => self.regime.null_exempt,
-        };
-        if exempt {
-            let relevance = self.movement.pack.file.steps.relevance.clone();
-            return self.movement.leg(Leg::Person, Outcome::NoneLogged, vec![relevance]);
-        }
-        let own = exporter.id == importer.id;
-        match self.regime.test {
-            Test::Entity if own => self.own_staff(),
-            Test::Entity => match self.zone(&importer.country) {
-                Some(row) => self.inside(row),
-                None => self.other_entity(),
-            },
-            Test::Place => match self.zone(self.movement.place) {
-                Some(row) => self.inside(row),
-                None if own => self.own_staff(),
-                None => self.other_entity(),
-            },
-        }
-    }
-
-    /// The exporter's own employee: the law asks only where he looks from.
-    fn own_staff(&self) -> LegDecision {
-        let cites = &self.regime.cites;
-        if let Some(row) = self.zone(self.movement.from) {
-            return self.movement.leg(Leg::Person, Outcome::None, vec![row]);
-        }
-        match self.regime.own_staff_abroad {
-            OwnStaff::NoneLog => {
-                let rows = vec![cites.same_entity.clone()];
-                self.movement.leg(Leg::Person, Outcome::NoneLogged, rows)
-            }
-            OwnStaff::Transfer => self.other_entity(),
-            OwnStaff::Forbidden => {
-                let rows = vec![self.regime.rule()];
-                self.movement.forbidden(Leg::Person, Why::Localized, rows)
-            }
-        }
-    }
-
-    /// The importer is inside the zone: no transfer, but its person may be on a trip.
-    fn inside(&self, row: RuleId) -> LegDecision {
-        let away = self.zone(self.movement.from).is_none();
-        let third_country = self.regime.cites.third_country.clone();
-        if away {
-            self.movement.leg(Leg::Person, Outcome::NoneLogged, vec![third_country, row])
-        } else {
-            self.movement.leg(Leg::Person, Outcome::None, vec![row])
-        }
-    }
-
-    fn other_entity(&self) -> LegDecision {
-        let importer = Importer::Entity(self.movement.importer);
-        let suppression = self.movement.suppression;
-        self.covered(Leg::Person, importer, self.movement.place, suppression)
-    }
-
-    /// STEP-6: a machine on the way. Being of the same entity excuses people only.
-    fn machine(&self, leg: Leg, country: &'a Country) -> LegDecision {
-        if let Some(row) = self.zone(country) {
-            return at(self.movement.leg(leg, Outcome::None, vec![row]), country);
-        }
-        // A machine in the data's own country adds nothing.
-        if country == self.movement.source {
-            return at(self.movement.leg(leg, Outcome::None, Vec::new()), country);
-        }
-        let mut judged = self.covered(leg, Importer::Host(country), country, Suppression::None);
-        match leg {
-            Leg::Gateway if !judged.outcome.is_allowed() => {
-                judged.outcome = Outcome::Forbidden { why: Why::GatewayRegion };
-            }
-            // Whatever adequacy says.
-            Leg::Recording => {
-                let forbidden = Outcome::Forbidden { why: Why::RecordingRegion };
-                judged = self.movement.leg(leg, forbidden, Vec::new());
-            }
-            Leg::Gateway | Leg::Person | Leg::Target => {}
-        }
-        at(judged, country)
-    }
-
-    /// On a write: the machine that stores. Where the owner is another entity outside the zone, the
-    /// person's leg has judged this place already.
-    fn stored(&self) -> LegDecision {
-        let Movement { exporter, importer, place, .. } = *self.movement;
-        let judged = exporter.id != importer.id && self.zone(&importer.country).is_none();
-        if judged {
-            return self.movement.leg(Leg::Target, Outcome::None, Vec::new());
-        }
-        self.machine(Leg::Target, place)
-    }
-
-    fn covered(
-        &self,
-        leg: Leg,
-        importer: Importer<'a>,
-        place: &'a Country,
-        suppression: Suppression,
-    ) -> LegDecision {
-        let need = Need {
-            pack: self.movement.pack,
-            bases: self.movement.bases,
-            regime: self.regime,
-            date: self.movement.flow.date,
-            exporter: self.movement.exporter,
-            importer,
-            place,
-            classes: self.classes,
-            suppression,
-        };
-        let mut judged = match need.cover() {
-            Cover::Found { rows, bases, alone } => {
-                let found = self.movement.leg(leg, Outcome::Transfer, rows);
-                LegDecision { bases, alone, ..found }
-            }
-            Cover::Missing { why, rows } => match self.regime.default {
-                Fallback::Allow => self.movement.leg(leg, Outcome::NoneLogged, rows),
-                Fallback::Deny => {
-                    let remedy = need.remedy().map(|row| Remedy {
-                        mechanism: row.rule(),
-                        name: row.name.clone(),
-                        needs_tia: row.needs_tia,
-                    });
-                    LegDecision { remedy, ..self.movement.forbidden(leg, why, rows) }
-                }
-            },
-        };
-        judged.importer = Some(importer.party());
-        judged.place = Some(place.clone());
-        judged
-    }
-
-    fn zone(&self, country: &Country) -> Option<RuleId> {
-        let Movement { pack, flow, .. } = *self.movement;
-        pack.in_zone(&self.regime.law, country, flow.date).map(Row::rule)
-    }
-}
-
-/// The leg, with the machine as its importer.
-fn at(leg: LegDecision, country: &Country) -> LegDecision {
-    let importer = Some(Importer::Host(country).party());
-    LegDecision { importer, place: Some(country.clone()), ..leg }
 }
 
 /// A refusal before any law is asked.
@@ -420,11 +262,19 @@ fn bare(why: Why, row: RuleId) -> LegDecision {
         rows: vec![row],
         bases: Vec::new(),
         alone: None,
+        duties: Vec::new(),
         exporter: None,
         importer: None,
         place: None,
         unknown: None,
         remedy: None,
+    }
+}
+
+fn duty_of(duty: Duty) -> Obligation {
+    match duty {
+        Duty::Consent => Obligation::ConsentReference,
+        Duty::Filing => Obligation::Filing,
     }
 }
 
@@ -434,26 +284,59 @@ fn countries<'a>(flow: &Flow<'a>) -> impl Iterator<Item = &'a Country> {
         [flow.data.country, &flow.data.owner.country, flow.path.gateway, flow.path.recording];
     let entity = flow.asker.entity.map(|entity| &entity.country);
     let optional = [entity, flow.asker.from, flow.asker.residence];
-    fixed.into_iter().chain(optional.into_iter().flatten())
+    fixed.into_iter().chain(flow.path.caches).chain(optional.into_iter().flatten())
 }
 
 /// STEP-10: the last day before any row, basis or assessment that concerns this flow begins or ends.
 /// Looking at all that could matter, not only at what decided, makes the answer constant until then.
 fn constant_until(flow: &Flow<'_>, pack: &Pack, bases: &[Basis]) -> Option<Date> {
-    let concerned = countries(flow).collect::<Vec<_>>();
+    let places = countries(flow).collect::<Vec<_>>();
+    let laws = laws(flow, pack);
     let file = &pack.file;
-    let regimes = file.regime.iter().map(Row::window);
+    let mine = |law: &String| laws.contains(&law.as_str());
+    let regimes = file.regime.iter().filter(|row| mine(&row.law)).map(Row::window);
     let classes = file.class.iter().map(Row::window);
-    let none = file.no_regime.iter().filter(|row| concerned.contains(&&row.code)).map(Row::window);
-    let zones = file.jurisdiction.iter().filter(|row| concerned.contains(&&row.code));
-    let adequacy = file.adequacy.iter().filter(|row| concerned.contains(&&row.code));
-    let concerned_bases = bases.iter().filter(|basis| concerned.contains(&&basis.importer_country));
+    let none = file.no_regime.iter().filter(|row| places.contains(&&row.code)).map(Row::window);
+    let zones = file.jurisdiction.iter().filter(|row| places.contains(&&row.code));
+    let zones = zones.filter(|row| mine(&row.regime)).map(Row::window);
+    let adequacy = file.adequacy.iter().filter(|row| mine(&row.regime));
+    let adequacy = adequacy.filter(|row| row.codes().any(|code| places.contains(&code)));
+    let concern = file.concern.iter().filter(|row| mine(&row.regime)).map(Row::window);
+    let numbers = file.threshold.iter().filter(|row| mine(&row.regime)).map(Row::window);
+    let local = file.localization.iter().filter(|row| mine(&row.regime)).map(Row::window);
+    // Of a regime of status also what is prohibited counts, which nobody registers.
+    let prohibited = file.mechanism.iter().filter(|row| mine(&row.regime) && row.when.is_some());
+    let concerned_bases = bases.iter().filter(|basis| places.contains(&&basis.importer_country));
     let registered = concerned_bases.flat_map(|basis| {
         let mechanism = pack.mechanism(&basis.mechanism).map(Row::window);
         let assessment = basis.tia.as_ref().map(Assessment::window);
         [Some(basis.window()), mechanism, assessment].into_iter().flatten()
     });
-    let windows = regimes.chain(classes).chain(none).chain(zones.map(Row::window));
-    let windows = windows.chain(adequacy.map(Row::window)).chain(registered);
+    let windows = regimes.chain(classes).chain(none).chain(zones).chain(adequacy.map(Row::window));
+    let windows = windows.chain(concern).chain(numbers).chain(local);
+    let windows = windows.chain(prohibited.map(Row::window)).chain(registered);
     windows.filter_map(|window: Window| window.constant_until(flow.date)).min()
+}
+
+/// The laws that attach to this flow on some day.
+fn laws<'a>(flow: &Flow<'_>, pack: &'a Pack) -> Vec<&'a str> {
+    let owner = flow.data.owner;
+    let (source, exporter) = match (flow.op.direction(), flow.asker.entity) {
+        (Direction::ToTarget, Some(asker)) => (&asker.country, asker),
+        (Direction::ToTarget, None) | (Direction::ToPrincipal | Direction::Elsewhere, _) => {
+            (flow.data.country, owner)
+        }
+    };
+    let zones = &pack.file.jurisdiction;
+    let within =
+        |law: &str, code: &Country| zones.iter().any(|row| row.regime == law && row.code == *code);
+    let attached = pack.file.regime.iter().filter(|regime| {
+        regime.attaches.iter().any(|attach| match attach {
+            Attach::Location => within(&regime.law, source),
+            Attach::Exporter => within(&regime.law, &exporter.country),
+            Attach::Declared => flow.data.laws.contains(&regime.law),
+            Attach::UsPerson => status::concerned(exporter, flow.data.us_persons),
+        })
+    });
+    attached.map(|regime| regime.law.as_str()).collect()
 }

@@ -118,8 +118,14 @@ pub enum Why {
     GatewayRegion,
     /// The recording would be kept abroad.
     RecordingRegion,
-    /// The data must not be seen from abroad at all.
+    /// A copy would be kept abroad.
+    CacheRegion,
+    /// The data has to stay: it may not be seen, kept or collected abroad.
     Localized,
+    /// The number of persons is too high for what is on file, or nobody declared it.
+    Counter,
+    /// Somebody of a country of concern would get it.
+    Concern,
 }
 
 impl Why {
@@ -143,7 +149,10 @@ impl Why {
             Self::Derogation => "derogation",
             Self::GatewayRegion => "gateway-region",
             Self::RecordingRegion => "recording-region",
+            Self::CacheRegion => "cache-region",
             Self::Localized => "localized",
+            Self::Counter => "counter",
+            Self::Concern => "concern",
         }
     }
 
@@ -166,7 +175,10 @@ impl Why {
             Self::Derogation => "the derogation is used up, not counted, or barred",
             Self::GatewayRegion => "the gateway stands where this data may not go",
             Self::RecordingRegion => "the recording would be kept where this data may not go",
-            Self::Localized => "it may not be seen from abroad",
+            Self::CacheRegion => "a copy would be kept where this data may not go",
+            Self::Localized => "it has to stay where its law says",
+            Self::Counter => "the number of persons asks for more than is on file, or is unknown",
+            Self::Concern => "somebody of a country of concern would get it",
         }
     }
 }
@@ -187,8 +199,22 @@ pub enum Leg {
     Gateway,
     /// Where the recording is kept.
     Recording,
+    /// Another machine that keeps a copy.
+    Cache,
     /// The machine a write goes to.
     Target,
+}
+
+impl fmt::Display for Leg {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Person => "person",
+            Self::Gateway => "gateway",
+            Self::Recording => "recording",
+            Self::Cache => "copy",
+            Self::Target => "target",
+        })
+    }
 }
 
 /// One leg under one law.
@@ -206,6 +232,9 @@ pub struct LegDecision {
     pub bases: Vec<RuleId>,
     /// The contested row it stands on alone.
     pub alone: Option<RuleId>,
+    /// What its law asks for besides a basis.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub duties: Vec<Obligation>,
     /// Who makes the data available.
     pub exporter: Option<Party>,
     /// Who gets it.
@@ -260,6 +289,10 @@ pub enum Obligation {
     LedgerRow,
     /// A second basis should be put on file: this row is contested.
     SecondBasis(RuleId),
+    /// The reference of the persons' separate consent is kept with the record.
+    ConsentReference,
+    /// The filing with the authority is kept up to date, with its reference.
+    Filing,
 }
 
 impl Decision {
@@ -323,6 +356,7 @@ impl LegDecision {
             Leg::Person => "making the data available",
             Leg::Gateway => "passing the data through the gateway",
             Leg::Recording => "recording the data",
+            Leg::Cache => "keeping a copy of the data",
             Leg::Target => "storing the data",
         };
         let mut text = what.to_owned();
@@ -374,7 +408,18 @@ impl LegDecision {
             Why::NeedsMask => "ask with the data masked, as the basis on file says".to_owned(),
             Why::GatewayRegion => "use the gateway of the data's region".to_owned(),
             Why::RecordingRegion => "keep the recording in the data's region".to_owned(),
+            Why::CacheRegion => "keep copies in the data's region".to_owned(),
             Why::Localized => "ask from inside the country of the data".to_owned(),
+            Why::Counter => format!(
+                "declare the numbers that are counted (of {exporter}, and `us_persons` of the \
+                 target); if they are right, {}",
+                self.register(&between)
+            ),
+            Why::Concern => format!(
+                "ask somebody else, or, where the law lets it, {}; a residence that is unknown is \
+                 mapped from the claims",
+                self.register(&between)
+            ),
         }
     }
 
@@ -397,7 +442,8 @@ fn obligations(leg: &LegDecision) -> Vec<Obligation> {
         Outcome::NoneLogged => vec![Obligation::LogPlace],
         Outcome::Transfer => {
             let second = leg.alone.clone().map(Obligation::SecondBasis);
-            std::iter::once(Obligation::LedgerRow).chain(second).collect()
+            let duties = leg.duties.iter().cloned();
+            std::iter::once(Obligation::LedgerRow).chain(second).chain(duties).collect()
         }
     }
 }

@@ -38,6 +38,9 @@ pub struct Data<'a> {
     pub laws: &'a BTreeSet<String>,
     /// The entity that answers for the target: exporter of a read, importer of a write.
     pub owner: &'a Entity,
+    /// How many US persons (or devices) whose data can be reached in the target, at most, as
+    /// declared. `None`: nobody declared it.
+    pub us_persons: Option<u64>,
 }
 
 /// Who asks, and from where. Each viewer is one flow: an approver, whoever replays or watches.
@@ -51,6 +54,10 @@ pub struct Asker<'a> {
     pub from: Option<&'a Country>,
     /// The country of residence, where the claims give it.
     pub residence: Option<&'a Country>,
+    /// Whether the principal is a US person, where the claims say it.
+    pub us_person: Option<bool>,
+    /// Whether the principal is designated as a covered person (28 CFR 202.211).
+    pub covered_person: bool,
 }
 
 /// How a principal belongs to an entity.
@@ -69,6 +76,8 @@ pub struct Path<'a> {
     pub gateway: &'a Country,
     /// Where the recording is kept.
     pub recording: &'a Country,
+    /// Where other copies are kept: replicas, search indexes.
+    pub caches: &'a [Country],
 }
 
 /// What is done.

@@ -2,7 +2,7 @@
 //!
 //! A pure function: values in, values out; the day is an input. [`decide`] takes a [`Flow`], the law
 //! as data ([`Pack`]) and the customer's register of legal bases ([`Basis`]), and answers with an
-//! [`Outcome`] for each leg (the person, the gateway, the recording, on a write the target) under
+//! [`Outcome`] for each leg (the person, the gateway, the recording, other copies, on a write the target) under
 //! each law, always with the rows that decided.
 //!
 //! ```text
@@ -25,19 +25,42 @@
 //! - What is declared (entities, certifications, contracts, assessments) is believed and cited as
 //!   declared. Whether processing is lawful, or a contract was truly signed, is not answered here.
 //!
-//! **This is engineering input, not legal advice.** The pack holds EU law only: the zone, adequacy
-//! decisions, and mechanisms of Art. 46, 47 and 49 GDPR. Another law is rows, as far as the words of
-//! the rows can say it; a row with a word that the decision does not know does not load.
+//! - Whom a law sees as foreign is its test: another **entity** outside its zone, any **place** outside,
+//!   or the **status** of a person (28 CFR 202). Some count: numbers are declared, and one that is not
+//!   counts as higher than every threshold. Some say what has to stay.
+//!
+//! | file | step |
+//! |---|---|
+//! | `flow`, `basis`, `facts` | what is asked, what is on file, what an entity may declare |
+//! | `decide` | 1 known?, 2 which way?, 3 which laws?, 4 legs, 10 until when |
+//! | `under`, `status` | 5 the person, 6 machines |
+//! | `cover`, `count` | 7 a basis, 8 numbers |
+//! | `decision` | 9 all combined, in words |
+//! | `rows`, `grounds`, `limits`, `pack`, `check` | the law as data: `pack/*.toml` |
+//! | `expiring` | what ends soon |
+//!
+//! **This is engineering input, not legal advice.** The pack holds the laws of the EU, the United
+//! Kingdom, Switzerland, Brazil, China, India, the United States (28 CFR 202), Russia and Saudi Arabia,
+//! and two rules of a customer's own. Another law is rows, as far as the words of the rows can say it; a
+//! row with a word that the decision does not know does not load.
 //!
 //! Must not know: policies, targets' addresses, sessions, clocks, files.
 
 mod basis;
+mod check;
+mod count;
 mod cover;
 mod decide;
 mod decision;
+mod expiring;
+mod facts;
 mod flow;
+mod grounds;
+mod limits;
 mod pack;
 mod rows;
+mod status;
+mod under;
 
 pub use basis::Assessment;
 pub use basis::Basis;
@@ -51,6 +74,10 @@ pub use decision::Outcome;
 pub use decision::Party;
 pub use decision::Remedy;
 pub use decision::Why;
+pub use expiring::Ends;
+pub use expiring::Expiring;
+pub use expiring::WARNED_DAYS_BEFORE;
+pub use expiring::expiring;
 pub use flow::Asker;
 pub use flow::Data;
 pub use flow::Flow;

@@ -12,13 +12,11 @@ use toml::Spanned;
 use crate::model::Country;
 use crate::model::DataClass;
 use crate::model::RuleId;
-use crate::model::principal::Entity;
-use crate::model::principal::Role;
-
-/// Value of an attribute of an entity that declares a fact, e.g. `lgpd = yes`.
-const DECLARED: &str = "yes";
-/// Value that denies one.
-const DENIED: &str = "no";
+use crate::policy::transfer::grounds::Adequacy;
+use crate::policy::transfer::grounds::Mechanism;
+use crate::policy::transfer::limits::Concern;
+use crate::policy::transfer::limits::Localization;
+use crate::policy::transfer::limits::Threshold;
 
 /// The whole file.
 #[derive(Debug, Clone, Deserialize)]
@@ -39,6 +37,12 @@ pub(super) struct File {
     pub(super) adequacy: Vec<Adequacy>,
     #[serde(default)]
     pub(super) mechanism: Vec<Mechanism>,
+    #[serde(default)]
+    pub(super) concern: Vec<Concern>,
+    #[serde(default)]
+    pub(super) threshold: Vec<Threshold>,
+    #[serde(default)]
+    pub(super) localization: Vec<Localization>,
 }
 
 /// Ids of the rules of the decision itself, cited where no row of law decides.
@@ -115,8 +119,8 @@ pub(super) trait Row {
     fn id(&self) -> &Spanned<RuleId>;
     fn source(&self) -> &str;
     fn window(&self) -> Window;
-    /// What no two rows of the table may share on one day; `None`: nothing.
-    fn subject(&self) -> Option<String>;
+    /// What no two rows of the table may share on one day.
+    fn subjects(&self) -> Vec<String>;
 
     fn rule(&self) -> RuleId {
         self.id().get_ref().clone()
@@ -124,11 +128,11 @@ pub(super) trait Row {
 }
 
 macro_rules! row {
-    ($name:ident, $table:literal, $subject:expr) => {
+    ($name:ident, $table:literal, $subjects:expr) => {
         impl Row for $name {
             const TABLE: &'static str = $table;
 
-            fn id(&self) -> &Spanned<RuleId> {
+            fn id(&self) -> &toml::Spanned<RuleId> {
                 &self.id
             }
 
@@ -140,12 +144,19 @@ macro_rules! row {
                 Window { from: self.valid_from, to: self.valid_to }
             }
 
-            fn subject(&self) -> Option<String> {
-                let subject: fn(&Self) -> Option<String> = $subject;
-                subject(self)
+            fn subjects(&self) -> Vec<String> {
+                let subjects: fn(&Self) -> Vec<String> = $subjects;
+                subjects(self)
             }
         }
     };
+}
+pub(super) use row;
+
+/// Whether one of `rows` speaks of `class`: it covers it, or is a part of it. A class that may hold
+/// what a row is about counts as holding it.
+pub(super) fn touches(rows: &[DataClass], class: &DataClass) -> bool {
+    rows.iter().any(|row| row.covers(class) || class.covers(row))
 }
 
 /// What a class of data is to the law.
@@ -179,7 +190,7 @@ pub(super) struct Class {
     valid_to: Option<Date>,
     source: String,
 }
-row!(Class, "class", |row| Some(row.prefix.to_string()));
+row!(Class, "class", |row| vec![row.prefix.to_string()]);
 
 /// By what a regime attaches to a flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
@@ -191,6 +202,19 @@ pub(super) enum Attach {
     Exporter,
     /// The target declares it, because law follows the data.
     Declared,
+    /// The exporter is a US person, and the target holds data of US persons, or may.
+    UsPerson,
+}
+
+/// Inside which countries a regime sees no border.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Zone {
+    /// Those of its `[[jurisdiction]]` rows.
+    #[default]
+    Listed,
+    /// The country that the target stands in.
+    Home,
 }
 
 /// Whom a regime sees as foreign.
@@ -201,6 +225,10 @@ pub(super) enum Test {
     Entity,
     /// Any place outside the zone, whoever looks.
     Place,
+    /// Another entity outside the zone, and any place outside it.
+    EntityOrPlace,
+    /// Who somebody is: a person or entity of a country of concern.
+    Status,
 }
 
 /// What the exporter's own staff may do from outside the zone.
@@ -219,8 +247,24 @@ pub(super) enum OwnStaff {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Fallback {
+    /// No transfer; the place is logged.
     Allow,
+    /// A transfer by the general rule (`cites.third_country`), but not to a country of concern.
+    Transfer,
+    /// It may not happen.
     Deny,
+    /// What the `[[threshold]]` rows say.
+    Count,
+}
+
+/// What a regime asks for besides a basis, to be on file and referred to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Duty {
+    /// The separate consent of the persons.
+    Consent,
+    /// A filing with the authority.
+    Filing,
 }
 
 /// Ids cited where the regime's own general rule decides.
@@ -228,6 +272,8 @@ pub(super) enum Fallback {
 #[serde(deny_unknown_fields)]
 pub(super) struct Cites {
     pub(super) attached: RuleId,
+    /// Cited besides the zone's row, where somebody looks from inside.
+    pub(super) inside: Option<RuleId>,
     pub(super) same_entity: RuleId,
     pub(super) third_country: RuleId,
 }
@@ -240,9 +286,19 @@ pub(super) struct Regime {
     /// Its name in `law = …` of a target and in other rows.
     pub(super) law: String,
     pub(super) attaches: BTreeSet<Attach>,
+    #[serde(default)]
+    pub(super) zone: Zone,
     pub(super) test: Test,
     pub(super) own_staff_abroad: OwnStaff,
     pub(super) default: Fallback,
+    /// Classes for which the answer is no where `default` would allow.
+    #[serde(default)]
+    pub(super) denies: Vec<DataClass>,
+    /// Classes that `counts = "sensitive"` is about.
+    #[serde(default)]
+    pub(super) sensitive: Vec<DataClass>,
+    #[serde(default)]
+    pub(super) obliges: BTreeSet<Duty>,
     /// Whether suppressing every value takes the person's view out of the regime.
     pub(super) null_exempt: bool,
     /// Whether tokenizing every value does.
@@ -256,7 +312,7 @@ pub(super) struct Regime {
     valid_to: Option<Date>,
     source: String,
 }
-row!(Regime, "regime", |row| Some(row.law.clone()));
+row!(Regime, "regime", |row| vec![row.law.clone()]);
 
 /// A country of which it is known that it has no rule of its own on transfer.
 #[derive(Debug, Clone, Deserialize)]
@@ -264,14 +320,11 @@ row!(Regime, "regime", |row| Some(row.law.clone()));
 pub(super) struct NoRegime {
     id: Spanned<RuleId>,
     pub(super) code: Country,
-    /// Countries toward which it is not known.
-    #[serde(default)]
-    pub(super) except_toward: BTreeSet<Country>,
     valid_from: Date,
     valid_to: Option<Date>,
     source: String,
 }
-row!(NoRegime, "no_regime", |row| Some(row.code.to_string()));
+row!(NoRegime, "no_regime", |row| vec![row.code.to_string()]);
 
 /// Whether a country lies in a regime's zone.
 #[derive(Debug, Clone, Deserialize)]
@@ -287,124 +340,4 @@ pub(super) struct Jurisdiction {
     valid_to: Option<Date>,
     source: String,
 }
-row!(Jurisdiction, "jurisdiction", |row| Some(format!("{} under {}", row.code, row.regime)));
-
-/// Where an adequacy decision stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(super) enum Status {
-    InForce,
-    /// In force, and before a court: a second basis is wanted.
-    Contested,
-    Expired,
-    Annulled,
-}
-
-/// For whom, and for which data, an adequacy decision speaks: a predicate on what the customer
-/// declared of the importer.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(tag = "pred", rename_all = "kebab-case", deny_unknown_fields)]
-pub(super) enum Scope {
-    /// Everybody and everything.
-    All,
-    /// The importer declares the attribute: `lgpd = yes`.
-    Declared { attribute: String },
-    /// The importer does not declare the attribute.
-    Unless { attribute: String },
-    /// The importer's entry covers the kind of data: `dpf = nonhr,hr`.
-    Certified { attribute: String },
-}
-
-impl Scope {
-    pub(super) fn holds(&self, importer: Option<&Entity>, hr: bool, other: bool) -> bool {
-        let attribute = |name: &str| importer.and_then(|entity| entity.attributes.get(name));
-        let lists = |value: &String, kind| value.split(',').any(|word| word.trim() == kind);
-        match self {
-            Self::All => true,
-            Self::Declared { attribute: name } => attribute(name).is_some_and(|v| v == DECLARED),
-            Self::Unless { attribute: name } => attribute(name).is_none_or(|v| v == DENIED),
-            Self::Certified { attribute: name } => attribute(name).is_some_and(|value| {
-                (!hr || lists(value, "hr")) && (!other || lists(value, "nonhr"))
-            }),
-        }
-    }
-}
-
-/// One adequacy decision.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Adequacy {
-    id: Spanned<RuleId>,
-    pub(super) regime: String,
-    pub(super) code: Country,
-    #[serde(rename = "decision")]
-    _decision: String,
-    pub(super) status: Status,
-    pub(super) scope: Scope,
-    #[serde(default, rename = "scope_text")]
-    _text: Option<String>,
-    /// The importer may look from anywhere: an organization, not a country.
-    #[serde(default)]
-    pub(super) anywhere: bool,
-    valid_from: Date,
-    pub(super) valid_to: Option<Date>,
-    source: String,
-    #[serde(rename = "checked")]
-    _checked: Checked,
-}
-row!(Adequacy, "adequacy", |row| Some(format!(
-    "{} under {} with scope {:?}",
-    row.code, row.regime, row.scope
-)));
-
-/// What kind of basis a mechanism makes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(super) enum MechanismKind {
-    /// For regular transfers.
-    Safeguard,
-    /// For single cases, counted.
-    Derogation,
-}
-
-/// Which roles a mechanism is made for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Roles {
-    pub(super) exporter: Role,
-    pub(super) importer: Role,
-}
-
-/// A way to make a transfer lawful where no adequacy decision does.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Mechanism {
-    id: Spanned<RuleId>,
-    pub(super) regime: String,
-    pub(super) name: String,
-    #[serde(rename = "article")]
-    _article: String,
-    pub(super) kind: MechanismKind,
-    pub(super) roles: Option<Roles>,
-    pub(super) needs_tia: bool,
-    /// An approval, authority reference or case number must be on file.
-    pub(super) needs_filing: bool,
-    /// Attribute of an exporter that may not use it.
-    pub(super) excluded_exporters: Option<String>,
-    valid_from: Date,
-    valid_to: Option<Date>,
-    source: String,
-    #[serde(rename = "checked")]
-    _checked: Checked,
-}
-row!(Mechanism, "mechanism", |_row| None);
-
-impl Mechanism {
-    pub(super) fn excludes(&self, exporter: &Entity) -> bool {
-        self.excluded_exporters
-            .as_ref()
-            .and_then(|name| exporter.attributes.get(name))
-            // Anything but a plain "no" counts as declared: the doubt is against the exception.
-            .is_some_and(|value| value != DENIED)
-    }
-}
+row!(Jurisdiction, "jurisdiction", |row| vec![format!("{} under {}", row.code, row.regime)]);

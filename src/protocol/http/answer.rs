@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use bytes::BytesMut;
 use http::HeaderMap;
 use http::HeaderValue;
@@ -17,6 +18,7 @@ use tokio::time::timeout;
 
 use crate::audit::entry::Ending;
 use crate::audit::entry::Volume;
+use crate::audit::recording::Stream;
 use crate::model::Fault;
 use crate::model::Refusal;
 use crate::model::fault::Chain;
@@ -130,7 +132,7 @@ impl Answer for TargetHead {
             wire::from_target(&self.headers)
         };
         let out = (self.status, headers);
-        Ok(Masked { out, volume: Volume::default(), shown: Vec::new() })
+        Ok(Masked { out, volume: Volume::default(), shown: Bytes::new(), stream: Stream::Output })
     }
 }
 

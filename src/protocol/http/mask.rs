@@ -9,6 +9,7 @@ use bytes::BytesMut;
 use http::StatusCode;
 
 use crate::audit::entry::Volume;
+use crate::audit::recording::Stream;
 use crate::model::DataClass;
 use crate::model::Refusal;
 use crate::model::refusal::RefusalCode;
@@ -18,6 +19,7 @@ use crate::protocol::http::dialect::Masker;
 use crate::session::guard::Answer;
 use crate::session::guard::Masked;
 use crate::session::guard::Withheld;
+use crate::session::guard::beginning;
 
 /// A part of a body that streams as it is.
 #[derive(Debug)]
@@ -37,9 +39,9 @@ impl Answer for Part {
             let reason = "what may be seen changed while the answer was on its way";
             return Err(Withheld::unmaskable(reason));
         }
-        let shown = begin(&self.bytes, room);
+        let shown = beginning(&self.bytes, room);
         let volume = Volume { rows: 0, bytes: length(&self.bytes), masked: 0 };
-        Ok(Masked { out: self.bytes, volume, shown })
+        Ok(Masked { out: self.bytes, volume, shown, stream: Stream::Output })
     }
 }
 
@@ -59,13 +61,14 @@ impl Answer for Document {
 
     fn masked(self, masks: &Masks, room: usize) -> Result<Masked<Bytes>, Withheld> {
         if self.bytes.is_empty() {
-            return Ok(Masked { out: self.bytes, volume: Volume::default(), shown: Vec::new() });
+            let (volume, shown) = (Volume::default(), Bytes::new());
+            return Ok(Masked { out: self.bytes, volume, shown, stream: Stream::Output });
         }
         let masked = self.masker.mask(masks, self.status, &self.bytes)?;
-        let shown = begin(&masked.document, room);
+        let shown = beginning(&masked.document, room);
         let bytes = length(&masked.document);
         let volume = Volume { rows: masked.rows, bytes, masked: masked.masked };
-        Ok(Masked { out: masked.document, volume, shown })
+        Ok(Masked { out: masked.document, volume, shown, stream: Stream::Output })
     }
 }
 
@@ -83,7 +86,7 @@ impl Answer for Line {
         masked.out = line.freeze();
         masked.volume.bytes = masked.volume.bytes.saturating_add(1);
         if masked.shown.len() < room {
-            masked.shown.push(b'\n');
+            masked.shown = [&masked.shown, &b"\n"[..]].concat().into();
         }
         Ok(masked)
     }
@@ -152,14 +155,6 @@ pub fn too_long() -> Refusal {
         format!("the answer must be masked, and has more than {mebibytes} MiB"),
     )
     .hint("ask for less at once")
-}
-
-fn begin(bytes: &[u8], room: usize) -> Vec<u8> {
-    // One byte more than fits says that there was more.
-    bytes
-        .get(..room.saturating_add(1))
-        .filter(|_| room > 0)
-        .map_or_else(|| if room > 0 { bytes.to_vec() } else { Vec::new() }, <[u8]>::to_vec)
 }
 
 fn length(bytes: &[u8]) -> u64 {

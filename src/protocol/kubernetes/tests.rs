@@ -102,6 +102,7 @@ impl Kube {
             region: "here".parse().unwrap(),
             owner: "acme-de".parse().unwrap(),
             laws: BTreeSet::new(),
+            us_persons: None,
             labels: BTreeSet::new(),
             classes: BTreeSet::new(),
             without_basis: WithoutBasis::Refuse,

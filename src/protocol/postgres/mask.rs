@@ -12,6 +12,7 @@ use bytes::Bytes;
 use bytes::BytesMut;
 
 use crate::audit::entry::Volume;
+use crate::audit::recording::Stream;
 use crate::mask;
 use crate::model::DataClass;
 use crate::model::verdict::Masks;
@@ -22,6 +23,7 @@ use crate::protocol::postgres::wire::HEAD_BYTES;
 use crate::session::guard::Answer;
 use crate::session::guard::Masked;
 use crate::session::guard::Withheld;
+use crate::session::guard::beginning;
 
 /// Types whose values are plain text in both formats (`pg_type.oid`): text, varchar, bpchar, name,
 /// unknown.
@@ -140,14 +142,14 @@ impl Answer for Rows {
         let out = out.freeze();
         let shown = shown(&out, room);
         let volume = Volume { rows: self.rows, bytes: size(&out), masked };
-        Ok(Masked { out, volume, shown })
+        Ok(Masked { out, volume, shown: shown.into(), stream: Stream::Output })
     }
 }
 
 fn whole(bytes: Bytes, rows: u64, room: usize) -> Masked<Bytes> {
     let shown = shown(&bytes, room);
     let volume = Volume { rows, bytes: size(&bytes), masked: 0 };
-    Masked { out: bytes, volume, shown }
+    Masked { out: bytes, volume, shown: shown.into(), stream: Stream::Output }
 }
 
 /// Writes `row` with its hidden values masked, and gives how many they were.
@@ -271,12 +273,13 @@ pub struct RowPart {
 impl Answer for RowPart {
     type Out = Bytes;
 
-    fn masked(self, masks: &Masks, _room: usize) -> Result<Masked<Bytes>, Withheld> {
+    fn masked(self, masks: &Masks, room: usize) -> Result<Masked<Bytes>, Withheld> {
         if masks.hides_something() {
             return Err(Withheld::unmaskable("a part of a row cannot be masked"));
         }
         let volume = Volume { rows: u64::from(self.first), bytes: size(&self.bytes), masked: 0 };
-        Ok(Masked { out: self.bytes, volume, shown: Vec::new() })
+        let shown = beginning(&self.bytes, room);
+        Ok(Masked { out: self.bytes, volume, shown, stream: Stream::Output })
     }
 }
 
@@ -295,7 +298,7 @@ impl Answer for Plain {
     fn masked(self, _masks: &Masks, _room: usize) -> Result<Masked<Bytes>, Withheld> {
         let bytes = if self.counts { size(&self.bytes) } else { 0 };
         let volume = Volume { rows: 0, bytes, masked: 0 };
-        Ok(Masked { out: self.bytes, volume, shown: Vec::new() })
+        Ok(Masked { out: self.bytes, volume, shown: Bytes::new(), stream: Stream::Output })
     }
 }
 
@@ -357,7 +360,7 @@ mod tests {
         let masked = rows.masked(&hiding(), 100).unwrap();
         assert_eq!(masked.out, row(&[Some(b"1"), Some(b"<masked:pii.email>"), None]));
         assert_eq!(masked.volume.masked, 2);
-        assert_eq!(masked.shown, b"1\t<masked:pii.email>\tNULL\n");
+        assert_eq!(masked.shown, &b"1\t<masked:pii.email>\tNULL\n"[..]);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use russh::Sig;
 use russh::server;
 
 use crate::audit::entry::Volume;
+use crate::audit::recording::Stream;
 use crate::model::SessionId;
 use crate::model::verdict::Masks;
 use crate::protocol::ssh::activity::Activity;
@@ -19,6 +20,7 @@ use crate::session::guard::Answer;
 use crate::session::guard::Masked;
 use crate::session::guard::Withheld;
 use crate::session::guard::WrongSession;
+use crate::session::guard::beginning;
 
 /// The stderr of RFC 4254 §5.2.
 pub(super) const STDERR: u32 = 1;
@@ -43,17 +45,18 @@ impl Answer for Output {
 
     /// Free text cannot be masked: it goes out as it is, or not at all.
     fn masked(self, masks: &Masks, room: usize) -> Result<Masked<Self>, Withheld> {
-        let bytes: &[u8] = match &self {
-            Self::Stdout(data) | Self::Stderr(data) => data,
-            Self::Status(_) | Self::Signal(_) => &[],
+        let (bytes, stream) = match &self {
+            Self::Stdout(data) => (data.clone(), Stream::Output),
+            Self::Stderr(data) => (data.clone(), Stream::Error),
+            Self::Status(_) | Self::Signal(_) => (Bytes::new(), Stream::Output),
         };
         if !bytes.is_empty() && masks.hides_something() {
             return Err(Withheld::unmaskable(UNMASKABLE));
         }
         let volume =
             Volume { rows: 0, bytes: u64::try_from(bytes.len()).unwrap_or(u64::MAX), masked: 0 };
-        let shown = bytes.get(..room.min(bytes.len())).unwrap_or_default().to_vec();
-        Ok(Masked { out: self, volume, shown })
+        let shown = beginning(&bytes, room);
+        Ok(Masked { out: self, volume, shown, stream })
     }
 }
 
@@ -174,7 +177,7 @@ mod tests {
         let said = || Output::Stdout(Bytes::from_static(b"abc"));
         let passed = said().masked(&masks, 2).unwrap();
         assert!(matches!(passed.out, Output::Stdout(data) if data == "abc"));
-        assert_eq!((passed.volume.bytes, passed.shown), (3, b"ab".to_vec()));
+        assert_eq!((passed.volume.bytes, passed.shown), (3, Bytes::from_static(b"abc")));
         masks.hide("pii.email".parse().unwrap(), Vec::new());
         assert!(said().masked(&masks, 2).is_err());
         assert!(Output::Status(0).masked(&masks, 0).is_ok(), "a status is no data");

@@ -113,7 +113,8 @@ enum Over {
 /// Carries one command from its question to its end.
 pub(super) async fn carry(session: &Session, client: &Client, start: Start) {
     let guard = &session.guard;
-    let terminal = start.terminal.is_some();
+    let screen = start.terminal.as_ref().map(|terminal| terminal.size);
+    let terminal = screen.is_some();
     let classes = &session.target.facts().classes;
     let mut command = command::command(&start, &session.login, classes);
     if command.unsupported.is_none() {
@@ -125,7 +126,12 @@ pub(super) async fn carry(session: &Session, client: &Client, start: Start) {
     };
     match settled {
         Settled::No(refusal) => refuse(guard, client, &refusal).await,
-        Settled::Go(running, start) => run(session, client, &running, start, terminal).await,
+        Settled::Go(running, start) => {
+            match screen.map_or(Ok(()), |size| running.on_terminal(size.columns, size.rows)) {
+                Ok(()) => run(session, client, &running, start, terminal).await,
+                Err(refusal) => refuse(guard, client, &refusal).await,
+            }
+        }
     }
     client.close().await;
 }
@@ -208,7 +214,7 @@ async fn exchange(
         end = End::wait(guard, client) => Over::Ended(end),
         () = client.inbox.closed() => Over::ClientGone,
         () = client.inbox.overflowed() => Over::Refused(overflow()),
-        over = controls(guard, client, remote) => over,
+        over = controls(guard, client, running, remote) => over,
         over = replies(guard, client, running, said) => over,
         over = requests(guard, client, running, remote) => over,
     }
@@ -232,11 +238,16 @@ async fn requests(guard: &Guard, client: &Client, running: &Running, remote: &Re
 }
 
 /// Client to target: signals and sizes, past a stdin that is stuck.
-async fn controls(guard: &Guard, client: &Client, remote: &Remote) -> Over {
+async fn controls(guard: &Guard, client: &Client, running: &Running, remote: &Remote) -> Over {
     loop {
         let frame = match client.inbox.control().await {
             Control::Signal(signal) => Plumb::Signal(signal),
-            Control::Size(size) => Plumb::Size(size),
+            Control::Size(size) => {
+                if let Err(refusal) = running.on_terminal(size.columns, size.rows) {
+                    return Over::Refused(refusal);
+                }
+                Plumb::Size(size)
+            }
         };
         if remote.send_plumbing(guard.plumb(frame)).await.is_err() {
             std::future::pending::<()>().await;

@@ -3,6 +3,7 @@
 //! A transfer is opened in the ledger before its first byte is released or sent; its volume follows
 //! every 64 MiB and at the end.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::audit::Admission;
@@ -88,13 +89,18 @@ impl Guard {
         Ok(())
     }
 
-    /// Counts what is released; before the first byte of a transfer the ledger is told.
-    pub(super) fn account(&self, volume: Volume) -> Result<(), Unrecorded> {
+    /// Counts what is released of an answer that may carry `classes`; before the first byte of a
+    /// transfer the ledger is told.
+    pub(super) fn account(
+        &self,
+        volume: Volume,
+        classes: &BTreeSet<DataClass>,
+    ) -> Result<(), Unrecorded> {
         let decision = self.permit.transfer();
         let mut state = self.state();
+        let hidden = state.masks.as_ref().map(|kept| Arc::clone(&kept.applied));
+        let shown = |class: &&DataClass| hidden.as_ref().is_none_or(|m| !m.hides(class));
         if volume.bytes > 0 && state.reading.is_none() && decision.outcome != Outcome::None {
-            let hidden = state.masks.as_ref().map(|kept| Arc::clone(&kept.applied));
-            let shown = |class: &&DataClass| hidden.as_ref().is_none_or(|m| !m.hides(class));
             let classes = self.permit.target().classes.iter().filter(shown).cloned().collect();
             let principal = self.permit.principal();
             self.parts.audit.record(&LedgerEvent::TransferOpened {
@@ -109,13 +115,20 @@ impl Guard {
             state.reading = Some(0);
         }
         state.volume.add(volume);
+        if state.reading.is_some() && volume.bytes > 0 {
+            for class in classes.iter().filter(shown) {
+                state.carried.entry(class.clone()).or_default().add(volume);
+            }
+        }
         if let Some(told) = state.reading
             && state.volume.bytes.saturating_sub(told) >= TRANSFER_NOTE_BYTES
         {
             let (session, volume) = (self.session(), state.volume);
+            let classes = state.carried.clone();
             self.parts.audit.record(&LedgerEvent::TransferVolume {
                 session,
                 volume,
+                classes,
                 closed: false,
             })?;
             state.reading = Some(state.volume.bytes);

@@ -1,7 +1,10 @@
 //! What a protocol brings to the guard beside commands: plumbing, its own words, answers.
 
+use bytes::Bytes;
+
 use crate::audit::Unrecorded;
 use crate::audit::entry::Volume;
+use crate::audit::recording::Stream;
 use crate::model::Refusal;
 use crate::model::refusal::IntoRefusal;
 use crate::model::refusal::RefusalCode;
@@ -32,7 +35,16 @@ pub struct Masked<O> {
     /// How much it is.
     pub volume: Volume,
     /// What of it is recorded, in a form that people read; empty where there is no room.
-    pub shown: Vec<u8>,
+    pub shown: Bytes,
+    /// Where people see it.
+    pub stream: Stream,
+}
+
+/// The beginning of `bytes` for a record that still keeps `room` bytes: one byte more than fits says
+/// that there was more.
+pub fn beginning(bytes: &Bytes, room: usize) -> Bytes {
+    let kept = if room == 0 { 0 } else { room.saturating_add(1).min(bytes.len()) };
+    bytes.slice(..kept)
 }
 
 /// An answer that must not be released. What is told to the client is in the refusal.

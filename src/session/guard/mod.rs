@@ -19,7 +19,9 @@ mod pulse;
 mod account;
 mod held;
 mod running;
+mod typed;
 
+use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -67,6 +69,7 @@ pub use answer::Masked;
 pub use answer::Plumbing;
 pub use answer::Said;
 pub use answer::Withheld;
+pub use answer::beginning;
 pub use held::Held;
 pub use proof::Cleared;
 pub use proof::Released;
@@ -133,6 +136,8 @@ struct State {
     masks: Option<Kept>,
     /// Everything that was released.
     volume: Volume,
+    /// How much of it may have carried each class, since a transfer is open.
+    carried: BTreeMap<DataClass, Volume>,
     /// Transfers that are open in the ledger, by direction, and what it was last told of them.
     reading: Option<u64>,
     writing: bool,
@@ -176,6 +181,7 @@ impl Guard {
             snapshot: opened.snapshot,
             masks: None,
             volume: Volume::default(),
+            carried: BTreeMap::new(),
             reading: None,
             writing: false,
             denied: 0,
@@ -253,7 +259,7 @@ impl Guard {
     pub fn pass<A: Answer>(&self, answer: A) -> Result<Released<A::Out>, Withheld> {
         let masks = self.masks()?;
         let masked = answer.masked(&masks, 0)?;
-        self.account(masked.volume)?;
+        self.account(masked.volume, &self.permit.target().classes)?;
         Ok(Released::once_masked(self.session(), masked.out))
     }
 
@@ -281,7 +287,7 @@ impl Guard {
             kept.said == said && kept.standpoint.version() == standpoint.version()
         });
         if !told {
-            self.trail.append(&TrailEvent::Masks {
+            self.trail.note(&TrailEvent::Masks {
                 shown: said.shown().clone(),
                 hidden: said.hidden().clone(),
                 observed: target.observe && said.hides_something(),
@@ -327,7 +333,7 @@ impl Guard {
     fn go<F>(
         self: &Arc<Self>,
         number: u64,
-        command: &Command,
+        command: &Arc<Command>,
         snapshot: &Snapshot,
         frame: F,
     ) -> Settled<F> {
@@ -422,10 +428,12 @@ impl Drop for Guard {
     fn drop(&mut self) {
         let session = self.session();
         self.parts.registry.leave(session);
-        let (volume, reason, transfers, denied) = {
+        let (volume, classes, reason, transfers, denied) = {
             let mut state = self.state();
             let reason = state.reason.take().unwrap_or_else(|| "connection ended".to_owned());
-            (state.volume, reason, state.reading.is_some() || state.writing, state.denied)
+            let transfers = state.reading.is_some() || state.writing;
+            let carried = std::mem::take(&mut state.carried);
+            (state.volume, carried, reason, transfers, state.denied)
         };
         let commands = self.live.commands();
         let at = self.now();
@@ -434,7 +442,7 @@ impl Drop for Guard {
         let audit = &self.parts.audit;
         let mut closing = Ok(());
         if transfers {
-            let event = LedgerEvent::TransferVolume { session, volume, closed: true };
+            let event = LedgerEvent::TransferVolume { session, volume, classes, closed: true };
             closing = audit.record(&event).map(|_| ());
         }
         let last = TrailEvent::Closed { reason, commands, volume };

@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 
 use crate::audit::TrailEvent;
 use crate::audit::Unrecorded;
 use crate::audit::entry::Ending;
-use crate::audit::entry::Sample;
 use crate::audit::entry::Volume;
+use crate::audit::recording::Stream;
 use crate::model::Command;
 use crate::model::Refusal;
 use crate::model::refusal::IntoRefusal;
@@ -19,6 +21,7 @@ use crate::session::guard::Cleared;
 use crate::session::guard::Guard;
 use crate::session::guard::Released;
 use crate::session::guard::Withheld;
+use crate::session::guard::typed::Typed;
 
 /// A command that was let go on. Its end is recorded by [`Running::end`], or, when it is dropped
 /// before, as cut.
@@ -26,28 +29,35 @@ use crate::session::guard::Withheld;
 pub struct Running {
     guard: Arc<Guard>,
     number: u64,
+    command: Arc<Command>,
     /// What is sent is kept in the record, unless the command carries classified data to the
     /// target: values that somebody writes are no more for the record than values that are masked.
     keeps_sent: bool,
+    /// It runs on a terminal: all that is shown and typed is kept.
+    terminal: AtomicBool,
     kept: Mutex<Kept>,
 }
 
 #[derive(Debug, Default)]
 struct Kept {
     volume: Volume,
-    sent_bytes: u64,
-    result: Vec<u8>,
+    /// How many bytes came back in the form that people read, and how many of them are recorded.
+    shown: usize,
     result_cut: bool,
-    sent: Vec<u8>,
+    sent_bytes: u64,
+    sent: usize,
+    sent_cut: bool,
+    typed: Typed,
     ended: bool,
 }
 
 impl Running {
-    pub(super) fn new(guard: Arc<Guard>, number: u64, command: &Command) -> Self {
+    pub(super) fn new(guard: Arc<Guard>, number: u64, command: &Arc<Command>) -> Self {
         let keeps_sent = command.writes.is_empty();
         guard.pulse.begin();
         guard.live.begins();
-        Self { guard, number, keeps_sent, kept: Mutex::default() }
+        let (command, terminal) = (Arc::clone(command), AtomicBool::new(false));
+        Self { guard, number, command, keeps_sent, terminal, kept: Mutex::default() }
     }
 
     /// The command's number in its session.
@@ -60,6 +70,14 @@ impl Running {
         &self.guard
     }
 
+    /// Says that the command runs on a terminal of this size: its session can be watched and played
+    /// again, so all that is shown and typed is kept. Called again when the size changes.
+    pub fn on_terminal(&self, columns: u32, rows: u32) -> Result<(), Refusal> {
+        self.terminal.store(true, Ordering::Release);
+        let event = TrailEvent::Terminal { number: self.number, columns, rows };
+        self.guard.trail.note(&event).map_err(|error| self.guard.unrecorded(&error))
+    }
+
     /// Clears what follows the command to the target: stdin, a body. Refused once the session has
     /// to end.
     pub fn more<F: AsRef<[u8]>>(&self, part: F) -> Result<Cleared<F>, Refusal> {
@@ -67,33 +85,45 @@ impl Running {
             return Err(reason.refusal());
         }
         self.guard.pulse.beat();
-        let mut kept = self.kept();
         let bytes = part.as_ref();
-        let keep = if self.keeps_sent { self.guard.parts.result_bytes_max } else { 0 };
-        let room = keep.saturating_sub(kept.sent.len());
-        kept.sent.extend_from_slice(bytes.get(..room.min(bytes.len())).unwrap_or_default());
-        kept.sent_bytes =
-            kept.sent_bytes.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
+        let recorded = {
+            let mut kept = self.kept();
+            let room = if self.keeps_sent { self.room().saturating_sub(kept.sent) } else { 0 };
+            let recorded = bytes.get(..room.min(bytes.len())).unwrap_or_default();
+            kept.sent = kept.sent.saturating_add(recorded.len());
+            kept.sent_cut |= recorded.len() < bytes.len();
+            let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+            kept.sent_bytes = kept.sent_bytes.saturating_add(length);
+            if self.is_terminal() { kept.typed.visible(recorded) } else { recorded.to_vec() }
+        };
+        let trail = &self.guard.trail;
+        trail
+            .data(self.number, Stream::Input, &recorded)
+            .map_err(|error| self.guard.unrecorded(&error))?;
         Ok(Cleared::once_recorded(self.guard.session(), part))
     }
 
-    /// Releases an answer: masked, counted, and, if it is a transfer, in the ledger.
+    /// Releases an answer: masked, counted, recorded, and, if it is a transfer, in the ledger.
     pub fn release<A: Answer>(
         &self,
         masks: &Masks,
         answer: A,
     ) -> Result<Released<A::Out>, Withheld> {
-        let room = {
-            let kept = self.kept();
-            self.guard.parts.result_bytes_max.saturating_sub(kept.result.len())
-        };
+        let room = self.room().saturating_sub(self.kept().shown);
         self.guard.pulse.beat();
         let masked = answer.masked(masks, room)?;
-        self.guard.account(masked.volume)?;
-        let mut kept = self.kept();
-        kept.volume.add(masked.volume);
-        kept.result_cut |= masked.shown.len() > room || (room == 0 && masked.volume.bytes > 0);
-        kept.result.extend_from_slice(masked.shown.get(..room).unwrap_or(&masked.shown));
+        self.guard.account(masked.volume, &self.command.reads)?;
+        let shown = masked.shown.get(..room).unwrap_or(&masked.shown);
+        {
+            let mut kept = self.kept();
+            kept.volume.add(masked.volume);
+            kept.shown = kept.shown.saturating_add(shown.len());
+            kept.result_cut |= masked.shown.len() > room || (room == 0 && masked.volume.bytes > 0);
+            if self.is_terminal() {
+                kept.typed.shown(shown);
+            }
+        }
+        self.guard.trail.data(self.number, masked.stream, shown)?;
         Ok(Released::once_masked(self.guard.session(), masked.out))
     }
 
@@ -106,18 +136,25 @@ impl Running {
         kept.ended = true;
         self.guard.pulse.end();
         self.guard.live.finishes();
-        let sent_cut = kept.sent_bytes > u64::try_from(kept.sent.len()).unwrap_or(u64::MAX);
         let event = TrailEvent::Ended {
             number: self.number,
             ending,
             volume: kept.volume,
             sent_bytes: kept.sent_bytes,
-            result: sample(&kept.result, kept.result_cut),
-            sent: sample(&kept.sent, sent_cut),
+            result_cut: kept.result_cut,
+            sent_cut: kept.sent_cut,
         };
-        (kept.result, kept.sent) = (Vec::new(), Vec::new());
         drop(kept);
-        self.guard.trail.append(&event).map(|_| ())
+        self.guard.trail.note(&event)
+    }
+
+    fn is_terminal(&self) -> bool {
+        self.terminal.load(Ordering::Acquire)
+    }
+
+    /// How much of a result, and of what is sent, is kept, in bytes.
+    fn room(&self) -> usize {
+        if self.is_terminal() { usize::MAX } else { self.guard.parts.result_bytes_max }
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
@@ -134,11 +171,4 @@ impl Drop for Running {
             self.guard.unrecorded(&error);
         }
     }
-}
-
-fn sample(bytes: &[u8], cut: bool) -> Option<Sample> {
-    if bytes.is_empty() && !cut {
-        return None;
-    }
-    Some(Sample { text: String::from_utf8_lossy(bytes).into_owned(), cut })
 }

@@ -26,10 +26,13 @@ use crate::model::SessionId;
 use crate::model::clock::Standing;
 use crate::model::digest::Digest;
 use crate::model::place::PlaceMethod;
+use crate::store::Filter;
 use crate::store::Journal;
 use crate::store::Note;
+use crate::store::Owner;
 use crate::store::Place;
 use crate::store::Store;
+use crate::store::Whose;
 use crate::store::migrations;
 
 on_both!(
@@ -39,7 +42,7 @@ on_both!(
     whoever_was_seen_last_under_a_name_is_found,
 );
 
-fn opened(session: SessionId, subject: &str) -> Note {
+pub(super) fn opened(session: SessionId, subject: &str) -> Note {
     let opened = Opened {
         session,
         principal: principal(subject).into(),
@@ -72,7 +75,7 @@ fn closed(session: SessionId) -> Note {
     Note::Closed { at: seconds(5), session, reason, commands: 7, denied: 2, volume }
 }
 
-fn held(session: SessionId, text: &str) -> (HoldId, Note) {
+pub(super) fn held(session: SessionId, text: &str) -> (HoldId, Note) {
     let hold = HoldId::fresh();
     let command = Command::new("query", text);
     let note = Note::Held {
@@ -86,8 +89,12 @@ fn held(session: SessionId, text: &str) -> (HoldId, Note) {
     (hold, note)
 }
 
+fn all() -> Filter {
+    Filter { limit: Some(10), ..Filter::default() }
+}
+
 /// Writes rows as the gateway does, and waits until all are written.
-async fn write(store: &Store, notes: impl IntoIterator<Item = Note>) {
+pub(super) async fn write(store: &Store, notes: impl IntoIterator<Item = Note>) {
     let (journal, written) = Journal::start(store.clone());
     notes.into_iter().for_each(|note| journal.note(note));
     drop(journal);
@@ -98,8 +105,8 @@ async fn a_session_is_listed_while_it_lives_and_after(case: Case) {
     let store = &case.store;
     let (one, two) = (SessionId::fresh(), SessionId::fresh());
     write(store, [opened(one, "alice"), opened(two, "bob")]).await;
-    let alice = Some(("https://login.example", "alice"));
-    let rows = store.sessions(alice, 10).await.unwrap();
+    let own = Whose::Own(Owner::from(&principal("alice")));
+    let rows = store.sessions(&Filter { whose: own, ..all() }).await.unwrap();
     assert_eq!(rows.len(), 1);
     assert_eq!((rows[0].session, rows[0].gateway.as_str()), (one, "weir-1"));
     assert_eq!((rows[0].closed_at, rows[0].observe), (None, true));
@@ -110,8 +117,8 @@ async fn a_session_is_listed_while_it_lives_and_after(case: Case) {
     assert_eq!((row.rows, row.masked), (3, 1));
     assert_eq!(row.bytes, u64::try_from(i64::MAX).unwrap(), "the largest that can be kept");
     assert!(row.reason.unwrap().starts_with("client_left"));
-    assert_eq!(store.sessions(None, 10).await.unwrap().len(), 2);
-    assert_eq!(store.sessions(None, 1).await.unwrap().len(), 1);
+    assert_eq!(store.sessions(&all()).await.unwrap().len(), 2);
+    assert_eq!(store.sessions(&Filter { limit: Some(1), ..all() }).await.unwrap().len(), 1);
     assert!(store.session(SessionId::fresh()).await.unwrap().is_none());
 }
 
@@ -123,7 +130,7 @@ async fn gateways_that_share_a_database_close_only_their_own_rows(case: Case) {
         (held(of_one, "a"), held(of_two, "b"));
     write(one, [opened(of_one, "alice"), of_first]).await;
     write(&two, [opened(of_two, "bob"), of_second]).await;
-    assert_eq!(one.sessions(None, 10).await.unwrap().len(), 2, "each sees the other's");
+    assert_eq!(one.sessions(&all()).await.unwrap().len(), 2, "each sees the other's");
     // The first comes back after an end without order.
     let again = open(&case.place, "weir-1", &case.clock).await;
     assert_eq!(again.close_left_open(seconds(9)).await.unwrap(), 1);
@@ -182,7 +189,7 @@ async fn a_database_of_an_earlier_version_is_brought_up_to_date() {
     connection.close().await.unwrap();
     let clock = Arc::new(Standing::at(seconds(0)));
     let store = open(&Place::Sqlite(path), "weir-1", &clock).await;
-    let rows = store.sessions(None, 10).await.unwrap();
+    let rows = store.sessions(&all()).await.unwrap();
     assert_eq!((rows.len(), rows[0].gateway.as_str()), (1, ""));
     assert_eq!(store.close_left_open(seconds(1)).await.unwrap(), 1);
 }

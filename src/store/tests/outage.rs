@@ -14,6 +14,7 @@ use super::server;
 use crate::model::Clock;
 use crate::model::clock::Standing;
 use crate::store::Door;
+use crate::store::Filter;
 use crate::store::Options;
 use crate::store::Place;
 use crate::store::Server;
@@ -132,18 +133,18 @@ async fn a_server_without_tls_is_not_spoken_to_where_it_is_to_be_verified() {
 async fn a_server_that_falls_silent_makes_nobody_wait_for_ever_and_may_come_back() {
     let valve = Valve::new().await;
     let store = opened(valve.server.clone()).await.unwrap();
-    store.sessions(None, 1).await.unwrap();
+    store.sessions(&Filter::default()).await.unwrap();
     valve.set(false);
     let asked = (0..24).map(|_| {
         let store = store.clone();
-        tokio::spawn(async move { store.sessions(None, 1).await })
+        tokio::spawn(async move { store.sessions(&Filter::default()).await })
     });
     for asked in asked.collect::<Vec<_>>() {
         let error = asked.await.unwrap().unwrap_err();
         assert!(matches!(error, StoreError::Slow { .. } | StoreError::Query(_)), "{error:?}");
     }
     valve.set(true);
-    store.sessions(None, 1).await.unwrap();
+    store.sessions(&Filter::default()).await.unwrap();
 }
 
 #[test]

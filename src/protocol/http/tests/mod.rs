@@ -265,6 +265,7 @@ fn wiki(name: &str, port: u16) -> crate::target::Options {
         region: "here".parse().unwrap(),
         owner: "acme-de".parse().unwrap(),
         laws: BTreeSet::new(),
+        us_persons: None,
         labels: BTreeSet::new(),
         classes: BTreeSet::new(),
         without_basis: WithoutBasis::Refuse,

@@ -148,6 +148,7 @@ impl Rig {
             region: "here".parse().unwrap(),
             owner: "acme-de".parse().unwrap(),
             laws: BTreeSet::new(),
+            us_persons: None,
             labels: BTreeSet::new(),
             classes: BTreeSet::new(),
             without_basis: WithoutBasis::Refuse,

@@ -1,0 +1,491 @@
+//! The record of one gateway: its ledger, and the opening and closing of trails.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::io::BufReader;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+
+use crate::audit::Unrecorded;
+use crate::audit::chain::Damage;
+use crate::audit::chain::Head;
+use crate::audit::entry::LedgerEvent;
+use crate::audit::entry::TrailEvent;
+use crate::audit::entry::Volume;
+use crate::audit::keys::DataKey;
+use crate::audit::keys::KeyRing;
+use crate::audit::keys::WrappedKey;
+use crate::audit::ledger::Appended;
+use crate::audit::ledger::Found;
+use crate::audit::ledger::Ledger;
+use crate::audit::note::NoteKey;
+use crate::audit::note::SignedNote;
+use crate::audit::recorded::Admission;
+use crate::audit::recorded::Recorded;
+use crate::audit::recording::Chunks;
+use crate::audit::recording::Entries;
+use crate::audit::recording::Header;
+use crate::audit::recording::Seen;
+use crate::audit::recording::What;
+use crate::audit::recording::Writer;
+use crate::audit::spool;
+use crate::audit::spool::Folders;
+use crate::audit::spool::Level;
+use crate::audit::spool::Room;
+use crate::audit::spool::Syncer;
+use crate::audit::trail::Trail;
+use crate::model::Clock;
+use crate::model::RegionName;
+use crate::model::SessionId;
+use crate::model::digest::Digest;
+
+/// Where the record is kept, whose it is, and what it takes to be written.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The folder of the ledger and the spool; made if missing.
+    pub dir: PathBuf,
+    /// The gateway's id. The ledger's first entry depends on it.
+    pub gateway: String,
+    /// The region whose record it is.
+    pub region: RegionName,
+    /// How much recordings may take together until the store has them, in bytes; beyond it nothing is
+    /// recorded, and so nothing goes on.
+    pub spool_bytes_max: u64,
+    /// When a record counts as written.
+    pub level: Level,
+    /// The region's wrapping keys.
+    pub keys: KeyRing,
+    /// What signs the ledger: the key in force, then those before it, which sign as well.
+    pub signers: Vec<Arc<NoteKey>>,
+}
+
+/// The record of one gateway: its ledger, and the trails of its sessions.
+#[derive(Debug)]
+pub struct Audit {
+    folders: Folders,
+    gateway: String,
+    region: RegionName,
+    keys: KeyRing,
+    clock: Arc<dyn Clock>,
+    room: Arc<Room>,
+    syncer: Option<Arc<Syncer>>,
+    ledger: Mutex<Ledger>,
+    signer: String,
+    open: Mutex<BTreeMap<SessionId, Arc<Trail>>>,
+    /// The heads that were last put into the ledger, so that only changes are.
+    noted: Mutex<BTreeMap<SessionId, Head>>,
+}
+
+/// The record cannot be opened, so the gateway does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// A file or folder cannot be read or made.
+    #[error("the record at {path} cannot be opened")]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The ledger was changed. It is not repaired, and nothing is written behind the damage.
+    #[error(
+        "the ledger {path} is damaged: {damage}; keep it as evidence, find out who changed it, \
+         and give the gateway a new id and an empty state folder"
+    )]
+    Damaged {
+        /// The ledger's file.
+        path: PathBuf,
+        /// What is wrong.
+        damage: Damage,
+    },
+    /// The ledger was signed by a key that is not at hand: nobody could tell that it goes on.
+    #[error(
+        "the ledger was signed by {by}, which is not among the keys at hand; give the old key as \
+         `signing_previous` in [audit.keys], so that the new one is signed for by it"
+    )]
+    OtherKey {
+        /// Its verifier's key.
+        by: String,
+    },
+    /// There is no key to sign the ledger with.
+    #[error("there is no key to sign the ledger with")]
+    NoKey,
+}
+
+impl Audit {
+    /// Opens the record, or begins it, and takes stock after a crash: trails that were left open
+    /// are closed as far as they are readable, which the ledger says.
+    pub fn open(options: &Options, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
+        let folders = Folders::of(&options.dir);
+        let failed = |path: &Path| {
+            let path = path.to_owned();
+            move |source| OpenError::Io { path, source }
+        };
+        for dir in [&folders.open, &folders.closed] {
+            fs::create_dir_all(dir).map_err(failed(dir))?;
+        }
+        let room =
+            Room::new(options.spool_bytes_max, folders.bytes().map_err(failed(&options.dir))?);
+        let name = options.dir.join("gateway");
+        fs::write(&name, &options.gateway).map_err(failed(&name))?;
+        let Found { ledger, torn, signed_by } =
+            Ledger::open(&options.dir, &options.gateway, options.signers.clone())?;
+        let signer = continued(&options.signers, signed_by.as_deref())?;
+        let syncer = match options.level {
+            Level::Process => None,
+            Level::Disk => Some(Arc::new(Syncer::start().map_err(failed(&options.dir))?)),
+        };
+        let audit = Self {
+            folders,
+            gateway: options.gateway.clone(),
+            region: options.region.clone(),
+            keys: options.keys.clone(),
+            clock,
+            room,
+            syncer,
+            ledger: Mutex::new(ledger),
+            signer,
+            open: Mutex::default(),
+            noted: Mutex::default(),
+        };
+        audit.recover(torn).map_err(failed(&options.dir))?;
+        Ok(audit)
+    }
+
+    /// Records an admission: its trail is begun, and the ledger has its entry.
+    pub fn admit<T: Admission>(&self, value: T) -> Result<(Recorded<T>, Arc<Trail>), Unrecorded> {
+        let opened = Box::new(value.opened());
+        let session = opened.session;
+        let trail = self
+            .begin(session)
+            .map_err(|source| Unrecorded::new("a session's admission", source))?;
+        let first = trail.append(&TrailEvent::Opened(opened.clone()));
+        let recorded = first.and_then(|_| self.record(&LedgerEvent::Admitted(opened)));
+        if let Err(error) = recorded {
+            // Nothing was admitted, so there is no trail; a left-over is recovered at next start.
+            self.room.give_back(trail.bytes());
+            for path in [trail.path(), &spool::key_of(&self.folders.open, session)] {
+                if let Err(source) = fs::remove_file(path) {
+                    tracing::warn!(%source, %session, "could not remove the trail of a session that was not admitted");
+                }
+            }
+            return Err(error);
+        }
+        let trail = Arc::new(trail);
+        lock(&self.open).insert(session, Arc::clone(&trail));
+        Ok((Recorded::once_written(value), trail))
+    }
+
+    /// Begins a session's recording, with a key of its own.
+    fn begin(&self, session: SessionId) -> io::Result<Trail> {
+        let key = DataKey::generate().map_err(io::Error::other)?;
+        let wrapped = self.keys.wrap(&key, &session, &self.region).map_err(io::Error::other)?;
+        let key_path = spool::key_of(&self.folders.open, session);
+        let mut file =
+            fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&key_path)?;
+        file.write_all(&serde_json::to_vec(&wrapped)?)?;
+        if let Some(syncer) = &self.syncer {
+            syncer.wait(&Arc::new(file))?;
+        }
+        let header = Header {
+            session,
+            gateway: self.gateway.clone(),
+            region: self.region.clone(),
+            begun: self.clock.now(),
+            wrapped_by: wrapped.by.to_string(),
+            commitment: key.commitment(),
+        };
+        let path = spool::recording_of(&self.folders.open, session);
+        let writer = Writer::create(&path, &header, &key, Arc::clone(&self.room))
+            .inspect_err(|_| drop(fs::remove_file(&key_path)))?;
+        let (clock, syncer) = (Arc::clone(&self.clock), self.syncer.clone());
+        Ok(Trail::new(session, path, writer, clock, syncer))
+    }
+
+    /// Appends one entry to the ledger. When it returns `Ok` the entry has left the process; at level
+    /// `disk` the disk has it.
+    pub fn record(&self, event: &LedgerEvent) -> Result<Head, Unrecorded> {
+        let unrecorded = |source| Unrecorded::new("an entry of the ledger", source);
+        let appended = lock(&self.ledger).append(self.clock.now(), event);
+        let Appended { head, file, due } = appended.map_err(unrecorded)?;
+        if let Some(syncer) = &self.syncer {
+            syncer.wait(&file).map_err(unrecorded)?;
+        }
+        if due {
+            self.checkpoint().map_err(unrecorded)?;
+        }
+        Ok(head)
+    }
+
+    /// Signs where the ledger stands, if it has grown, once the disk has it. To be called every 10 s
+    /// and at the end; every 10,000 entries it comes by itself. Blocks until the disk has it.
+    pub fn checkpoint(&self) -> io::Result<()> {
+        let (unsigned, file) = {
+            let ledger = lock(&self.ledger);
+            (ledger.unsigned(), Arc::clone(ledger.file()))
+        };
+        let Some(unsigned) = unsigned else { return Ok(()) };
+        file.sync_data()?;
+        lock(&self.ledger).sign(self.clock.now(), &unsigned)
+    }
+
+    /// The latest checkpoint, to be kept elsewhere.
+    pub fn latest_checkpoint(&self) -> Option<SignedNote> {
+        lock(&self.ledger).latest().cloned()
+    }
+
+    /// The key that signs the ledger, as C2SP writes a verifier's key.
+    pub fn signer(&self) -> &str {
+        &self.signer
+    }
+
+    /// Closes a trail: its last entry, its head in the ledger, its file with the closed ones.
+    pub fn close(&self, trail: &Trail, last: &TrailEvent) -> Result<(), Unrecorded> {
+        let session = trail.session();
+        let written = trail.append(last);
+        let head = trail.head();
+        let noted = self.record(&LedgerEvent::TrailClosed { session, head });
+        lock(&self.open).remove(&session);
+        lock(&self.noted).remove(&session);
+        written?;
+        noted?;
+        self.put_away(session).map_err(|source| Unrecorded::new("the end of a trail", source))
+    }
+
+    /// Moves a recording and its key to the closed ones.
+    fn put_away(&self, session: SessionId) -> io::Result<()> {
+        let Folders { open, closed } = &self.folders;
+        let key = spool::key_of(open, session);
+        if key.exists() {
+            fs::rename(key, spool::key_of(closed, session))?;
+        }
+        fs::rename(spool::recording_of(open, session), spool::recording_of(closed, session))
+    }
+
+    /// Writes what waits in open trails. To be called every [`crate::audit::FLUSH_MS`].
+    pub fn flush(&self) {
+        let open = lock(&self.open).values().map(Arc::clone).collect::<Vec<_>>();
+        for trail in open {
+            trail.flush();
+        }
+    }
+
+    /// Puts the heads of the open trails into the ledger, as far as they changed. To be called
+    /// every 10 s.
+    pub fn note_heads(&self) -> Result<(), Unrecorded> {
+        let heads = lock(&self.open)
+            .iter()
+            .map(|(session, trail)| (*session, trail.head()))
+            .collect::<BTreeMap<_, _>>();
+        let mut noted = lock(&self.noted);
+        let trails = heads
+            .iter()
+            .filter(|(session, head)| noted.get(session) != Some(head))
+            .map(|(session, head)| (*session, *head))
+            .collect::<BTreeMap<_, _>>();
+        if trails.is_empty() {
+            return Ok(());
+        }
+        self.record(&LedgerEvent::Heads { trails })?;
+        *noted = heads;
+        Ok(())
+    }
+
+    /// Where the ledger stands.
+    pub fn head(&self) -> Head {
+        lock(&self.ledger).head()
+    }
+
+    /// The ledger's file.
+    pub fn ledger_path(&self) -> PathBuf {
+        lock(&self.ledger).path().to_owned()
+    }
+
+    /// Where recordings are until the store has them.
+    pub fn folders(&self) -> &Folders {
+        &self.folders
+    }
+
+    /// How much room recordings take, and have.
+    pub fn room(&self) -> &Arc<Room> {
+        &self.room
+    }
+
+    /// The region's wrapping keys.
+    pub fn keys(&self) -> &KeyRing {
+        &self.keys
+    }
+
+    /// The region whose record it is.
+    pub fn region(&self) -> &RegionName {
+        &self.region
+    }
+
+    /// The time, as the record has it.
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
+    }
+
+    /// The entries of a session's recording, if it is in the spool; what waits is written first.
+    pub fn spooled(
+        &self,
+        session: SessionId,
+    ) -> io::Result<Option<Entries<Box<dyn io::BufRead + Send>>>> {
+        if let Some(trail) = lock(&self.open).get(&session).cloned() {
+            trail.flush();
+        }
+        let Some(path) = self.folders.find(session) else { return Ok(None) };
+        // A session may end, and its file move, between the look and the opening.
+        let file = match fs::File::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                fs::File::open(spool::recording_of(&self.folders.closed, session))?
+            }
+            opened => opened?,
+        };
+        let key = self.spooled_key(session)?;
+        let reader: Box<dyn io::BufRead + Send> = Box::new(BufReader::new(file));
+        entries(reader, session, &key).map(Some)
+    }
+
+    /// The data key of a recording in the spool.
+    fn spooled_key(&self, session: SessionId) -> io::Result<DataKey> {
+        let wrapped = self.spooled_wrapped(session)?;
+        self.keys.unwrap(&wrapped, &session, &self.region).map_err(io::Error::other)
+    }
+
+    /// The wrapped data key of a recording in the spool.
+    pub fn spooled_wrapped(&self, session: SessionId) -> io::Result<WrappedKey> {
+        let Folders { open, closed } = &self.folders;
+        let bytes = fs::read(spool::key_of(open, session))
+            .or_else(|_| fs::read(spool::key_of(closed, session)))?;
+        Ok(serde_json::from_slice(&bytes)?)
+    }
+
+    fn recover(&self, torn: Option<LedgerEvent>) -> io::Result<()> {
+        if let Some(event) = torn {
+            self.record(&event).map_err(io::Error::other)?;
+        }
+        for session in Folders::sessions(&self.folders.open)? {
+            self.recover_trail(session)?;
+        }
+        Ok(())
+    }
+
+    fn recover_trail(&self, session: SessionId) -> io::Result<()> {
+        let other = |error: Unrecorded| io::Error::other(error);
+        let path = spool::recording_of(&self.folders.open, session);
+        let left = LeftOpen::read(&path, self.spooled_key(session).ok().as_ref())?;
+        if left.head.entries == 0 {
+            // The crash came before the admission was recorded: there was no session.
+            tracing::info!(%session, "a recording that was not begun to the end is removed");
+            drop(fs::remove_file(spool::key_of(&self.folders.open, session)));
+            return fs::remove_file(&path);
+        }
+        if left.transfers {
+            let volume = left.volume;
+            self.record(&LedgerEvent::TransferUnclean { session, volume }).map_err(other)?;
+        }
+        let LeftOpen { head, damage, .. } = left;
+        self.record(&LedgerEvent::TrailRecovered { session, head, damage }).map_err(other)?;
+        self.put_away(session)
+    }
+}
+
+/// The entries of `session`'s recording, opened with `key`.
+pub fn entries<R: io::BufRead>(
+    reader: R,
+    session: SessionId,
+    key: &DataKey,
+) -> io::Result<Entries<R>> {
+    let damaged = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
+    let chunks = Chunks::begin(reader)?.map_err(|damage| damaged(damage.to_string()))?;
+    if chunks.header().session != session {
+        return Err(damaged(format!("it is the recording of {}", chunks.header().session)));
+    }
+    let opened = Entries::open(chunks, key)?;
+    opened.ok_or_else(|| damaged("the key at hand is another recording's".to_owned()))
+}
+
+/// What a trail that was left open tells about its session.
+#[derive(Debug)]
+struct LeftOpen {
+    head: Head,
+    damage: Option<String>,
+    transfers: bool,
+    volume: Volume,
+}
+
+impl LeftOpen {
+    fn read(path: &Path, key: Option<&DataKey>) -> io::Result<Self> {
+        let mut left = Self {
+            head: Head { entries: 0, digest: Digest::ZERO },
+            damage: None,
+            transfers: false,
+            volume: Volume::default(),
+        };
+        let reader = BufReader::new(fs::File::open(path)?);
+        let mut chunks = match Chunks::begin(reader)? {
+            Ok(chunks) => chunks,
+            Err(damage) => {
+                left.damage = Some(damage.to_string());
+                return Ok(left);
+            }
+        };
+        while let Seen::One(_) = chunks.next()? {
+            left.head = chunks.head();
+        }
+        let mut entries = match key {
+            Some(key) => {
+                let again = BufReader::new(fs::File::open(path)?);
+                let begun = Chunks::begin(again)?.map_err(io::Error::other)?;
+                Entries::open(begun, key)?
+            }
+            None => None,
+        };
+        let Some(entries) = &mut entries else {
+            left.damage = Some("its key cannot be opened, so what it says cannot be read".into());
+            return Ok(left);
+        };
+        loop {
+            match entries.next()? {
+                Seen::One(entry) => left.see(&entry.what),
+                Seen::End => return Ok(left),
+                Seen::Damaged(damage) => {
+                    left.damage = Some(damage.to_string());
+                    return Ok(left);
+                }
+            }
+        }
+    }
+
+    fn see(&mut self, what: &What) {
+        let What::Event(event) = what else { return };
+        if let TrailEvent::Opened(opened) = &**event {
+            self.transfers = opened.transfer.outcome != "none";
+        }
+        if let TrailEvent::Ended { volume, .. } = &**event {
+            self.volume.add(*volume);
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The key that signs, which has to be the one that did, or be signed for by it.
+fn continued(signers: &[Arc<NoteKey>], signed_by: Option<&str>) -> Result<String, OpenError> {
+    let known = signers.iter().map(|key| key.verifier().to_string()).collect::<Vec<_>>();
+    if let Some(by) = signed_by.filter(|by| !known.iter().any(|key| key == by)) {
+        return Err(OpenError::OtherKey { by: by.to_owned() });
+    }
+    known.into_iter().next().ok_or(OpenError::NoKey)
+}
