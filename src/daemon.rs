@@ -7,7 +7,9 @@
 //!                                                                 └─ heads of trails, every 10 s
 //! ```
 
+mod events;
 mod expiring;
+mod archive;
 mod fetch;
 mod keys;
 mod providers;
@@ -37,6 +39,8 @@ use crate::api;
 use crate::api::Api;
 use crate::audit;
 use crate::audit::LedgerEvent;
+use crate::audit::archive::Archive;
+use crate::audit::ocsf::TailError;
 use crate::config;
 use crate::config::Loaded;
 use crate::config::Report;
@@ -66,6 +70,7 @@ use crate::store::Journal;
 use crate::store::Store;
 use crate::telemetry;
 use crate::tls;
+use crate::upstream::DialError;
 use translate::Files;
 
 pub use stores::Stores;
@@ -98,6 +103,14 @@ pub enum StartError {
         #[source]
         source: audit::keys::KeyError,
     },
+    /// The region's store cannot be used.
+    #[error("the store {store}: {what}")]
+    Storage {
+        /// Which.
+        store: String,
+        /// What is wrong, and what to do.
+        what: String,
+    },
     /// The record cannot be written.
     #[error(transparent)]
     Unrecorded(#[from] audit::Unrecorded),
@@ -116,6 +129,12 @@ pub enum StartError {
     /// The key that seals refresh tokens cannot be used.
     #[error("the state folder's login.key")]
     Seal(#[source] identity::SealError),
+    /// A destination of events lies outside of the region.
+    #[error("[[audit.events]]")]
+    Events(#[source] DialError),
+    /// How far a destination of events is cannot be read.
+    #[error("[[audit.events]]")]
+    EventsPlace(#[source] TailError),
     /// An address cannot be listened on.
     #[error(transparent)]
     Bind(#[from] listen::BindError),
@@ -146,6 +165,7 @@ pub struct Running {
     drain_max: Duration,
     tasks: Vec<JoinHandle<()>>,
     journal: JoinHandle<()>,
+    archive: Arc<Archive>,
 }
 
 /// Runs a gateway until SIGTERM or SIGINT.
@@ -178,6 +198,7 @@ pub fn check(config_file: &Path) -> Result<Report, BadConfig> {
     translate::check_state(&loaded)?;
     stores::storage(&loaded, Files::MayBeMissing)?;
     let version = translate::version(&loaded, Files::MayBeMissing)?;
+    events::check(&loaded)?;
     let tls = &loaded.file.tls;
     if [&tls.certificate_file, &tls.key_file].iter().all(|file| file.get_ref().exists()) {
         translate::tls(&loaded, None)?;
@@ -222,6 +243,8 @@ pub async fn start(config_file: &Path) -> Result<Running, StartError> {
         watch::channel(translate::networks(&loaded, Files::Needed)?);
     let identity = identity(&loaded, &clock)?;
     let (audit, store) = record::open(&loaded, &version, &clock).await?;
+    let archive = archive::open(&loaded, &audit, &store).await?;
+    let indexer = archive::Indexer::new(Arc::clone(&audit), store.clone());
     let access = Arc::new(keys::access(&loaded)?);
     let tls = Arc::new(translate::tls(&loaded, Some(access.ca_pem()))?);
     let logins = logins(&loaded, &store, &identity, &clock)?;
@@ -268,6 +291,7 @@ pub async fn start(config_file: &Path) -> Result<Running, StartError> {
     let api = Api::new(api::Resources {
         gateway: Arc::clone(&gateway),
         store,
+        archive: Arc::clone(&archive),
         reader: Arc::new(reader),
         ssh_host_key: ssh_host_key.clone(),
         signing: api::Signing::default(),
@@ -286,6 +310,7 @@ pub async fn start(config_file: &Path) -> Result<Running, StartError> {
     let mut tasks = vec![
         tokio::spawn(record::flush(Arc::clone(&audit))),
         tokio::spawn(record::keep(Arc::clone(&audit))),
+        tokio::spawn(archive::keep(Arc::clone(&archive), indexer)),
         tokio::spawn(logins.watch()),
         tokio::spawn(expiring::watch(
             gateway.parts.version.clone(),
@@ -293,6 +318,7 @@ pub async fn start(config_file: &Path) -> Result<Running, StartError> {
         )),
         tokio::spawn(ssh_host::certify_again(Arc::clone(&front))),
     ];
+    tasks.extend(events::start(&loaded).await?);
     for options in translate::listeners(&loaded.file) {
         let listener = Listener::bind(options)?;
         let address = listener.local_addr();
@@ -312,7 +338,16 @@ pub async fn start(config_file: &Path) -> Result<Running, StartError> {
     for address in &addresses {
         tracing::info!(%address, "listening");
     }
-    Ok(Running { gateway, addresses, ssh_host_key, drain, drain_max, tasks, journal: journal_task })
+    Ok(Running {
+        gateway,
+        addresses,
+        ssh_host_key,
+        drain,
+        drain_max,
+        tasks,
+        journal: journal_task,
+        archive,
+    })
 }
 
 impl Running {
@@ -351,6 +386,7 @@ impl Running {
         }
         let stopped = LedgerEvent::Stopped { reason: reason.to_owned() };
         record::end(&self.gateway.parts.audit, &stopped);
+        archive::end(&self.archive).await;
         drop(self.gateway);
         if tokio::time::timeout(Duration::from_secs(5), self.journal).await.is_err() {
             tracing::warn!("the index was not written to its end");

@@ -10,6 +10,7 @@ mod http;
 mod kubernetes;
 mod operator;
 mod postgres;
+mod reconcile;
 
 use std::sync::LazyLock;
 
@@ -36,7 +37,6 @@ pub type ReadsParts = fn(&[u8], &[u8]) -> String;
 /// Every parser, by the name of its folder in `tests/corpus`.
 pub const ALL: &[(&str, Reads)] = &[
     ("audit", audit::chain),
-    ("checkpoint", operator::checkpoint),
     ("config", operator::config),
     ("country_database", country::read_and_ask),
     ("detect", first_bytes),
@@ -44,21 +44,27 @@ pub const ALL: &[(&str, Reads)] = &[
     ("http_json", http::json),
     ("json_path", operator::json_path),
     ("kubernetes_answer", kubernetes::answer),
+    ("kubernetes_audit", reconcile::kubernetes_audit),
     ("kubernetes_body", kubernetes::body),
     ("kubernetes_request", kubernetes::request),
     ("law_pack", operator::law_pack),
     ("names", operator::names),
     ("policy", operator::policy),
     ("postgres_answers", postgres::answers),
+    ("postgres_log", reconcile::postgres_log),
     ("postgres_requests", postgres::requests),
     ("postgres_rows", postgres::rows),
     ("postgres_sasl", postgres::sasl),
     ("postgres_sql", postgres::sql),
     ("postgres_startup", postgres::startup),
     ("proxy", proxy_header),
+    ("receipt", audit::receipt),
+    ("record_key", audit::record_key),
     ("search", search),
+    ("signed_note", audit::signed_note),
     ("ssh_certificate", ssh_certificate),
     ("ssh_command", ssh_command),
+    ("sshd_log", reconcile::sshd_log),
     ("token", token),
 ];
 

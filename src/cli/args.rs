@@ -2,6 +2,7 @@
 //! happened in [`records`].
 
 pub(super) mod access;
+pub(super) mod reconcile;
 pub(super) mod records;
 
 use std::path::PathBuf;

@@ -13,7 +13,7 @@
 //! | exit code | means |
 //! |---|---|
 //! | 0 | done |
-//! | 1 | the gateway, or policy, said no |
+//! | 1 | the gateway, or policy, said no; a log and the record do not match |
 //! | 2 | the command line, or a file it names, is wrong |
 //! | 3 | the gateway cannot be reached |
 //! | 4 | a record is damaged |
@@ -34,6 +34,8 @@ mod man;
 mod print;
 mod profile;
 mod proxy;
+mod reading;
+mod reconcile;
 mod record;
 mod run;
 mod sessions;
@@ -62,12 +64,6 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             }
         }
     }
-}
-
-/// Whether `text` is a checkpoint as `weir audit verify --checkpoint` takes it.
-#[doc(hidden)]
-pub fn is_checkpoint(text: &str) -> bool {
-    text.parse::<record::Checkpoint>().is_ok()
 }
 
 /// The commands and their options, for completions and tests.

@@ -3,6 +3,7 @@
 use serde::Deserialize;
 use toml::Spanned;
 
+use crate::config::events::Events;
 use crate::config::secret::SecretRef;
 use crate::config::store::Store;
 use crate::config::value::Within;
@@ -21,6 +22,8 @@ pub struct Audit {
     pub capture: Capture,
     /// The keys of the record.
     pub keys: Keys,
+    /// Where the ledger goes as events.
+    pub events: Vec<Events>,
     /// Where it is kept for good.
     pub store: Store,
 }
@@ -67,6 +70,7 @@ impl Default for Audit {
             level: Level::Process,
             capture: Capture::Sample,
             keys: Keys::default(),
+            events: Vec::new(),
             store: Store::default(),
         }
     }

@@ -10,6 +10,7 @@ use std::net::Ipv6Addr;
 
 use toml::Spanned;
 
+use crate::config::events;
 use crate::config::file::Basis;
 use crate::config::file::DATABASES_MAX;
 use crate::config::file::File;
@@ -36,6 +37,7 @@ pub(super) fn problems(file: &File, source: &Source) -> Vec<Problem> {
     check.places();
     check.providers();
     check.bases();
+    check.events();
     check.store();
     for (name, target) in &file.targets {
         check.target(name, target);
@@ -211,6 +213,12 @@ impl Check<'_> {
         for basis in &file.bases {
             self.basis(basis);
         }
+    }
+
+    fn events(&mut self) {
+        let audit = &self.file.audit;
+        let region = self.file.regions.get(&self.file.gateway.region);
+        self.problems.extend(events::problems(&audit.events, region, self.source));
     }
 
     fn store(&mut self) {

@@ -11,6 +11,7 @@
 
 pub mod audit;
 pub mod check;
+pub mod events;
 pub mod file;
 pub mod problem;
 pub mod preset;
@@ -136,6 +137,12 @@ impl File {
         rebase(&mut self.gateway.state_dir);
         self.places.databases.iter_mut().for_each(|path| rebase(path.get_mut()));
         self.state.database.iter_mut().for_each(secret);
+        let keys = &mut self.audit.keys;
+        let keys = [&mut keys.wrapping, &mut keys.signing, &mut keys.signing_previous]
+            .into_iter()
+            .flatten()
+            .chain(&mut keys.wrapping_previous);
+        keys.for_each(secret);
         self.audit.store.secrets_mut().for_each(secret);
         self.audit.store.ca_file.iter_mut().for_each(|path| rebase(path.get_mut()));
         if let Some(store::StoreUrl::Folder(path)) =
@@ -143,12 +150,6 @@ impl File {
         {
             rebase(path);
         }
-        let keys = &mut self.audit.keys;
-        let keys = [&mut keys.wrapping, &mut keys.signing, &mut keys.signing_previous]
-            .into_iter()
-            .flatten()
-            .chain(&mut keys.wrapping_previous);
-        keys.for_each(secret);
         rebase(self.gateway.policies_dir.get_mut());
         rebase(self.tls.certificate_file.get_mut());
         rebase(self.tls.key_file.get_mut());
@@ -162,6 +163,13 @@ impl File {
             if let Some(client_secret) = &mut provider.client_secret {
                 secret(client_secret);
             }
+        }
+        for events in &mut self.audit.events {
+            if let events::Destination::File(path) = events.to.get_mut() {
+                rebase(path);
+            }
+            events.credential.iter_mut().for_each(secret);
+            events.ca_file.iter_mut().for_each(|path| rebase(path.get_mut()));
         }
         for target in self.targets.values_mut() {
             if let Some(postgres) = &mut target.postgres {

@@ -9,6 +9,7 @@ use secrecy::ExposeSecret;
 use serde::Serialize;
 use toml::Spanned;
 
+use crate::config::events::Destination;
 use crate::config::file::File;
 use crate::config::preset::Preset;
 use crate::config::problem::Problem;
@@ -70,11 +71,18 @@ fn dials(file: &File) -> Vec<Dial> {
         address: database(url.get_ref())
             .map_or_else(|| format!("the server that {} names", url.get_ref()), |d| d.place()),
     });
+    let events = file.audit.events.iter().filter_map(|events| match events.to.get_ref() {
+        Destination::Http(url) => {
+            Some(Dial { purpose: "events".to_owned(), address: url.address().to_string() })
+        }
+        Destination::Stdout | Destination::File(_) => None,
+    });
     let store = &file.audit.store;
     let stored = store
         .origin()
         .map(|(origin, _)| Dial { purpose: store.shown(), address: origin.address.to_string() });
-    let mut dials: Vec<Dial> = targets.chain(providers).chain(state).chain(stored).collect();
+    let mut dials: Vec<Dial> =
+        targets.chain(providers).chain(state).chain(events).chain(stored).collect();
     dials.dedup();
     dials
 }
@@ -143,6 +151,15 @@ impl Warnings<'_> {
         let databases = file.places.databases.iter();
         databases.for_each(|path| self.file(path, path.get_ref(), false));
         file.state.database.iter().for_each(|url| self.secret(url));
+        for events in &file.audit.events {
+            events.credential.iter().for_each(|secret| self.secret(secret));
+            events.ca_file.iter().for_each(|path| self.file(path, path.get_ref(), false));
+            if events.include_text {
+                let what = "texts of commands leave by these events: whoever reads them reads what \
+                            stands in statements";
+                self.warn(&events.to, what);
+            }
+        }
         let store = &file.audit.store;
         store.secrets().for_each(|secret| self.secret(secret));
         store.ca_file.iter().for_each(|path| self.file(path, path.get_ref(), false));

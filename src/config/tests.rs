@@ -34,6 +34,12 @@ type Mistake = (&'static str, &'static str, &'static str, &'static [&'static str
 const FORM: &[Mistake] = &[
     ("id = \"weir-eu-1\"", "id = ", "#", &["string values must be quoted", "expected"]),
     ("id = \"weir-eu-1\"", "idd = \"x\"", "idd", &["unknown field `idd`", "expected one of `id`"]),
+    (
+        "[audit]",
+        "[[audit.events]]\nto = \"ftp://siem.example\"",
+        "\"ftp://siem",
+        &["is no destination", "expected \"stdout\""],
+    ),
     ("[audit]", "[audits]", "audits]", &["unknown field `audits`", "expected one of `gateway`"]),
     ("id = \"weir-eu-1\"", "", "[gateway]", &["missing field `id`"]),
     ("# log = \"info\"", "log = 3 #", "3 #", &["integer `3`", "expected a string"]),
@@ -114,6 +120,18 @@ const FORM: &[Mistake] = &[
 
 /// Mistakes of sense: values that do not fit together.
 const SENSE: &[Mistake] = &[
+    (
+        "[audit]",
+        "[[audit.events]]\nto = \"https://siem.example\"\nnetworks = [\"192.0.2.0/24\"]",
+        "\"192.0.2.0/24\"",
+        &["lies in no network of the gateway's region"],
+    ),
+    (
+        "[audit]",
+        "[[audit.events]]\nto = \"stdout\"\nnetworks = [\"10.1.0.0/16\"]",
+        "\"10.1.0.0/16\"",
+        &["only a destination by HTTP takes this"],
+    ),
     (
         "region = \"eu-central\"  ",
         "region = \"eu-west\"",

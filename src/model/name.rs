@@ -176,6 +176,14 @@ pub struct CommandId {
     pub number: u64,
 }
 
+impl CommandId {
+    /// Session and number in signs that any header or file name takes; the number stands behind the
+    /// last hyphen.
+    pub fn in_one_word(&self) -> String {
+        format!("{}-{}", self.session, self.number)
+    }
+}
+
 impl fmt::Display for CommandId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.session, self.number)

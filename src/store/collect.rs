@@ -188,6 +188,8 @@ impl Collector {
             | TrailEvent::Held { .. }
             | TrailEvent::HoldEnded { .. }
             | TrailEvent::Refused { .. }
+            | TrailEvent::Terminal { .. }
+            | TrailEvent::Leg { .. }
             | TrailEvent::Closed { .. } => {}
         }
     }

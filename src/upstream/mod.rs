@@ -42,6 +42,7 @@ pub struct Leg {
     session: SessionId,
     target: TargetName,
     stream: TcpStream,
+    local: SocketAddr,
     peer: SocketAddr,
 }
 
@@ -58,6 +59,11 @@ impl Leg {
     /// The target it leads to.
     pub fn target(&self) -> &TargetName {
         &self.target
+    }
+
+    /// The address it leads from: by its port the target's log may name it.
+    pub fn local(&self) -> SocketAddr {
+        self.local
     }
 
     /// The address it leads to.
@@ -129,7 +135,12 @@ pub async fn dial(permit: &Recorded<Permit>, at: &Pinned) -> Result<Leg, DialErr
         return Err(DialError::OtherTarget { permitted, pinned });
     }
     let (stream, peer) = connect(&permitted.to_string(), at.addresses()).await?;
-    Ok(Leg { session: permit.session(), target: permitted.clone(), stream, peer })
+    let local = stream.local_addr().map_err(|source| DialError::Unreachable {
+        what: permitted.to_string(),
+        address: peer.to_string(),
+        source,
+    })?;
+    Ok(Leg { session: permit.session(), target: permitted.clone(), stream, local, peer })
 }
 
 /// A place other than a target that the daemon may dial: made from configuration alone.
@@ -174,14 +185,19 @@ fn bare(host: &str) -> &str {
 
 /// Reaches a configured place.
 pub async fn reach(place: &Configured) -> Result<TcpStream, DialError> {
+    let addresses = addresses(place).await?;
+    connect(&place.what, &addresses).await.map(|(stream, _)| stream)
+}
+
+/// The addresses of a configured place, each where it has to lie. Dials nothing.
+pub async fn addresses(place: &Configured) -> Result<Vec<SocketAddr>, DialError> {
     let lookup = tokio::net::lookup_host((place.host.as_str(), place.port));
     let addresses = within(lookup).await.map_err(|source| DialError::Unreachable {
         what: place.what.clone(),
         address: place.host.clone(),
         source,
     })?;
-    let addresses = pinned(place, addresses.collect())?;
-    connect(&place.what, &addresses).await.map(|(stream, _)| stream)
+    pinned(place, addresses.collect())
 }
 
 /// The addresses that were checked are those that are dialled: resolving once more would give a

@@ -47,6 +47,7 @@ mod parts_themselves;
 mod postgres;
 mod postgres_login;
 mod psql18;
+mod reconcile;
 mod record;
 mod residency;
 mod sign_in;

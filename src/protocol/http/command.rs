@@ -23,6 +23,7 @@ use crate::mask::path::JsonPath;
 use crate::mask::path::Meeting;
 use crate::model::Address;
 use crate::model::Command;
+use crate::model::CommandId;
 use crate::model::Declared;
 use crate::model::Effect;
 use crate::model::Object;
@@ -109,7 +110,7 @@ impl Dialect for Plain {
     fn dress(
         &self,
         target: &Target,
-        _: &Principal,
+        _: (&Principal, CommandId),
         headers: &mut HeaderMap,
     ) -> Result<(), Unreachable> {
         let http = http_of(target)

@@ -17,6 +17,7 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 
 use crate::model::Command;
+use crate::model::CommandId;
 use crate::model::Fault;
 use crate::model::HoldId;
 use crate::model::Principal;
@@ -54,7 +55,8 @@ pub trait Dialect: fmt::Debug + Send + Sync {
     /// Where the target is now: asked before each dial.
     fn reach<'a>(&'a self, target: &'a Target) -> BoxFuture<'a, Result<Place, Unreachable>>;
 
-    /// Adds what the target signs the gateway in with, and who asks where the target is to know.
+    /// Adds what the target signs the gateway in with, who asks where the target is to know, and by
+    /// which id its log shall name the command, where it takes one.
     ///
     /// `headers` are the client's, already without its credentials, without hop-by-hop and
     /// forwarding headers, and, where the answer is masked, with `accept` and `accept-encoding`
@@ -62,7 +64,7 @@ pub trait Dialect: fmt::Debug + Send + Sync {
     fn dress(
         &self,
         target: &Target,
-        principal: &Principal,
+        asker: (&Principal, CommandId),
         headers: &mut HeaderMap,
     ) -> Result<(), Unreachable>;
 

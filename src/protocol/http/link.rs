@@ -385,7 +385,7 @@ async fn forward(
     };
     let body = ClearedBody::new(running, begun.bytes, begun.rest);
     let progress = body.progress();
-    let answered = bound.pool.send(&bound.guard, cleared, body, masked).await;
+    let answered = bound.pool.send(&bound.guard, cleared, body, running.number(), masked).await;
     answered.map_err(|error| {
         if let Some(refusal) = progress.refused() {
             return ended(refusal.reason.clone(), refusal);

@@ -31,6 +31,7 @@ use tokio::time::Instant;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
+use crate::model::CommandId;
 use crate::model::Fault;
 use crate::model::Refusal;
 use crate::model::TargetName;
@@ -177,8 +178,8 @@ impl Pool {
         Arc::new(Self { target, dialect, vouches, idle: Mutex::default() })
     }
 
-    /// Sends a request, dressed with the target's credential, and waits for the answer's head;
-    /// where that is `masked`, it is asked for in a form that can be.
+    /// Sends the request that is the session's command `number`, dressed with the target's
+    /// credential, and waits for the answer's head; where that is `masked`, it is asked for in a form that can be.
     ///
     /// Once a byte of it may have been written it is never sent again: whether the target did it
     /// nobody here knows. Not cancel safe: dropped, the leg ends, and so does the request there.
@@ -187,6 +188,7 @@ impl Pool {
         guard: &Guard,
         head: Cleared<Parts>,
         body: ClearedBody,
+        number: u64,
         masked: bool,
     ) -> Result<Answered, NoAnswer> {
         let mut head = head.unseal(guard.session())?;
@@ -194,7 +196,9 @@ impl Pool {
         if masked {
             wire::for_masking(&mut head.headers);
         }
-        self.dialect.dress(&self.target, guard.permit().principal(), &mut head.headers)?;
+        let command = CommandId { session: guard.session(), number };
+        let asker = (&**guard.permit().principal(), command);
+        self.dialect.dress(&self.target, asker, &mut head.headers)?;
         self.vouch(guard, &mut head.headers)?;
         let progress = body.progress();
         let mut interim = InterimCount::default();

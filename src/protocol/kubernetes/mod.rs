@@ -39,9 +39,9 @@ use http::header;
 use rustls::ClientConfig;
 use rustls::pki_types::InvalidDnsNameError;
 use rustls::pki_types::ServerName;
-use uuid::Uuid;
 
 use crate::model::Command;
+use crate::model::CommandId;
 use crate::model::Fault;
 use crate::model::Host;
 use crate::model::Principal;
@@ -219,7 +219,7 @@ impl Dialect for Kubernetes {
     fn dress(
         &self,
         target: &Target,
-        principal: &Principal,
+        (principal, command): (&Principal, CommandId),
         headers: &mut HeaderMap,
     ) -> Result<(), Unreachable> {
         let declared = declared(target).ok_or_else(|| misplaced(target))?;
@@ -227,7 +227,8 @@ impl Dialect for Kubernetes {
             .cluster(declared)
             .and_then(|cluster| Ok(cluster.server.sign_in.token()?))
             .map_err(|error| Unreachable::misconfigured(target, error))?;
-        let audit_id = Uuid::new_v4().to_string();
+        // Its own audit log is held against the record by this.
+        let audit_id = command.in_one_word();
         headers::dress(headers, token.as_ref(), principal, &audit_id).map_err(|refusal| {
             let cause = refusal.to_string().into();
             Unreachable { fault: Fault::Client, refusal, cause }

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -33,6 +34,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use crate::audit::Unrecorded;
 use crate::model::Refusal;
 use crate::model::SessionId;
 use crate::model::TargetName;
@@ -196,6 +198,9 @@ pub enum OpenError {
     /// A proof of another session.
     #[error(transparent)]
     Session(#[from] WrongSession),
+    /// The connection cannot be recorded.
+    #[error(transparent)]
+    Unrecorded(#[from] Unrecorded),
 }
 
 impl IntoRefusal for OpenError {
@@ -207,6 +212,7 @@ impl IntoRefusal for OpenError {
         match self {
             Self::Dial(error) => error.refusal(),
             Self::Pin(error) => error.refusal(),
+            Self::Unrecorded(error) => error.refusal(),
             Self::Credential(_) | Self::Trust(_) => {
                 failed("the gateway cannot sign in to the target")
             }
@@ -281,8 +287,10 @@ pub async fn open(
     settings: &BTreeMap<String, String>,
 ) -> Result<Opened, OpenError> {
     let signed_in = async {
-        let stream = secure(guard, access).await?;
-        sign_in(stream, access, database, settings).await
+        let (stream, ends) = secure(guard, access).await?;
+        let opened = sign_in(stream, access, database, settings).await?;
+        guard.leg(ends, Some(i64::from(opened.key.process)), None)?;
+        Ok(opened)
     };
     within(SIGN_IN_MS_MAX, signed_in).await
 }
@@ -290,7 +298,7 @@ pub async fn open(
 /// Dials the session's target and gives the connection, verified, before anybody signs in: for the
 /// gateway's own client.
 pub async fn connect(guard: &Guard, access: &Access) -> Result<Stream, OpenError> {
-    within(SIGN_IN_MS_MAX, secure(guard, access)).await
+    within(SIGN_IN_MS_MAX, secure(guard, access)).await.map(|(stream, _)| stream)
 }
 
 /// A cancel of whatever the target's session with this key is at.
@@ -315,7 +323,7 @@ pub async fn send_cancel(
     cancel: Cleared<Cancel>,
 ) -> Result<(), OpenError> {
     let sent = async {
-        let mut stream = secure(guard, access).await?;
+        let (mut stream, _) = secure(guard, access).await?;
         let cancel = cancel.unseal(guard.session())?;
         stream.write_all(&cancel.0).await.map_err(OpenError::Io)?;
         stream.flush().await.map_err(OpenError::Io)?;
@@ -356,10 +364,16 @@ const CANCEL_REQUEST: i32 = 80_877_102;
 /// Protocol 3.0.
 const VERSION: i32 = 196_608;
 
-async fn secure(guard: &Guard, access: &Access) -> Result<Stream, OpenError> {
+/// The two ends of a connection: the gateway's and the target's.
+type Ends = (SocketAddr, SocketAddr);
+
+/// Dials, records by which ends the target's log may know the connection, and verifies it.
+async fn secure(guard: &Guard, access: &Access) -> Result<(Stream, Ends), OpenError> {
     let leg = dial(guard.permit(), &access.pinned).await?;
+    let ends = (leg.local(), leg.peer());
+    guard.leg(ends, None, None)?;
     let mut stream = leg.open(&Opener);
-    let Some((config, name)) = &access.tls else { return Ok(Stream::Plain(stream)) };
+    let Some((config, name)) = &access.tls else { return Ok((Stream::Plain(stream), ends)) };
     let request = Build::untyped().int32(SSL_REQUEST).done();
     stream.write_all(request.bytes()).await.map_err(OpenError::Io)?;
     // One byte is read and no more, so that nothing that came before TLS is ever taken for what was
@@ -370,7 +384,7 @@ async fn secure(guard: &Guard, access: &Access) -> Result<Stream, OpenError> {
     }
     let connector = TlsConnector::from(Arc::clone(config));
     let stream = connector.connect(name.clone(), stream).await.map_err(OpenError::Tls)?;
-    Ok(Stream::Tls(Box::new(stream)))
+    Ok((Stream::Tls(Box::new(stream)), ends))
 }
 
 async fn sign_in(

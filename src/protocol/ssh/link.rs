@@ -181,6 +181,7 @@ async fn run(
     let guard = &session.guard;
     let opening = async {
         let _place = session.opening.acquire().await;
+        let start = (running.number(), start);
         Remote::open(guard, &session.target, &session.ssh, &session.login, start).await
     };
     let opened = tokio::select! {

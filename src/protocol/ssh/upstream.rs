@@ -28,6 +28,7 @@ use secrecy::ExposeSecret;
 use tokio_util::sync::CancellationToken;
 use tokio_util::sync::DropGuard;
 
+use crate::audit::Unrecorded;
 use crate::model::Fault;
 use crate::model::Refusal;
 use crate::model::SessionId;
@@ -146,6 +147,8 @@ pub(super) enum OpenError {
     },
     #[error(transparent)]
     Wrong(#[from] WrongSession),
+    #[error(transparent)]
+    Unrecorded(#[from] Unrecorded),
 }
 
 impl OpenError {
@@ -167,6 +170,7 @@ impl IntoRefusal for OpenError {
         match self {
             Self::Pin(error) => error.refusal(),
             Self::Dial(error) => error.refusal(),
+            Self::Unrecorded(error) => error.refusal(),
             Self::HostKey { target, .. } => Refusal::new(
                 RefusalCode::TargetFailed,
                 format!("the host key of `{target}` changed: it is none of those in the catalogue"),
@@ -200,19 +204,21 @@ pub(super) struct Remote {
 pub(super) struct Said(ChannelReadHalf);
 
 impl Remote {
-    /// Dials the session's target, signs in as `login` and begins what was cleared.
+    /// Dials the session's target, signs in as `login` and begins what was cleared, the command with
+    /// this number.
     pub(super) async fn open(
         guard: &Guard,
         target: &Target,
         ssh: &SshTarget,
         login: &Login,
-        start: Cleared<Start>,
+        (number, start): (u64, Cleared<Start>),
     ) -> Result<(Self, Said), OpenError> {
         let name = target.name().clone();
         let opening = async {
             let pinned = target::pin(target).await.map_err(|e| OpenError::Pin(Box::new(e)))?;
             let leg = upstream::dial(guard.permit(), &pinned).await;
             let leg = leg.map_err(|e| OpenError::Dial(Box::new(e)))?;
+            guard.leg((leg.local(), leg.peer()), None, Some(number))?;
             let start = start.unseal(leg.session())?;
             begin(leg, ssh, login, start).await
         };

@@ -23,6 +23,7 @@ mod typed;
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
@@ -268,6 +269,22 @@ impl Guard {
     pub fn refused(&self, what: impl Into<String>, refusal: &Refusal) -> Result<(), Unrecorded> {
         let event = TrailEvent::Refused { what: what.into(), refusal: refusal.clone() };
         self.trail.append(&event).map(|_| ())
+    }
+
+    /// Records a connection to the target, by what the target's own log names it with: `process`,
+    /// the target's number for it, once that is known; `number`, the command that it carries alone.
+    pub fn leg(
+        &self,
+        (from, to): (SocketAddr, SocketAddr),
+        process: Option<i64>,
+        number: Option<u64>,
+    ) -> Result<(), Unrecorded> {
+        self.trail.append(&TrailEvent::Leg { from, to, process, number }).map(|_| ())
+    }
+
+    /// The number of the command that was last decided; 0 before the first.
+    pub fn last_command(&self) -> u64 {
+        self.live.commands()
     }
 
     /// What the principal may see of the target's classes now. In observe mode everything is shown

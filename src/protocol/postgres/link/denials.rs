@@ -20,8 +20,10 @@ impl Link<'_> {
         Ok(self.to_target.send(self.parts.guard.plumb(substitute))?)
     }
 
-    pub(super) fn denied(&mut self, words: Words) -> Denied {
-        Denied::new(self.next_denial(), words)
+    /// A denial that the server's log can tell: it carries the number of the command that was last
+    /// decided, which is the denied one wherever there is one.
+    pub(super) fn denied(&self, words: Words) -> Denied {
+        Denied::new(self.parts.guard.last_command(), words)
     }
 
     pub(super) fn deny(&mut self, words: Words, placed: &Placed) -> Result<Step, End> {

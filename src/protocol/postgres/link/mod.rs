@@ -139,7 +139,6 @@ pub struct Link<'a> {
     waiting: Option<Incoming>,
     pause: Option<Pause>,
     readings: HashMap<Bytes, Arc<Plan>>,
-    denials: u64,
     /// Definitions were changed, in a transaction that is not over.
     defined: bool,
     /// How often what is known was doubted, by any session.
@@ -184,7 +183,6 @@ impl<'a> Link<'a> {
             waiting: None,
             pause: None,
             readings: HashMap::new(),
-            denials: 0,
             defined: false,
             doubts,
             known_at: Instant::now(),
@@ -401,11 +399,6 @@ impl<'a> Link<'a> {
         // Whoever does not take the last words in time does not get them.
         let leaving = tokio::time::timeout(Duration::from_millis(LAST_WORDS_MS_MAX), leaving);
         drop(tokio::join!(leaving, canceling));
-    }
-
-    fn next_denial(&mut self) -> u64 {
-        self.denials = self.denials.saturating_add(1);
-        self.denials
     }
 
     fn granted(&self, running: Arc<crate::session::Running>, placed: &Placed) -> Granted {
