@@ -21,10 +21,11 @@ use serde_json::Value;
 use crate::audit::chain::LINE_BYTES_MAX;
 use crate::audit::ocsf::base::Product;
 use crate::audit::ocsf::deliver::Deliver;
+use crate::audit::ocsf::feed::Told;
 use crate::audit::ocsf::ledger::Mapper;
 
 /// Most events that are delivered at once.
-const BATCH_EVENTS_MAX: usize = 500;
+pub const BATCH_EVENTS_MAX: usize = 500;
 /// Most bytes that are delivered at once, but for one event that is longer, in bytes.
 const BATCH_BYTES_MAX: usize = 1024 * 1024;
 
@@ -107,6 +108,11 @@ impl Tail {
     /// Where the destination has the ledger.
     pub fn progress(&self) -> Progress {
         self.progress
+    }
+
+    /// The event of a command, of a session whose admission was delivered before.
+    pub fn command(&self, told: &Told) -> Option<Value> {
+        self.mapper.command(told)
     }
 
     /// Delivers what there is, at most one batch. Whether there may be more at once.

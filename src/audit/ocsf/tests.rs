@@ -238,16 +238,38 @@ fn no_command_s_text_leaves_unless_it_was_asked_for() {
             let mut opened = opened("admitted");
             opened["protocol"] = json!(protocol);
             mapper.ledger(1, time(), &opened).unwrap();
-            let event = mapper.command(SESSION, 4, time(), &command).unwrap();
+            let event = mapper.command(&told(1, &command)).unwrap();
             check(&event);
             assert_eq!(event.to_string().contains(PLANTED), include_text, "{event:#}");
             assert_eq!(event["status"], "Failure");
             assert_eq!(event["unmapped"]["objects"][0]["name"], "public.customers");
-            assert_eq!(event["metadata"]["uid"], format!("{SESSION}/4"));
+            assert_eq!(event["metadata"]["uid"], format!("{SESSION}/3"));
         }
     }
     // One whose session nobody remembers is an event too.
-    check(&Mapper::new(product(false), 1).command(SESSION, 4, time(), &command).unwrap());
+    check(&Mapper::new(product(false), 1).command(&told(1, &command)).unwrap());
+}
+
+fn told(sequence: u64, event: &Value) -> Told {
+    Told { sequence, session: SESSION.parse().unwrap(), at: time(), event: event.clone() }
+}
+
+#[test]
+fn commands_that_find_the_queue_full_are_counted_and_their_numbers_missed() {
+    let (feed, mut fed) = Feed::new(1);
+    let closed = json!({ "is": "closed", "reason": "x", "commands": 1,
+        "volume": { "rows": 0, "bytes": 0, "masked": 0 } });
+    let event = serde_json::from_value::<TrailEvent>(closed).unwrap();
+    let most = u64::try_from(super::feed::QUEUE_MAX).unwrap();
+    let offer = || feed.offer(SESSION.parse().unwrap(), time(), &event);
+    (0..most + 3).for_each(|_| offer());
+    let sequences = std::iter::from_fn(|| fed[0].now()).map(|told| told.sequence);
+    assert_eq!(sequences.last(), Some(most));
+    assert_eq!((fed[0].dropped(), fed[0].dropped()), (3, 0));
+    offer();
+    assert_eq!(fed[0].now().unwrap().sequence, most + 4);
+    // Where nobody asked for commands, nothing is kept.
+    Feed::default().offer(SESSION.parse().unwrap(), time(), &event);
 }
 
 /// Takes events, unless it is broken.
