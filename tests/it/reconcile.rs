@@ -54,7 +54,7 @@ fn a_statement_past_the_gateway_is_the_one_that_is_listed() {
     assert_eq!(report["log"]["gateways_own"], 1, "{report}");
     assert_eq!(report["record"]["matched"], 6, "{report}");
 
-    let past = "SELECT ssn FROM customers /* past the gateway */";
+    let past = "SELECT email FROM customers /* past the gateway */";
     let ran = Ran::of(&direct(&demo, false).args(["-c", past]).output().unwrap());
     assert_eq!(ran.code, 0, "{ran:?}");
     let (report, code) = reconcile(&demo, &log);

@@ -95,9 +95,9 @@ impl Mapper {
             "refused" => self.refused(at, entry),
             "trail-closed" => self.ended(at, entry, info, "session ended"),
             "trail-recovered" => {
-                self.finding(at, entry, "a session's record was found open after a crash")
+                Self::finding(at, entry, "a session's record was found open after a crash")
             }
-            "torn-tail" => self.finding(at, entry, "the ledger ended in half an entry"),
+            "torn-tail" => Self::finding(at, entry, "the ledger ended in half an entry"),
             "transfer-opened" => self.transfer(at, entry, (1, "Create")),
             "transfer-volume" => {
                 let closed = entry.get("closed").and_then(Value::as_bool).unwrap_or(false);
@@ -194,7 +194,7 @@ impl Mapper {
             .with("unmapped", base::only(entry, &["head"]))
     }
 
-    fn finding(&self, at: Timestamp, entry: &Value, title: &str) -> Event {
+    fn finding(at: Timestamp, entry: &Value, title: &str) -> Event {
         let session = session_of(entry);
         let uid = if session.is_empty() { "ledger".to_owned() } else { session };
         let severity = if entry.get("damage").is_none_or(Value::is_null) {

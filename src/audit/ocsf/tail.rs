@@ -135,7 +135,7 @@ impl Tail {
             let next = progress.entry.saturating_add(1);
             let entry = serde_json::from_slice::<Entry>(&line).ok();
             let Some(entry) = entry.filter(|entry| entry.n <= next) else {
-                if progress == self.progress {
+                if progress.entry == self.progress.entry {
                     return Err(TailError::Entry { entry: next });
                 }
                 // What stands before it goes first.
