@@ -57,15 +57,15 @@ const TABLES: [&str; 8] =
     ["customers", "orders", "invoices", "people", "payments", "audit_log", "sessions", "tickets"];
 
 fn main() -> Result<(), Wrong> {
-    let count = env::var("WEIR_BENCH_COMMANDS").ok().map(|text| text.parse()).transpose()?;
-    let count = count.unwrap_or(COMMANDS_DEFAULT);
+    let count = env::var_os("WEIR_BENCH_COMMANDS").and_then(|text| text.into_string().ok());
+    let count = count.map_or(Ok(COMMANDS_DEFAULT), |text| text.parse())?;
     let runtime = tokio::runtime::Runtime::new()?;
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("state.db");
     println!("SQLite, {count} different commands");
     runtime.block_on(measure(Place::Sqlite(file.clone()), count))?;
     println!("  {:.0} bytes a command", ratio(size(&file)?, count));
-    if let Ok(socket) = env::var("WEIR_BENCH_POSTGRES") {
+    if let Some(socket) = env::var_os("WEIR_BENCH_POSTGRES") {
         println!("PostgreSQL, {count} different commands");
         let server = Server {
             door: Door::Socket(PathBuf::from(socket)),

@@ -9,6 +9,7 @@
 
 mod events;
 mod expiring;
+mod archive;
 mod fetch;
 mod keys;
 mod providers;
@@ -38,6 +39,7 @@ use crate::api;
 use crate::api::Api;
 use crate::audit;
 use crate::audit::LedgerEvent;
+use crate::audit::archive::Archive;
 use crate::audit::ocsf::TailError;
 use crate::config;
 use crate::config::Loaded;
@@ -101,6 +103,14 @@ pub enum StartError {
         #[source]
         source: audit::keys::KeyError,
     },
+    /// The region's store cannot be used.
+    #[error("the store {store}: {what}")]
+    Storage {
+        /// Which.
+        store: String,
+        /// What is wrong, and what to do.
+        what: String,
+    },
     /// The record cannot be written.
     #[error(transparent)]
     Unrecorded(#[from] audit::Unrecorded),
@@ -155,6 +165,7 @@ pub struct Running {
     drain_max: Duration,
     tasks: Vec<JoinHandle<()>>,
     journal: JoinHandle<()>,
+    archive: Arc<Archive>,
 }
 
 /// Runs a gateway until SIGTERM or SIGINT.
@@ -185,6 +196,7 @@ pub fn check(config_file: &Path) -> Result<Report, BadConfig> {
     providers::identity(&loaded, Files::MayBeMissing)?;
     translate::networks(&loaded, Files::MayBeMissing)?;
     translate::check_state(&loaded)?;
+    stores::storage(&loaded, Files::MayBeMissing)?;
     let version = translate::version(&loaded, Files::MayBeMissing)?;
     events::check(&loaded)?;
     let tls = &loaded.file.tls;
@@ -231,6 +243,8 @@ pub async fn start(config_file: &Path) -> Result<Running, StartError> {
         watch::channel(translate::networks(&loaded, Files::Needed)?);
     let identity = identity(&loaded, &clock)?;
     let (audit, store) = record::open(&loaded, &version, &clock).await?;
+    let archive = archive::open(&loaded, &audit, &store).await?;
+    let indexer = archive::Indexer::new(Arc::clone(&audit), store.clone());
     let access = Arc::new(keys::access(&loaded)?);
     let tls = Arc::new(translate::tls(&loaded, Some(access.ca_pem()))?);
     let logins = logins(&loaded, &store, &identity, &clock)?;
@@ -279,6 +293,7 @@ pub async fn start(config_file: &Path) -> Result<Running, StartError> {
     let api = Api::new(api::Resources {
         gateway: Arc::clone(&gateway),
         store,
+        archive: Arc::clone(&archive),
         reader: Arc::new(reader),
         ssh_host_key: ssh_host_key.clone(),
         signing: api::Signing::default(),
@@ -297,6 +312,7 @@ pub async fn start(config_file: &Path) -> Result<Running, StartError> {
     let mut tasks = vec![
         tokio::spawn(record::flush(Arc::clone(&audit))),
         tokio::spawn(record::keep(Arc::clone(&audit))),
+        tokio::spawn(archive::keep(Arc::clone(&archive), indexer)),
         tokio::spawn(logins.watch()),
         tokio::spawn(expiring::watch(
             gateway.parts.version.clone(),
@@ -324,7 +340,7 @@ pub async fn start(config_file: &Path) -> Result<Running, StartError> {
     for address in &addresses {
         tracing::info!(%address, "listening");
     }
-    Ok(Running { gateway, addresses, ssh_host_key, drain, drain_max, tasks, journal: journal_task })
+    Ok(Running { gateway, addresses, ssh_host_key, drain, drain_max, tasks, journal: journal_task, archive })
 }
 
 impl Running {
@@ -363,6 +379,7 @@ impl Running {
         }
         let stopped = LedgerEvent::Stopped { reason: reason.to_owned() };
         record::end(&self.gateway.parts.audit, &stopped);
+        archive::end(&self.archive).await;
         drop(self.gateway);
         if tokio::time::timeout(Duration::from_secs(5), self.journal).await.is_err() {
             tracing::warn!("the index was not written to its end");

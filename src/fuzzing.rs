@@ -37,7 +37,6 @@ pub type ReadsParts = fn(&[u8], &[u8]) -> String;
 /// Every parser, by the name of its folder in `tests/corpus`.
 pub const ALL: &[(&str, Reads)] = &[
     ("audit", audit::chain),
-    ("checkpoint", operator::checkpoint),
     ("config", operator::config),
     ("country_database", country::read_and_ask),
     ("detect", first_bytes),
@@ -59,7 +58,10 @@ pub const ALL: &[(&str, Reads)] = &[
     ("postgres_sql", postgres::sql),
     ("postgres_startup", postgres::startup),
     ("proxy", proxy_header),
+    ("receipt", audit::receipt),
+    ("record_key", audit::record_key),
     ("search", search),
+    ("signed_note", audit::signed_note),
     ("ssh_certificate", ssh_certificate),
     ("ssh_command", ssh_command),
     ("sshd_log", reconcile::sshd_log),

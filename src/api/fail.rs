@@ -34,6 +34,11 @@ impl Fail {
         )
     }
 
+    /// There was such a thing, and it is no more.
+    pub(super) fn gone(why: &str) -> Self {
+        Self(Refusal::new(RefusalCode::NoTarget, why).hint("nobody can bring it back"))
+    }
+
     /// Nothing is called so, or nothing that the caller may know of.
     pub(super) fn not_found(what: &str) -> Self {
         Self(Refusal::new(

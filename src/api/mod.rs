@@ -13,6 +13,7 @@ mod credentials;
 mod explain;
 mod fail;
 mod filter;
+mod ledger;
 mod note;
 mod oauth;
 mod pages;
@@ -45,6 +46,7 @@ use futures_util::future::BoxFuture;
 use tower::ServiceExt;
 
 use crate::audit::LedgerEvent;
+use crate::audit::archive::Archive;
 use crate::identity::Claim;
 use crate::identity::Verified;
 use crate::model::Command;
@@ -89,6 +91,8 @@ pub struct Resources {
     pub gateway: Arc<Gateway>,
     /// The index of sessions and holds.
     pub store: Store,
+    /// The region's store, and what reads recordings from it.
+    pub archive: Arc<Archive>,
     /// Who reads commands.
     pub reader: Arc<dyn Reader>,
     /// The gateway's SSH host key, as a line of OpenSSH's `known_hosts` has it.
@@ -145,6 +149,8 @@ impl Api {
             .route("/api/v1/requests/{id}", get(requests::show))
             .route("/api/v1/requests/{id}/approve", post(requests::approve))
             .route("/api/v1/requests/{id}/deny", post(requests::deny))
+            .route("/api/v1/ledger/checkpoint", get(ledger::checkpoint))
+            .route("/api/v1/ledger/receipts/{id}", get(ledger::receipt))
             .route("/api/v1/policy/explain", post(explain::explain))
             .fallback(unknown_path)
             .with_state(resources);

@@ -1,6 +1,5 @@
 //! Sessions: list them, show one's record, end one.
 
-use std::io::BufRead;
 use std::sync::Arc;
 
 use axum::Json;
@@ -19,8 +18,9 @@ use crate::api::fail::Fail;
 use crate::api::filter::Asked;
 use crate::api::purpose::Purpose;
 use crate::audit::TrailEvent;
+use crate::audit::archive::ReadError;
+use crate::audit::archive::Reading;
 use crate::audit::entry::Opened;
-use crate::audit::recording::Entries;
 use crate::audit::recording::Entry;
 use crate::audit::recording::Seen;
 use crate::audit::recording::What;
@@ -93,7 +93,7 @@ pub(super) async fn show(
     let Query(query) = query.map_err(|error| Fail::malformed(&error.body_text()))?;
     let purpose = Purpose::of(query.purpose.as_deref())?;
     let session = parse(&id)?;
-    let mut recording = Recording::find(&resources, session)?;
+    let mut recording = Recording::find(&resources, session).await?;
     let opened = recording.opened()?;
     let own = is_own(&caller, &opened.principal);
     allow_replay(&resources, &caller, &opened, (&purpose, own))?;
@@ -146,17 +146,18 @@ fn allow_replay(
 
 /// A recording that is being read for somebody.
 struct Recording {
-    entries: Entries<Box<dyn BufRead + Send>>,
+    entries: Reading,
     first: Option<Entry>,
     damage: Option<String>,
 }
 
 impl Recording {
-    fn find(resources: &Resources, session: SessionId) -> Result<Self, Fail> {
-        let spooled = resources.gateway.parts.audit.spooled(session);
-        match spooled.map_err(|error| Fail::ours(&error))? {
-            Some(entries) => Ok(Self { entries, first: None, damage: None }),
-            None => Err(Fail::not_found("session")),
+    async fn find(resources: &Resources, session: SessionId) -> Result<Self, Fail> {
+        match resources.archive.recording(session).await {
+            Ok(entries) => Ok(Self { entries, first: None, damage: None }),
+            Err(ReadError::Missing(_)) => Err(Fail::not_found("session")),
+            Err(error @ ReadError::Erased { .. }) => Err(Fail::gone(&error.to_string())),
+            Err(error) => Err(Fail::ours(&error)),
         }
     }
 

@@ -411,6 +411,82 @@ pub enum LedgerEvent {
         /// What is wrong behind it, if anything.
         damage: Option<String>,
     },
+    /// The region's store has a recording wholly.
+    Stored {
+        /// The session.
+        session: SessionId,
+        /// Which store.
+        store: String,
+        /// How long it is, in bytes.
+        bytes: u64,
+    },
+    /// The region's store does not take what is recorded; it waits in the spool.
+    StoreFailing {
+        /// Why.
+        why: String,
+    },
+    /// The store takes what is recorded again; nothing was dropped.
+    StoreRecovered {
+        /// Since when it had failed.
+        since: Timestamp,
+    },
+    /// The store was asked about itself, and something is to be told: where it is, that it is locked.
+    StoreChecked {
+        /// Which store.
+        store: String,
+        /// What was found.
+        findings: Vec<String>,
+        /// No session may begin.
+        barred: bool,
+    },
+    /// A recording is kept until this is lifted, whatever its time.
+    LegalHold {
+        /// The session.
+        session: SessionId,
+        /// Who said so.
+        by: Arc<Principal>,
+        /// Why.
+        reason: String,
+    },
+    /// A recording is not kept for a legal hold any more.
+    LegalHoldLifted {
+        /// The session.
+        session: SessionId,
+        /// Who said so.
+        by: Arc<Principal>,
+        /// Why.
+        reason: String,
+    },
+    /// A recording is erased: its key is destroyed.
+    Erased {
+        /// The session.
+        session: SessionId,
+        /// Who said so.
+        by: Arc<Principal>,
+        /// Why.
+        reason: String,
+    },
+    /// A recording's time is over: its key is destroyed.
+    Expired {
+        /// The session.
+        session: SessionId,
+        /// How long recordings are kept, in days.
+        kept_days: u32,
+    },
+    /// A legal basis, its assessment or the law data ends soon, or has ended.
+    BasisEnds {
+        /// Which.
+        id: RuleId,
+        /// What of it: `basis`, `assessment` or `law data`.
+        what: String,
+        /// Its last day.
+        last_day: jiff::civil::Date,
+    },
+    /// The clock was set while the gateway ran.
+    ClockStepped {
+        /// By how much, in milliseconds; forwards is positive.
+        by_ms: i64,
+    },
     /// After a crash: the ledger ended in half an entry, which was set aside.
     TornTail {
         /// How many bytes.

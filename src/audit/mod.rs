@@ -21,14 +21,18 @@
 //! This module is told verdicts; it never asks policy, and knows no protocol.
 
 mod aws;
+pub mod archive;
 pub mod chain;
 pub mod entry;
+pub mod follow;
 pub mod keys;
 pub mod kms;
 pub mod ledger;
 pub mod note;
 pub mod ocsf;
+pub mod offline;
 pub mod proof;
+pub mod prove;
 pub mod reconcile;
 pub mod record;
 pub mod recorded;

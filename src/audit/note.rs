@@ -180,9 +180,8 @@ impl FromStr for Verifier {
         };
         let name = name.parse::<KeyName>()?;
         let key = unbase64_exactly(key).ok_or(bad("its key is no base 64"))?;
-        let public = match key.split_first() {
-            Some((&ED25519_KIND, public)) => public,
-            Some(_) | None => return Err(bad("its key is not of Ed25519")),
+        let Some((&ED25519_KIND, public)) = key.split_first() else {
+            return Err(bad("its key is not of Ed25519"));
         };
         let public = public.try_into().map_err(|_| bad("its key has not 32 bytes"))?;
         let verifier = Self::new(name, public);

@@ -172,7 +172,9 @@ mod tests {
         let entry = |n: u64| format!("{{\"n\":{n}}}").into_bytes();
         let leaves = (0..size).map(|n| tree::leaf(&entry(n))).collect::<Vec<_>>();
         let mut whole = Frontier::new();
-        leaves.iter().for_each(|leaf| whole.push(*leaf));
+        for leaf in &leaves {
+            whole.push(*leaf);
+        }
         let key = key(1);
         let origin = key.verifier().name().clone();
         let checkpoint = Checkpoint { origin, size, root: whole.root() };

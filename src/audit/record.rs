@@ -1,6 +1,7 @@
 //! The record of one gateway: its ledger, and the opening and closing of trails.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::io::BufReader;
@@ -79,6 +80,8 @@ pub struct Audit {
     ledger: Mutex<Ledger>,
     signer: String,
     open: Mutex<BTreeMap<SessionId, Arc<Trail>>>,
+    /// Why no session may begin.
+    barred: Mutex<Option<String>>,
     /// The heads that were last put into the ledger, so that only changes are.
     noted: Mutex<BTreeMap<SessionId, Head>>,
 }
@@ -154,6 +157,7 @@ impl Audit {
             ledger: Mutex::new(ledger),
             signer,
             open: Mutex::default(),
+            barred: Mutex::default(),
             noted: Mutex::default(),
         };
         audit.recover(torn).map_err(failed(&options.dir))?;
@@ -164,6 +168,10 @@ impl Audit {
     pub fn admit<T: Admission>(&self, value: T) -> Result<(Recorded<T>, Arc<Trail>), Unrecorded> {
         let opened = Box::new(value.opened());
         let session = opened.session;
+        if let Some(why) = &*lock(&self.barred) {
+            let source = io::Error::other(why.clone());
+            return Err(Unrecorded::new("a session's admission", source));
+        }
         let trail = self
             .begin(session)
             .map_err(|source| Unrecorded::new("a session's admission", source))?;
@@ -334,14 +342,56 @@ impl Audit {
         &self.clock
     }
 
+    /// Sessions that run, and how long their recordings are, in bytes.
+    pub fn open_trails(&self) -> Vec<(SessionId, u64)> {
+        lock(&self.open).iter().map(|(session, trail)| (*session, trail.bytes())).collect()
+    }
+
+    /// Sessions that ended, whose recordings the store has not wholly yet.
+    pub fn closed_trails(&self) -> io::Result<BTreeSet<SessionId>> {
+        Folders::sessions(&self.folders.closed)
+    }
+
+    /// Lets go of a recording in the spool that ended: the store has it, or it was erased.
+    pub fn forget(&self, session: SessionId) -> io::Result<()> {
+        let path = spool::recording_of(&self.folders.closed, session);
+        let bytes = match fs::metadata(&path) {
+            Ok(file) => file.len(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        fs::remove_file(&path)?;
+        self.room.give_back(bytes);
+        match fs::remove_file(spool::key_of(&self.folders.closed, session)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Whether sessions may begin: `Some` says why not. What runs goes on.
+    pub fn bar(&self, why: Option<String>) {
+        *lock(&self.barred) = why;
+    }
+
     /// The entries of a session's recording, if it is in the spool; what waits is written first.
     pub fn spooled(
         &self,
         session: SessionId,
     ) -> io::Result<Option<Entries<Box<dyn io::BufRead + Send>>>> {
-        if let Some(trail) = lock(&self.open).get(&session).cloned() {
-            trail.flush();
-        }
+        let Some((file, key)) = self.spooled_file(session)? else { return Ok(None) };
+        let reader: Box<dyn io::BufRead + Send> = match self.written(session) {
+            // What is being written at this moment is not read in its midst.
+            Some(bytes) => Box::new(BufReader::new(io::Read::take(file, bytes))),
+            None => Box::new(BufReader::new(file)),
+        };
+        entries(reader, session, &key).map(Some)
+    }
+
+    /// The file of a session's recording and its key, if it is in the spool.
+    pub(super) fn spooled_file(
+        &self,
+        session: SessionId,
+    ) -> io::Result<Option<(fs::File, DataKey)>> {
         let Some(path) = self.folders.find(session) else { return Ok(None) };
         // A session may end, and its file move, between the look and the opening.
         let file = match fs::File::open(&path) {
@@ -351,8 +401,14 @@ impl Audit {
             opened => opened?,
         };
         let key = self.spooled_key(session)?;
-        let reader: Box<dyn io::BufRead + Send> = Box::new(BufReader::new(file));
-        entries(reader, session, &key).map(Some)
+        Ok(Some((file, key)))
+    }
+
+    /// How many bytes of an open session's recording are written, what waits among them.
+    pub(super) fn written(&self, session: SessionId) -> Option<u64> {
+        let trail = lock(&self.open).get(&session).cloned()?;
+        trail.flush();
+        Some(trail.bytes())
     }
 
     /// The data key of a recording in the spool.

@@ -25,8 +25,8 @@ use crate::audit::keys::WrappingKey;
 use crate::audit::spool;
 use crate::audit::spool::Folders;
 use crate::audit::spool::Level;
+use crate::audit::verify;
 use crate::audit::verify::Report;
-use crate::audit::verify::verify;
 use crate::model::Origin;
 use crate::model::Principal;
 use crate::model::Protocol;
@@ -36,7 +36,7 @@ use crate::model::digest::Digest;
 use crate::model::place::PlaceMethod;
 use crate::model::principal::Kind;
 
-struct Someone(SessionId);
+pub(in crate::audit) struct Someone(pub(in crate::audit) SessionId);
 
 impl Admission for Someone {
     fn opened(&self) -> Opened {
@@ -75,34 +75,64 @@ impl Admission for Someone {
     }
 }
 
-fn open(dir: &Path) -> Result<Audit, OpenError> {
-    open_with(dir, u64::MAX)
+pub(in crate::audit) fn open(dir: &Path) -> Result<Audit, OpenError> {
+    Audit::open(&options(dir, "gw-1"), Arc::new(Standing::at(Timestamp::UNIX_EPOCH)))
 }
 
-fn open_with(dir: &Path, spool_bytes_max: u64) -> Result<Audit, OpenError> {
+/// The record of a gateway in `dir`, with keys of its own.
+pub(in crate::audit) fn options(dir: &Path, gateway: &str) -> Options {
     let (wrapping, ledger) = (dir.join("wrapping.key"), dir.join("ledger.key"));
     let key = |path: &Path, purpose| {
         if path.exists() { KeyBytes::read(path, purpose) } else { KeyBytes::create(path, purpose) }
     };
     let wrapping = WrappingKey::new(key(&wrapping, Purpose::Wrapping).unwrap());
     let ledger = LedgerKey::new(key(&ledger, Purpose::Ledger).unwrap());
-    let options = Options {
+    let name = format!("weir.example/{gateway}").parse().unwrap();
+    Options {
         dir: dir.to_owned(),
-        gateway: "gw-1".into(),
+        gateway: gateway.into(),
         region: "eu".parse().unwrap(),
-        spool_bytes_max,
+        spool_bytes_max: u64::MAX,
         level: Level::Process,
         keys: KeyRing::new(wrapping, Vec::new()).unwrap(),
-        signers: vec![Arc::new(ledger.named("weir.example/gw-1".parse().unwrap()).unwrap())],
-    };
-    Audit::open(&options, Arc::new(Standing::at(Timestamp::UNIX_EPOCH)))
+        signers: vec![Arc::new(ledger.named(name).unwrap())],
+    }
 }
 
 fn check(dir: &Path) -> Report {
-    verify(dir, "gw-1", None).unwrap()
+    check_with(dir, None)
 }
 
-fn ended(number: u64) -> TrailEvent {
+/// Verifies the record in `dir`, with a checkpoint that was kept.
+fn check_with(dir: &Path, held: Option<&Path>) -> Report {
+    let options = verify::Options {
+        files: vec![dir.to_owned()],
+        held: held.map(Path::to_owned).into_iter().collect(),
+        keys: Vec::new(),
+    };
+    verify::verify(&options, &mut |_| ()).unwrap()
+}
+
+/// Keeps the latest checkpoint elsewhere.
+fn kept(audit: &Audit) -> tempfile::NamedTempFile {
+    audit.checkpoint().unwrap();
+    let kept = tempfile::NamedTempFile::new().unwrap();
+    fs::write(kept.path(), audit.latest_checkpoint().unwrap().to_string()).unwrap();
+    kept
+}
+
+pub(in crate::audit) fn started(audit: &Audit, gateway: &str) {
+    let started = LedgerEvent::Started {
+        gateway: gateway.into(),
+        snapshot: Digest::ZERO,
+        observed: Vec::new(),
+        ledger_key: Some(audit.signer().to_owned()),
+        wrapping_key: None,
+    };
+    audit.record(&started).unwrap();
+}
+
+pub(in crate::audit) fn ended(number: u64) -> TrailEvent {
     TrailEvent::Ended {
         number,
         ending: Ending::Done { status: "SELECT 1".into() },
@@ -113,14 +143,15 @@ fn ended(number: u64) -> TrailEvent {
     }
 }
 
-fn close(audit: &Audit, trail: &Trail) {
+pub(in crate::audit) fn close(audit: &Audit, trail: &Trail) {
     let last = TrailEvent::Closed { reason: "done".into(), commands: 1, volume: Volume::default() };
     audit.close(trail, &last).unwrap();
 }
 
 /// A record of two closed sessions and one that is open, with its heads noted.
-fn written(dir: &Path) -> (Audit, Arc<Trail>) {
+pub(in crate::audit) fn written(dir: &Path) -> (Audit, Arc<Trail>) {
     let audit = open(dir).unwrap();
+    started(&audit, "gw-1");
     for _ in 0..2 {
         let (_, trail) = audit.admit(Someone(SessionId::fresh())).unwrap();
         trail.append(&ended(1)).unwrap();
@@ -148,11 +179,11 @@ fn a_record_verifies_while_it_is_written_and_afterwards() {
     let dir = tempfile::tempdir().unwrap();
     let (audit, trail) = written(dir.path());
     let report = check(dir.path());
-    assert_eq!((report.trails, report.problems), (3, vec![]));
+    assert_eq!((report.recordings, report.problems), (3, vec![]));
     close(&audit, &trail);
-    let head = audit.head();
-    let report = verify(dir.path(), "gw-1", Some(head)).unwrap();
-    assert_eq!((report.checkpoint_held, report.problems), (Some(true), vec![]));
+    let report = check_with(dir.path(), Some(kept(&audit).path()));
+    assert_eq!(report.problems, vec![]);
+    assert_eq!(report.ledgers[0].held, audit.head().entries);
 }
 
 #[test]
@@ -161,7 +192,7 @@ fn any_changed_removed_or_reordered_line_of_the_ledger_is_found() {
     let (audit, trail) = written(dir.path());
     close(&audit, &trail);
     audit.record(&LedgerEvent::Stopped { reason: "test".into() }).unwrap();
-    let head = audit.head();
+    let kept = kept(&audit);
     let file = dir.path().join("ledger.jsonl");
     let sound = fs::read_to_string(&file).unwrap();
     let lines = sound.lines().collect::<Vec<_>>();
@@ -175,12 +206,12 @@ fn any_changed_removed_or_reordered_line_of_the_ledger_is_found() {
         let texts = [removed.join("\n"), changed.join("\n"), swapped.join("\n")];
         for text in texts.map(|text| text + "\n").iter().filter(|text| **text != sound) {
             fs::write(&file, text).unwrap();
-            let report = verify(dir.path(), "gw-1", Some(head)).unwrap();
+            let report = check_with(dir.path(), Some(kept.path()));
             assert!(!report.problems.is_empty(), "line {}", at + 1);
         }
     }
     fs::write(&file, &sound).unwrap();
-    assert_eq!(verify(dir.path(), "gw-1", Some(head)).unwrap().problems, vec![]);
+    assert_eq!(check_with(dir.path(), Some(kept.path())).problems, vec![]);
 }
 
 #[test]
@@ -257,7 +288,8 @@ fn a_changed_ledger_stops_the_start() {
 fn another_gateways_ledger_is_not_taken_for_ours() {
     let dir = tempfile::tempdir().unwrap();
     drop(written(dir.path()));
-    assert!(!verify(dir.path(), "gw-2", None).unwrap().problems.is_empty());
+    fs::write(dir.path().join("gateway"), "gw-2").unwrap();
+    assert!(!check(dir.path()).problems.is_empty());
 }
 
 #[test]
@@ -298,14 +330,7 @@ fn ten_thousand_entries_bring_a_checkpoint_by_themselves() {
 fn another_ledger_key_is_refused_unless_the_old_one_signs_too() {
     let dir = tempfile::tempdir().unwrap();
     let audit = open(dir.path()).unwrap();
-    let started = LedgerEvent::Started {
-        gateway: "gw-1".into(),
-        snapshot: Digest::ZERO,
-        observed: Vec::new(),
-        ledger_key: Some(audit.signer().to_owned()),
-        wrapping_key: None,
-    };
-    audit.record(&started).unwrap();
+    started(&audit, "gw-1");
     drop(audit);
     fs::remove_file(dir.path().join("ledger.key")).unwrap();
     assert!(matches!(open(dir.path()), Err(OpenError::OtherKey { .. })));
@@ -314,7 +339,8 @@ fn another_ledger_key_is_refused_unless_the_old_one_signs_too() {
 #[test]
 fn beyond_the_spools_bound_nobody_is_admitted_and_commands_are_refused() {
     let dir = tempfile::tempdir().unwrap();
-    let audit = open_with(dir.path(), 6_000).unwrap();
+    let options = Options { spool_bytes_max: 6_000, ..options(dir.path(), "gw-1") };
+    let audit = Audit::open(&options, Arc::new(Standing::at(Timestamp::UNIX_EPOCH))).unwrap();
     let (_, trail) = audit.admit(Someone(SessionId::fresh())).unwrap();
     let mut appended = 0;
     while trail.append(&ended(1)).is_ok() {

@@ -177,7 +177,9 @@ pub fn prove_consistency(old: u64, leaves: &[Digest]) -> Option<Vec<Digest>> {
 }
 
 fn proven(mut prover: Prover, leaves: &[Digest]) -> Option<Vec<Digest>> {
-    leaves.iter().for_each(|leaf| prover.push(*leaf));
+    for leaf in leaves {
+        prover.push(*leaf);
+    }
     prover.finish()
 }
 
@@ -287,8 +289,10 @@ mod tests {
 
     fn root(of: &[Digest]) -> Digest {
         let mut tree = Frontier::new();
-        of.iter().for_each(|leaf| tree.push(*leaf));
-        assert_eq!(tree.size(), of.len() as u64);
+        for leaf in of {
+            tree.push(*leaf);
+        }
+        assert_eq!(tree.size(), u64::try_from(of.len()).unwrap());
         assert_eq!(Frontier::resume(tree.size(), tree.peaks().to_vec()), Some(tree.clone()));
         tree.root()
     }
@@ -380,16 +384,15 @@ mod tests {
         for (size, bytes) in (1_usize..).zip(&data) {
             tree.push(bytes.clone());
             let hashes = hashes(&data[..size]);
-            let root =
-                RootHash::<Sha256>::new((*self::root(&hashes).as_bytes()).into(), tree.len());
+            let root = RootHash::<Sha256>::new((*root(&hashes).as_bytes()).into(), tree.len());
             assert!(tree.root() == root);
             for index in 0..size {
-                let proof = prove_inclusion(index as u64, &hashes).unwrap();
+                let proof = prove_inclusion(index.try_into().unwrap(), &hashes).unwrap();
                 let bytes = proof.iter().flat_map(|hash| *hash.as_bytes()).collect::<Vec<_>>();
                 assert_eq!(tree.prove_inclusion(index).as_bytes(), bytes);
             }
             for old in 1..size {
-                let proof = prove_consistency(old as u64, &hashes).unwrap();
+                let proof = prove_consistency(old.try_into().unwrap(), &hashes).unwrap();
                 let bytes = proof.iter().flat_map(|hash| *hash.as_bytes()).collect::<Vec<_>>();
                 assert_eq!(tree.prove_consistency(size - old).as_bytes(), bytes);
             }
@@ -446,7 +449,7 @@ mod tests {
         ) {
             let old = old % (size - 1) + 1;
             let hashes = hashes(&leaves(size));
-            let (root, before) = (root(&hashes), self::root(&hashes[..usize::try_from(old).unwrap()]));
+            let (root, before) = (root(&hashes), root(&hashes[..usize::try_from(old).unwrap()]));
             let proof = prove_consistency(old, &hashes).unwrap();
             prop_assert!(proof.len() <= PROOF_HASHES_MAX);
             prop_assert!(extends(old, &before, size, &root, &proof));

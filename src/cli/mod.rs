@@ -34,6 +34,7 @@ mod man;
 mod print;
 mod profile;
 mod proxy;
+mod reading;
 mod reconcile;
 mod record;
 mod run;
@@ -63,12 +64,6 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             }
         }
     }
-}
-
-/// Whether `text` is a checkpoint as `weir audit verify --checkpoint` takes it.
-#[doc(hidden)]
-pub fn is_checkpoint(text: &str) -> bool {
-    text.parse::<record::Checkpoint>().is_ok()
 }
 
 /// The commands and their options, for completions and tests.

@@ -1,74 +1,224 @@
-//! `weir audit verify`: with the files alone.
+//! `weir audit …`: what is done with files alone, and what the gateway is asked for otherwise.
 
+use std::fs::OpenOptions;
+use std::io;
+use std::io::IsTerminal;
+use std::io::Write;
 use std::path::Path;
+use std::path::PathBuf;
 use std::process::ExitCode;
-use std::str::FromStr;
+use std::time::Duration;
+use std::time::Instant;
 
+use serde_json::Value;
 use serde_json::json;
 
-use crate::audit::chain::Head;
+use crate::audit::keys::KeyBytes;
+use crate::audit::keys::LedgerKey;
+use crate::audit::keys::Purpose;
+use crate::audit::keys::WrappingKey;
+use crate::audit::note::KeyName;
+use crate::audit::prove;
+use crate::audit::prove::Wanted;
 use crate::audit::verify;
+use crate::audit::verify::Assurance;
+use crate::audit::verify::LedgerReport;
+use crate::audit::verify::Progress;
+use crate::audit::verify::Report;
+use crate::cli::args::Gateway;
+use crate::cli::client::CallError;
+use crate::cli::client::Client;
 use crate::cli::print;
+use crate::model::fault::Chain;
 
-/// A head of the ledger that was kept elsewhere: `N:DIGEST`.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Checkpoint(Head);
+/// How often it is said how far verifying has come.
+const PROGRESS_EVERY: Duration = Duration::from_secs(1);
+/// How many problems are printed, where nobody asks for JSON.
+const PRINTED_MAX: usize = 100;
 
-impl FromStr for Checkpoint {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let expected = || "expected N:DIGEST, as `weir audit verify` prints it".to_owned();
-        let (entries, digest) = text.split_once(':').ok_or_else(expected)?;
-        let entries = entries.parse().map_err(|_| expected())?;
-        let digest = digest.parse().map_err(|_| expected())?;
-        Ok(Self(Head { entries, digest }))
-    }
-}
-
-/// Verifies the record in `dir` and says what is wrong with it.
-pub(super) fn verify(
-    dir: &Path,
-    gateway: Option<String>,
-    checkpoint: Option<Checkpoint>,
-    as_json: bool,
-) -> ExitCode {
-    let gateway = gateway.map_or_else(|| verify::gateway_of(dir), Ok);
-    let report = gateway.and_then(|id| verify::verify(dir, &id, checkpoint.map(|c| c.0)));
-    let report = match report {
+/// Verifies what is in files and folders, and says what is wrong with it.
+pub(super) fn verify(options: &verify::Options, as_json: bool) -> ExitCode {
+    let mut told = None::<Instant>;
+    let begun = Instant::now();
+    let mut progress = |progress: Progress| {
+        let now = Instant::now();
+        if io::stderr().is_terminal() && now.duration_since(told.unwrap_or(begun)) >= PROGRESS_EVERY
+        {
+            told = Some(now);
+            print::progress(&format!(
+                "verifying: {} of {} MiB",
+                progress.bytes / 1_048_576,
+                progress.of.max(progress.bytes) / 1_048_576
+            ));
+        }
+    };
+    let report = match verify::verify(options, &mut progress) {
         Ok(report) => report,
         Err(error) => {
-            print::complain(&format!("the record in {} cannot be read: {error}", dir.display()));
+            print::complain(&print::tame(&Chain(&error).to_string()));
             return ExitCode::from(2);
         }
     };
-    let head = format!("{}:{}", report.ledger.entries, report.ledger.digest);
-    let sound = report.problems.is_empty();
     if as_json {
-        print::json(&json!({
-            "sound": sound,
-            "head": head,
-            "checkpoint_held": report.checkpoint_held,
-            "trails": report.trails,
-            "trail_entries": report.trail_entries,
-            "problems": report.problems,
-        }));
+        print::json(&json!(report));
     } else {
-        for problem in &report.problems {
-            print::line(&format!("{}: {}", problem.file.display(), problem.what));
-        }
-        let (trails, entries) = (report.trails, report.trail_entries);
-        print::line(&format!("ledger: {} entries", report.ledger.entries));
-        print::line(&format!("trails: {trails} with {entries} entries"));
-        print::line(match (sound, report.checkpoint_held) {
-            (false, _) => "DAMAGED",
-            (true, Some(_)) => "sound, and it goes on from the checkpoint",
-            (true, None) => {
-                "internally consistent only: without a checkpoint that was kept elsewhere, nobody \
-                 can tell whether its end was cut off or all of it written anew"
-            }
-        });
-        print::line(&format!("keep this elsewhere, it is a checkpoint: {head}"));
+        tell(&report);
     }
-    if sound { ExitCode::SUCCESS } else { ExitCode::from(4) }
+    if report.sound { ExitCode::SUCCESS } else { ExitCode::from(4) }
+}
+
+fn tell(report: &Report) {
+    let line = |text: String| print::line(&print::tame(&text));
+    for problem in report.problems.iter().take(PRINTED_MAX) {
+        line(problem.to_string());
+    }
+    let told = report.problems.len().min(PRINTED_MAX);
+    let more = u64::try_from(report.problems.len().saturating_sub(told)).unwrap_or(u64::MAX);
+    let more = more.saturating_add(report.problems_more);
+    if more > 0 {
+        line(format!("… and {more} more: --json has them"));
+    }
+    for receipt in &report.receipts {
+        line(format!("receipt: entry {} of {}", receipt.number, receipt.origin));
+        if let Some(entry) = &receipt.entry {
+            line(entry.clone());
+        }
+    }
+    for ledger in &report.ledgers {
+        line(of_ledger(ledger));
+    }
+    if report.ledger_only {
+        line("recordings: none was given, so none was checked".to_owned());
+    } else if !report.ledgers.is_empty() || report.recordings > 0 {
+        let (all, entries) = (report.recordings, report.recording_entries);
+        line(format!("recordings: {all} with {entries} entries"));
+    }
+    if report.behind > 0 {
+        line(format!("{} of them run, and are not wholly in the store yet", report.behind));
+    }
+    line(verdict(report).to_owned());
+}
+
+fn of_ledger(ledger: &LedgerReport) -> String {
+    let name = ledger.origin.as_ref().or(ledger.gateway.as_ref());
+    let name = name.map_or_else(|| "ledger".to_owned(), |name| format!("ledger {name}"));
+    let mut text = format!("{name}: {} entries", ledger.head.entries);
+    let counted = [
+        (ledger.checkpointed, "counted by its checkpoints"),
+        (ledger.signed, "signed for by a key that you trust"),
+        (ledger.held, "counted by a checkpoint that was kept"),
+    ];
+    for (entries, how) in counted.into_iter().filter(|(entries, _)| *entries > 0) {
+        text.push_str(&format!(", {entries} {how}"));
+    }
+    text
+}
+
+fn verdict(report: &Report) -> &'static str {
+    if !report.sound {
+        return "DAMAGED";
+    }
+    match report.assurance {
+        Assurance::Held => "sound, and it goes on from the checkpoint that was kept",
+        Assurance::Signed => {
+            "sound, and signed by a key that you trust; whether its end was cut off, only a checkpoint \
+             that was kept elsewhere can tell (--checkpoint)"
+        }
+        Assurance::Consistent => {
+            "internally consistent only: without a checkpoint that was kept elsewhere (--checkpoint), or \
+             a key that you trust (--key), nobody can tell whether its end was cut off or all of it \
+             written anew"
+        }
+    }
+}
+
+/// Writes a receipt of an entry, from files, or as the gateway makes it.
+pub(super) fn prove(
+    (id, end): (&str, bool),
+    from: &[PathBuf],
+    output: Option<&Path>,
+    gateway: &Gateway,
+) -> Result<(), CallError> {
+    let wanted = Wanted::read(id, end).ok_or_else(|| {
+        let expected = "expected the number of an entry, or the id of a session or hold";
+        CallError::Usage(format!("`{id}` names no entry: {expected}"))
+    })?;
+    let receipt = if from.is_empty() {
+        let answer = Client::new(gateway)?.get(&format!("/ledger/receipts/{id}?end={end}"))?;
+        text(&answer, "receipt")?
+    } else {
+        let made = prove::receipt(from, &wanted);
+        made.map_err(|error| CallError::Usage(Chain(&error).to_string()))?.to_string()
+    };
+    let Some(path) = output else {
+        print::raw(&receipt);
+        return Ok(());
+    };
+    let written = OpenOptions::new().write(true).create_new(true).open(path);
+    written
+        .and_then(|mut file| file.write_all(receipt.as_bytes()))
+        .map_err(|error| CallError::Usage(format!("{} cannot be written: {error}", path.display())))
+}
+
+/// Prints the latest checkpoint, from files or of the gateway.
+pub(super) fn checkpoint(
+    from: &[PathBuf],
+    gateway: &Gateway,
+    as_json: bool,
+) -> Result<(), CallError> {
+    let answer = if from.is_empty() {
+        Client::new(gateway)?.get("/ledger/checkpoint")?
+    } else {
+        let latest = prove::latest_checkpoint(from);
+        let latest = latest.map_err(|error| CallError::Usage(Chain(&error).to_string()))?;
+        let note = latest.ok_or_else(|| CallError::Usage("there is no checkpoint".to_owned()))?;
+        json!({ "checkpoint": note.to_string() })
+    };
+    if as_json {
+        print::json(&answer);
+    } else {
+        print::raw(&text(&answer, "checkpoint")?);
+    }
+    Ok(())
+}
+
+/// A text that the gateway answered, as it will be read by others.
+fn text(answer: &Value, name: &str) -> Result<String, CallError> {
+    let text = answer.get(name).and_then(Value::as_str);
+    let odd = || CallError::Unreached("the gateway's answer is not understood".to_owned());
+    text.map(print::tame).ok_or_else(odd)
+}
+
+/// Makes a key file, and prints what others may know of the key.
+pub(super) fn keygen(
+    purpose: Purpose,
+    origin: Option<KeyName>,
+    file: &Path,
+    as_json: bool,
+) -> Result<(), CallError> {
+    let failed = |error| CallError::Usage(Chain(&error).to_string());
+    let (what, public) = match (purpose, origin) {
+        (Purpose::Wrapping, Some(_)) => {
+            let text = "a wrapping key has no --origin: that is the name of a ledger";
+            return Err(CallError::Usage(text.to_owned()));
+        }
+        (Purpose::Wrapping, None) => {
+            let key = KeyBytes::create(file, purpose).map_err(failed)?;
+            ("id", Some(WrappingKey::new(key).id().to_string()))
+        }
+        (Purpose::Ledger, origin) => {
+            let key = LedgerKey::new(KeyBytes::create(file, purpose).map_err(failed)?);
+            let named = origin.map(|name| key.named(name)).transpose().map_err(failed)?;
+            ("verifier", named.map(|key| key.verifier().to_string()))
+        }
+    };
+    if as_json {
+        print::json(&json!({ "file": file, "purpose": purpose.to_string(), what: public }));
+    } else {
+        print::line(&format!("{}: a {purpose} key, keep a copy of it safe", file.display()));
+        if let Some(public) = public {
+            print::line(&format!("{what}: {public}"));
+        }
+    }
+    Ok(())
 }

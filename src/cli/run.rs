@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use serde_json::Value;
 use serde_json::json;
 
+use crate::audit::verify;
 use crate::cli::args::Args;
 use crate::cli::args::Command;
 use crate::cli::args::Gateway;
@@ -22,6 +23,7 @@ use crate::cli::login;
 use crate::cli::man;
 use crate::cli::print;
 use crate::cli::proxy;
+use crate::cli::reading;
 use crate::cli::reconcile;
 use crate::cli::record;
 use crate::cli::sessions;
@@ -54,10 +56,7 @@ pub(super) fn command(args: Args) -> ExitCode {
             clap_complete::generate(shell, &mut super::command(), "weir", &mut std::io::stdout());
             return ExitCode::SUCCESS;
         }
-        Command::Audit(Audit::Verify { dir, gateway, checkpoint }) => {
-            return record::verify(&dir, gateway, checkpoint, as_json);
-        }
-        Command::Audit(Audit::Reconcile(args)) => return reconcile::run(&args, as_json),
+        Command::Audit(audit) => return self::audit(audit, as_json),
         Command::Man { dir } => man::run(dir.as_deref()),
         Command::Login(args) => login::login(args, as_json),
         Command::Logout(args) => login::logout(&args, as_json),
@@ -85,6 +84,24 @@ pub(super) fn command(args: Args) -> ExitCode {
         Command::Policy(policy) => explain(policy, as_json),
     };
     ended(called)
+}
+
+fn audit(audit: Audit, as_json: bool) -> ExitCode {
+    ended(match audit {
+        Audit::Reconcile(args) => return reconcile::run(&args, as_json),
+        Audit::Read { dir, session, wrapping_keys } => {
+            return reading::read(&dir, session, &wrapping_keys);
+        }
+        Audit::Verify { files, checkpoint, key } => {
+            let options = verify::Options { files, held: checkpoint, keys: key };
+            return record::verify(&options, as_json);
+        }
+        Audit::Prove { id, end, from, output, gateway } => {
+            record::prove((&id, end), &from, output.as_deref(), &gateway)
+        }
+        Audit::Checkpoint { from, gateway } => record::checkpoint(&from, &gateway, as_json),
+        Audit::Keygen { purpose, origin, file } => record::keygen(purpose, origin, &file, as_json),
+    })
 }
 
 fn ended(called: Result<(), CallError>) -> ExitCode {

@@ -38,9 +38,9 @@ pub(super) fn run(sessions: Sessions, as_json: bool) -> Result<(), CallError> {
         }
     };
     if as_json {
-        print::json(&answer)
+        print::json(&answer);
     } else {
-        shown(&answer)
+        shown(&answer);
     }
     Ok(())
 }

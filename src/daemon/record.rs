@@ -110,7 +110,7 @@ impl Keys {
             None => own(&dir.join("ledger.key"), Purpose::Ledger)?,
         };
         let mut keys = vec![LedgerKey::new(signing)];
-        for before in &written.signing_previous {
+        if let Some(before) = &written.signing_previous {
             keys.push(LedgerKey::new(kept(loaded, before, Purpose::Ledger)?));
         }
         let name = key_name(loaded)?;

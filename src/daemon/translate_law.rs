@@ -7,6 +7,7 @@ use toml::Spanned;
 use crate::config::Loaded;
 use crate::config::Problem;
 use crate::config::file;
+use crate::config::value::Within;
 use crate::model::EntityId;
 use crate::model::principal::Entity;
 use crate::policy::transfer;
@@ -128,9 +129,129 @@ fn basis(basis: &file::Basis) -> transfer::Basis {
         document: basis.document_sha256,
         valid_from: basis.valid_from.date(),
         valid_to: last_day,
-        max_uses: basis.uses_max.map(|uses| uses.get()),
-        uses: basis.uses.map(|uses| uses.get()),
+        max_uses: basis.uses_max.map(Within::get),
+        uses: basis.uses.map(Within::get),
         owner: basis.owner.clone(),
         approved_by: basis.approved_by.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config;
+    use crate::policy::transfer::expiring;
+
+    const EXAMPLE: &str = include_str!("../../config/weir.toml");
+
+    /// The example with one change.
+    fn loaded(from: &str, to: &str) -> Loaded {
+        assert!(EXAMPLE.contains(from), "{from}");
+        config::parse(Path::new("weir.toml"), EXAMPLE.replacen(from, to, 1)).unwrap()
+    }
+
+    fn told(from: &str, to: &str) -> String {
+        let (loaded, pack) = (loaded(from, to), Pack::builtin().unwrap());
+        let all = check_targets(&loaded, &pack)
+            .and_then(|()| entities(&loaded, &pack))
+            .and_then(|_| bases(&loaded, &pack));
+        all.err().map(|problem| problem.to_string()).unwrap_or_default()
+    }
+
+    #[test]
+    fn words_that_no_law_asks_for_are_refused_where_they_stand() {
+        for (from, to, parts) in [
+            ("# attributes = { dpf = \"nonhr,hr\" }", "attributes = { dfp = \"hr\" }", "dfp"),
+            (
+                "# attributes = { dpf = \"nonhr,hr\" }",
+                "attributes = { ciio = \"maybe\" }",
+                "`yes` or `no`",
+            ),
+            (
+                "# attributes = { dpf = \"nonhr,hr\" }",
+                "attributes = { dpf = \"yes\" }",
+                "`nonhr,hr`",
+            ),
+            (
+                "# attributes = { dpf = \"nonhr,hr\" }",
+                "attributes = { relation = \"x\" }",
+                "brokerage",
+            ),
+            (
+                "# laws = [\"EU\", \"LOC-STORE\"]",
+                "laws = [\"MARS\"]",
+                "no law `MARS`; expected one of: BR",
+            ),
+            ("\"EUM-SCC2\"", "\"EUM-SCC9\"", "no mechanism `EUM-SCC9`"),
+            ("\"EUM-SCC2\"", "\"USM-301\"", "no mechanism `USM-301`"),
+            ("\"EUM-SCC2\"", "\"EUM-49B\"", "expected `reason`"),
+        ] {
+            let told = told(from, to);
+            assert!(told.starts_with("weir.toml:") && told.contains(parts), "{to}: {told}");
+        }
+        assert_eq!(
+            told("# attributes = { dpf = \"nonhr,hr\" }", "attributes = { dpf = \"hr\" }"),
+            ""
+        );
+    }
+
+    #[test]
+    fn one_entity_has_a_basis_with_itself_only_where_the_law_looks_at_places_or_persons() {
+        let own = |mechanism: &str| {
+            let parties = "importer = \"acme-sg\"                          # gets it\nimporter_country = \"SG\"";
+            let own = format!(
+                "importer = \"acme-de\"\nimporter_country = \"DE\"\nfiling = \"{mechanism}\""
+            );
+            let text = EXAMPLE.replacen(parties, &own, 1).replacen("EUM-SCC2", mechanism, 1);
+            assert_ne!(text, EXAMPLE);
+            let loaded = config::parse(Path::new("weir.toml"), text).unwrap();
+            bases(&loaded, &Pack::builtin().unwrap())
+        };
+        assert!(own("EUM-SCC2").unwrap_err().to_string().contains("expected two"));
+        for mechanism in ["CNM-SC", "SAM-SCC", "INM-R7", "USM-401"] {
+            assert_eq!(own(mechanism).unwrap().len(), 1);
+        }
+    }
+
+    #[test]
+    fn what_is_declared_arrives() {
+        let pack = Pack::builtin().unwrap();
+        let with_numbers = loaded(
+            "# counters = { cn_pi = 50000, cn_sens = 0 }",
+            "counters = { cn_pi = 50000, cn_sens = 0 }",
+        );
+        let entities = entities(&with_numbers, &pack).unwrap();
+        let sister = entities.iter().find(|entity| entity.id.as_str() == "acme-sg").unwrap();
+        assert_eq!((sister.counters.cn_pi, sister.counters.cn_sens), (Some(50_000), Some(0)));
+        let with_derogation = loaded(
+            "# reason = \"claim 7 O 12/26\"                  # example; why: derogations need it, and the next two\n# uses_max = 1                                # example; default: without bound\n# uses = 0 ",
+            "reason = \"claim\"\nfiling = \"7 O 12/26\"\nuses_max = 3\nuses = 1 ",
+        );
+        let [basis] = &bases(&with_derogation, &pack).unwrap()[..] else { panic!("one basis") };
+        assert_eq!((basis.max_uses, basis.uses), (Some(3), Some(1)));
+        assert_eq!(
+            (basis.reason.as_deref(), basis.filing.as_deref()),
+            (Some("claim"), Some("7 O 12/26"))
+        );
+    }
+
+    #[test]
+    fn what_ends_soon_is_told_where_it_stands() {
+        let (loaded, pack) = (loaded("[[bases]]", "[[bases]]"), Pack::builtin().unwrap());
+        let bases = bases(&loaded, &pack).unwrap();
+        let ends = expiring(&bases, &pack, "2027-02-01".parse().unwrap(), 30);
+        let told = warnings(&loaded, &ends);
+        let told = told.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+        for part in [
+            "review_by = 2027-02-10",
+            "the assessment of the legal basis `scc-acme-sg` ends on 2027-02-10",
+            "the legal basis `scc-acme-sg` ends on 2027-02-28",
+            "wants a review by 2027-02-28",
+        ] {
+            assert!(told.contains(part), "{part}: {told}");
+        }
+        assert_eq!(expiring(&bases, &pack, "2027-01-01".parse().unwrap(), 30), []);
     }
 }

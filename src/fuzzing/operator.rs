@@ -1,10 +1,9 @@
-//! What an operator writes: configuration, policies, law, paths, names, checkpoints.
+//! What an operator writes: configuration, policies, law, paths, names.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::LazyLock;
 
-use crate::cli;
 use crate::config;
 use crate::mask::path::JsonPath;
 use crate::model::Address;
@@ -111,9 +110,4 @@ pub(super) fn names(bytes: &[u8]) {
 fn same<N: std::str::FromStr + std::fmt::Display + PartialEq>(text: &str) -> bool {
     let Ok(name) = text.parse::<N>() else { return true };
     name.to_string().parse().is_ok_and(|again: N| again == name)
-}
-
-pub(super) fn checkpoint(bytes: &[u8]) {
-    let is_one = cli::is_checkpoint(&String::from_utf8_lossy(bytes));
-    assert!(!is_one || bytes.contains(&b':'));
 }

@@ -5,6 +5,7 @@
 mod admission;
 mod agents;
 mod base;
+mod bases;
 mod commands;
 mod control;
 mod matrix;

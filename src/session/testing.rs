@@ -26,6 +26,7 @@ use tokio::sync::watch;
 
 use crate::audit;
 use crate::audit::Audit;
+use crate::audit::archive::Archive;
 use crate::audit::keys::KeyBytes;
 use crate::audit::keys::KeyRing;
 use crate::audit::keys::LedgerKey;
@@ -33,6 +34,8 @@ use crate::audit::keys::WrappingKey;
 use crate::audit::ocsf::Feed;
 use crate::audit::recording::Seen;
 use crate::audit::spool::Folders;
+use crate::audit::storage;
+use crate::audit::storage::Storage;
 use crate::audit::told::Teller;
 use crate::identity::Assertions;
 use crate::identity::CertificateAsk;
@@ -113,6 +116,20 @@ impl Certifier for NoCertifier {
 
     fn ca_pem(&self) -> &'static str {
         ""
+    }
+}
+
+/// Reaches no store: a folder needs none.
+#[derive(Debug)]
+struct NoHttp;
+
+impl storage::Http for NoHttp {
+    fn send(
+        &self,
+        _: http::Request<bytes::Bytes>,
+    ) -> BoxFuture<'_, Result<http::Response<bytes::Bytes>, storage::HttpFailed>> {
+        let none = || storage::HttpFailed::new(storage::Failure::NotConfigured, "a folder");
+        async move { Err(none()) }.boxed()
     }
 }
 
@@ -214,11 +231,12 @@ impl World {
             without_basis: WithoutBasis::Refuse,
             observe: false,
             provider_tokens: false,
+            us_persons: None,
             reach: target::Reach::Http(target::HttpTarget {
                 address: "127.0.0.1:9".parse().unwrap(),
                 tls: target::UpstreamTls::Off,
                 credential: None,
-                unlisted: target::Undeclared::Refuse,
+                unlisted: target::http::Undeclared::Refuse,
                 encoded_slash: false,
                 double_slash: false,
                 routes: Vec::new(),
@@ -300,14 +318,32 @@ impl World {
         }
     }
 
+    /// An archive in a folder, with its keys in `store`.
+    pub(crate) fn archive(&self, store: Store) -> Arc<Archive> {
+        let options = storage::Options {
+            region: "here".parse().unwrap(),
+            place: storage::Place::Folder(self.dir.path().join("store")),
+            require: storage::Require::default(),
+        };
+        let storage = Storage::open(options, Arc::new(NoHttp)).unwrap();
+        let audit = Arc::clone(&self.gateway.parts.audit);
+        Arc::new(Archive::new(audit, "weir-test".to_owned(), Arc::new(storage), Arc::new(store)))
+    }
+
     /// Every entry of every trail, open or closed, as JSON, one a line.
     pub(crate) fn record(&self) -> String {
+        self.records().concat()
+    }
+
+    /// Every trail, open or closed: its entries as JSON, one a line.
+    pub(crate) fn records(&self) -> Vec<String> {
         let audit = &self.gateway.parts.audit;
         let folders = audit.folders();
         let sessions = [&folders.open, &folders.closed];
         let sessions = sessions.map(|dir| Folders::sessions(dir).unwrap());
-        let mut text = String::new();
+        let mut all = Vec::new();
         for session in sessions.iter().flatten() {
+            let mut text = String::new();
             let mut entries = audit.spooled(*session).unwrap().unwrap();
             let mut teller = Teller::new(true);
             while let Seen::One(entry) = entries.next().unwrap() {
@@ -316,8 +352,9 @@ impl World {
                     text.push('\n');
                 }
             }
+            all.push(text);
         }
-        text
+        all
     }
 
     /// How many trails are still open.

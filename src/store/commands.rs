@@ -204,7 +204,10 @@ impl Store {
 
     fn command_rows(&self, session: &str, batch: &Batch) -> Vec<Statement> {
         let is_postgres = self.db.either(false, true);
-        let rows = batch.commands.values().map(|(command, count)| {
+        // In the order in which they were asked: the newest are found first.
+        let mut commands = batch.commands.values().collect::<Vec<_>>();
+        commands.sort_by_key(|(command, _)| command.number);
+        let rows = commands.into_iter().map(|(command, count)| {
             let objects = command.objects.iter().map(String::as_str).collect::<Vec<_>>().join(" ");
             let words = is_postgres.then(|| tsvector(&command.verb, &objects, &command.text));
             json!({

@@ -28,6 +28,7 @@ pub mod query;
 mod recording_keys;
 mod search;
 mod sessions;
+mod shelf;
 mod words;
 
 use std::fmt;
@@ -158,7 +159,10 @@ impl StoreError {
     pub fn is_slow(&self) -> bool {
         // PostgreSQL's `query_canceled`: a statement took longer than it may.
         let canceled = |error: &sqlx::Error| {
-            error.as_database_error().and_then(|error| error.code()).is_some_and(|c| c == "57014")
+            error
+                .as_database_error()
+                .and_then(sqlx::error::DatabaseError::code)
+                .is_some_and(|c| c == "57014")
         };
         match self {
             Self::Slow { .. } => true,

@@ -73,9 +73,10 @@ impl Store {
              s.principal, s.country, s.target, s.protocol \
              FROM commands c JOIN sessions s ON s.session = c.session WHERE c.words @@ ",
         );
-        let statement = match self.db.either(true, false) {
-            true => Statement::new(text).and("$#", query.fts5(scope)),
-            false => Statement::new(text).and("CAST($# AS TSQUERY)", query.tsquery(scope)),
+        let statement = if self.db.either(true, false) {
+            Statement::new(text).and("$#", query.fts5(scope))
+        } else {
+            Statement::new(text).and("CAST($# AS TSQUERY)", query.tsquery(scope))
         };
         let statement = filter.commands(&self.db, statement);
         let order = self.db.either(

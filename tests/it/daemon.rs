@@ -220,7 +220,7 @@ fn sigterm_lets_commands_end_and_tells_the_idle() {
     assert_eq!(ledger.last().unwrap()["is"], "stopped", "{ledger:?}");
     assert_eq!(ledger.last().unwrap()["reason"], "SIGTERM");
     assert_eq!(is(&ledger, "admitted").len(), is(&ledger, "trail-closed").len());
-    assert_eq!(fs::read_dir(gateway.path("state/trails/open")).unwrap().count(), 0);
+    assert_eq!(crate::demo::open_recordings(&gateway.path("state")), 0);
     assert_eq!(gateway.verify().code, 0, "{:?}", gateway.verify());
 }
 

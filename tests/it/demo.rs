@@ -219,6 +219,30 @@ pub(crate) fn finish(child: Child) -> Ran {
 }
 
 /// Reads a file that is written by others.
+/// The entries of all recordings of a state folder, in the spool and in its store, as
+/// `weir audit read` tells them: `session`, `n`, `at`, `event`.
+pub(crate) fn recorded(state: &Path) -> Vec<Value> {
+    let mut weir = Command::new(parts::weir());
+    let output = weir.args(["audit", "read"]).arg(state).output().unwrap();
+    // A recording that moves to the store meanwhile is missed: look again.
+    if !output.status.success() && !text(&output.stderr).contains("damage") {
+        let mut weir = Command::new(parts::weir());
+        let again = weir.args(["audit", "read"]).arg(state).output().unwrap();
+        return json_lines(&text(&again.stdout));
+    }
+    json_lines(&text(&output.stdout))
+}
+
+fn json_lines(lines: &str) -> Vec<Value> {
+    lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// How many recordings of a state folder are of sessions that run.
+pub(crate) fn open_recordings(state: &Path) -> usize {
+    let files = std::fs::read_dir(state.join("spool/open")).unwrap();
+    files.filter(|file| file.as_ref().unwrap().path().extension().is_some_and(|e| e == "wrec")).count()
+}
+
 pub(crate) fn read(path: impl AsRef<Path>) -> String {
     let bytes = std::fs::read(path.as_ref())
         .unwrap_or_else(|error| panic!("{}: {error}", path.as_ref().display()));

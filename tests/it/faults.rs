@@ -183,7 +183,7 @@ fn kill_9_loses_no_record_of_a_statement_that_reached_the_target() {
     let ledger = gateway.ledger();
     let ended = is(&ledger, "trail-recovered").len() + is(&ledger, "trail-closed").len();
     assert!(is(&ledger, "admitted").len() >= 12 && ended >= 12, "{ended}");
-    assert_eq!(fs::read_dir(gateway.path("state/trails/open")).unwrap().count(), 0);
+    assert_eq!(crate::demo::open_recordings(&gateway.path("state")), 0);
     assert_eq!(gateway.psql("alice", &["SELECT 1"]).code, 0);
 }
 

@@ -419,16 +419,12 @@ fn logged(demo: &Demo, needle: &str) -> HashMap<String, usize> {
 /// Every allowed command of a trail, by text.
 fn recorded(demo: &Demo, needle: &str) -> HashMap<String, usize> {
     let mut all = HashMap::new();
-    for place in ["open", "closed"] {
-        for entry in std::fs::read_dir(demo.state.join("trails").join(place)).unwrap() {
-            let Ok(text) = std::fs::read_to_string(entry.unwrap().path()) else { continue };
-            for line in text.lines().filter(|line| line.contains(needle)) {
-                let entry: serde_json::Value = serde_json::from_str(line).unwrap();
-                let event = &entry["event"];
-                if event["is"] == "command" && event["command"]["verb"] == "query" {
-                    let text = event["command"]["text"].as_str().unwrap();
-                    *all.entry(text.to_owned()).or_default() += 1;
-                }
+    for entry in crate::demo::recorded(&demo.state) {
+        let event = &entry["event"];
+        if event["is"] == "command" && event["command"]["verb"] == "query" {
+            let text = event["command"]["text"].as_str().unwrap();
+            if text.contains(needle) {
+                *all.entry(text.to_owned()).or_default() += 1;
             }
         }
     }

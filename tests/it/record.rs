@@ -18,20 +18,20 @@ fn verify(dir: &Path, more: &[&str]) -> Ran {
 /// A copy of the record as it stands now, without the rest of the state.
 fn copy_of(demo: &Demo) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
-    // The ledger is copied last: it may only know more of the trails than the copies have when
-    // something is written meanwhile, so the copy is made again until it is of one moment.
+    // The copy is made again until it is of one moment: something may be written meanwhile.
     wait_for("a moment without writing", || {
-        let _old = fs::remove_dir_all(dir.path().join("trails"));
         let before = fs::read(demo.state.join("ledger.jsonl")).unwrap();
-        for place in ["open", "closed"] {
-            let to = dir.path().join("trails").join(place);
-            fs::create_dir_all(&to).unwrap();
-            for entry in fs::read_dir(demo.state.join("trails").join(place)).unwrap() {
-                let path = entry.unwrap().path();
-                fs::copy(&path, to.join(path.file_name().unwrap())).ok()?;
+        for folder in ["spool", "store"] {
+            let to = dir.path().join(folder);
+            let _old = fs::remove_dir_all(&to);
+            let copied = Command::new("cp").arg("-r").arg(demo.state.join(folder)).arg(&to).output();
+            if !copied.unwrap().status.success() {
+                return None;
             }
         }
-        fs::copy(demo.state.join("gateway"), dir.path().join("gateway")).unwrap();
+        for file in ["gateway", "checkpoints.jsonl"] {
+            fs::copy(demo.state.join(file), dir.path().join(file)).unwrap();
+        }
         fs::write(dir.path().join("ledger.jsonl"), &before).unwrap();
         let sound = verify(dir.path(), &[]).code == 0;
         (sound && fs::read(demo.state.join("ledger.jsonl")).unwrap() == before).then_some(())

@@ -97,9 +97,11 @@ impl Site {
     async fn of(world: World) -> Self {
         let place = store::Place::Sqlite(world.dir().join("api.db"));
         let options = store::Options { gateway: "weir-test".to_owned(), place };
+        let store = Store::open(&options, Arc::new(System)).await.unwrap();
         let resources = Arc::new(Resources {
             gateway: world.gateway(),
-            store: Store::open(&options, Arc::new(System)).await.unwrap(),
+            archive: world.archive(store.clone()),
+            store,
             reader: Arc::new(NoReader),
             ssh_host_key: "ssh-ed25519 AAAA".to_owned(),
             signing: Signing::default(),

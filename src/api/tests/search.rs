@@ -12,7 +12,6 @@ use super::in_url;
 use crate::audit::TrailEvent;
 use crate::audit::entry::Opened;
 use crate::audit::entry::TransferNote;
-use crate::model::Clock;
 use crate::model::Command;
 use crate::model::Effect;
 use crate::model::Object;
@@ -57,7 +56,7 @@ async fn session(site: &Site, who: &str, target: &str, text: &str) -> SessionId 
         region: "here".parse().unwrap(),
         snapshot: Digest::ZERO,
         rules: Vec::new(),
-        transfer: TransferNote { outcome: "none".into(), rows: Vec::new(), reason: "".into() },
+        transfer: TransferNote { outcome: "none".into(), rows: Vec::new(), reason: String::new() },
         suppressed: false,
         observed: None,
         observe: false,
@@ -102,7 +101,7 @@ async fn everybody_finds_their_own_and_few_what_others_asked() {
     let wiki = session(&site, "bob", "wiki", "GET /api/people?of=wiki").await.to_string();
     let (_, alice) = site.world.sign_in("alice", &["engineer"]).await;
     let (_, dana) = site.world.sign_in("dana", &["dba"]).await;
-    assert_eq!(found(&search(&site, &alice, &[("q", "people")]).await), [own.clone()]);
+    assert_eq!(found(&search(&site, &alice, &[("q", "people")]).await), std::slice::from_ref(&own));
     // Without a purpose nobody looks at what others did.
     let without = search(&site, &dana, &[("q", "people")]).await;
     assert_eq!(without.status, 403);
@@ -198,7 +197,7 @@ async fn sessions_are_listed_by_filters() {
         let rows = rows.as_array().unwrap().iter();
         rows.map(|row| row["session"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
     };
-    assert_eq!(list(&alice, "").await, [own.clone()]);
+    assert_eq!(list(&alice, "").await, std::slice::from_ref(&own));
     assert_eq!(list(&alice, "user=bob").await, Vec::<String>::new());
     assert_eq!(list(&dana, "live=true&country=DE&since=1h").await, [others.clone(), own.clone()]);
     assert_eq!(list(&dana, "target=wiki").await, [others]);

@@ -157,6 +157,11 @@ impl<R: BufRead> Entries<R> {
         self.chunks.header()
     }
 
+    /// What it is read from.
+    pub fn reader(&self) -> &R {
+        &self.chunks.reader
+    }
+
     /// Where the whole chunks that were read end.
     pub fn head(&self) -> Head {
         self.chunks.head()

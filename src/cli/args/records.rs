@@ -4,9 +4,11 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 
+use crate::audit::keys::Purpose as KeyPurpose;
+use crate::audit::note::KeyName;
+use crate::audit::note::Verifier;
 use crate::cli::args::Gateway;
 use crate::cli::args::reconcile::Reconcile;
-use crate::cli::record;
 use crate::model::Country;
 use crate::model::DataClass;
 use crate::model::SessionId;
@@ -112,17 +114,68 @@ fn time(text: &str) -> Result<String, BadWhen> {
 
 #[derive(Debug, Subcommand)]
 pub(in crate::cli) enum Audit {
-    /// Find any changed, removed or reordered entry of a record, offline
-    Verify {
-        /// The gateway's state folder, or a copy of it
+    /// Print recordings as JSON lines, from files and the region's key alone
+    Read {
+        /// The gateway's state folder, or a folder with copies of recordings and their keys
         #[arg(value_name = "DIR")]
         dir: PathBuf,
-        /// The id of the gateway whose record it is; without it, the id that the record names
+        /// Only this session's
         #[arg(long, value_name = "ID")]
-        gateway: Option<String>,
-        /// A head of the ledger that was kept elsewhere, as this command prints it: N:DIGEST
-        #[arg(long, value_name = "N:DIGEST")]
-        checkpoint: Option<record::Checkpoint>,
+        session: Option<SessionId>,
+        /// The region's wrapping key, and those before it; without any, the state folder's own
+        #[arg(long = "wrapping-key", value_name = "FILE")]
+        wrapping_keys: Vec<PathBuf>,
+    },
+    /// Find any changed, removed or reordered entry of a record, and any lost end, with files alone
+    Verify {
+        /// Ledgers, checkpoints, recordings and receipts; a folder, such as a gateway's state or a
+        /// region's store, is taken as a whole: what its ledger names must be there
+        #[arg(value_name = "FILE", required = true)]
+        files: Vec<PathBuf>,
+        /// A checkpoint that was kept elsewhere: everything that it counts must still be there
+        #[arg(long, value_name = "FILE")]
+        checkpoint: Vec<PathBuf>,
+        /// A ledger's public key (NAME+HASH+BASE64) from whom you trust; without one, those that the
+        /// ledger itself names are taken
+        #[arg(long, value_name = "KEY")]
+        key: Vec<Verifier>,
+    },
+    /// Write a receipt: an entry of the ledger, and the proof that it is in it, which verifies alone
+    Prove {
+        /// An entry's number, or the id of a session or hold
+        #[arg(value_name = "ID")]
+        id: String,
+        /// Of a session: its end, which names the end of its recording, instead of its admission
+        #[arg(long)]
+        end: bool,
+        /// A state folder, or a ledger's files with its checkpoints; without any, the gateway is asked
+        #[arg(long, value_name = "FILE")]
+        from: Vec<PathBuf>,
+        /// The receipt's file, which must not be there yet; without it, it is printed
+        #[arg(long, short, value_name = "FILE")]
+        output: Option<PathBuf>,
+        #[command(flatten)]
+        gateway: Gateway,
+    },
+    /// Print the latest signed checkpoint of the ledger, to be kept elsewhere
+    Checkpoint {
+        /// A state folder, or files with checkpoints; without any, the gateway is asked
+        #[arg(long, value_name = "FILE")]
+        from: Vec<PathBuf>,
+        #[command(flatten)]
+        gateway: Gateway,
+    },
+    /// Make a key for the record, in a file that only its owner may read
+    Keygen {
+        /// What the key is for: `wrapping` the data keys of a region, or signing the `ledger`
+        #[arg(long, value_name = "PURPOSE")]
+        purpose: KeyPurpose,
+        /// The ledger's name, to print the public key as public tools and `--key` take it
+        #[arg(long, value_name = "NAME")]
+        origin: Option<KeyName>,
+        /// The file, which must not be there yet
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
     },
     /// Hold a target's own log against the record, and list what one has and the other has not
     Reconcile(Box<Reconcile>),

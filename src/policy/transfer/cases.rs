@@ -323,7 +323,7 @@ fn a_register_entry_reads_from_toml() {
 
 /// A law that is not Union law: rows alone say what it is.
 fn with_law(test: &str, own_staff_abroad: &str, default: &str, token_exempt: bool) -> Pack {
-    let shipped = super::pack::builtin_text();
+    let shipped = pack::builtin_text();
     let more = format!(
         r#"
         [[regime]]

@@ -162,19 +162,23 @@ impl Relation {
     /// The words of the attribute that declares it.
     pub(super) const WORDS: [&'static str; 4] = ["brokerage", "vendor", "employment", "investment"];
 
-    /// Between an exporter and somebody else. What is not declared of a controller counts as
-    /// brokerage, which is the strictest; a processor is a vendor.
-    pub(super) fn of(importer: &Entity) -> Self {
-        match importer.attributes.get(RELATION).map(String::as_str) {
-            Some("vendor") => Self::Vendor,
-            Some("employment") => Self::Employment,
-            Some("investment") => Self::Investment,
-            Some(_) => Self::Brokerage,
-            None => match importer.role {
-                Role::Processor => Self::Vendor,
-                Role::Controller => Self::Brokerage,
-            },
-        }
+    /// Between an exporter and somebody else, as declared.
+    pub(super) fn declared(importer: &Entity) -> Option<Self> {
+        Some(match importer.attributes.get(RELATION)?.as_str() {
+            "vendor" => Self::Vendor,
+            "employment" => Self::Employment,
+            "investment" => Self::Investment,
+            _ => Self::Brokerage,
+        })
+    }
+
+    /// What is not declared of a controller counts as brokerage, which is the strictest; a processor
+    /// is a vendor.
+    pub(super) fn strictest(importer: &Entity) -> Self {
+        Self::declared(importer).unwrap_or(match importer.role {
+            Role::Processor => Self::Vendor,
+            Role::Controller => Self::Brokerage,
+        })
     }
 }
 

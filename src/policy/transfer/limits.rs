@@ -118,6 +118,15 @@ impl Threshold {
     }
 }
 
+/// Whether something may be abroad.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub(super) enum Abroad {
+    #[serde(rename = "yes")]
+    Allowed,
+    #[serde(rename = "no")]
+    Forbidden,
+}
+
 /// What has to stay inside a regime's zone.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -130,13 +139,13 @@ pub(super) struct Localization {
     #[serde(default)]
     classes: Vec<DataClass>,
     /// Whether a copy may be kept abroad.
-    pub(super) store: bool,
+    pub(super) store: Abroad,
     /// Whether a machine abroad may see it pass.
-    pub(super) process: bool,
+    pub(super) process: Abroad,
     /// Whether somebody abroad may look.
-    pub(super) view: bool,
+    pub(super) view: Abroad,
     /// Whether it may be collected straight into a place abroad.
-    pub(super) collect_abroad: bool,
+    pub(super) collect: Abroad,
     /// The one mechanism that serves for whatever else goes abroad.
     pub(super) abroad_needs: Option<RuleId>,
     #[serde(rename = "means")]

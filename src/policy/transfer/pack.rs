@@ -52,7 +52,7 @@ pub struct Pack {
 
 /// Why a text is no law pack.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("law pack{}, line {line}, column {column}: {what}", in_file(.file))]
+#[error("law pack{}, line {line}, column {column}: {what}", in_file(*.file))]
 pub struct BadPack {
     /// Which of the files in the binary; `None`: the text was one.
     pub file: Option<&'static str>,
@@ -221,7 +221,7 @@ pub(super) fn builtin_text() -> String {
     FILES.map(|(_, text)| text).concat()
 }
 
-fn in_file(file: &Option<&'static str>) -> String {
+fn in_file(file: Option<&'static str>) -> String {
     file.map_or_else(String::new, |file| format!(", {file}"))
 }
 

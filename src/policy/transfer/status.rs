@@ -57,7 +57,7 @@ enum Standing {
     Foreign,
 }
 
-impl<'a> Under<'a> {
+impl Under<'_> {
     /// The person's leg.
     pub(super) fn status(&self) -> LegDecision {
         let leg = |outcome, rows| self.movement.leg(Leg::Person, outcome, rows);
@@ -113,7 +113,12 @@ impl<'a> Under<'a> {
             return self.movement.leg(Leg::Person, outcome, of_concern.into_iter().collect());
         }
         let own = exporter.id == importer.id;
-        let relation = if own { Relation::Employment } else { Relation::of(importer) };
+        let relation = match toward {
+            Toward::Covered if own => Some(Relation::Employment),
+            Toward::Covered => Some(Relation::strictest(importer)),
+            // With anybody else only a sale of data that is declared as one asks for a clause.
+            Toward::Foreign => Relation::declared(importer),
+        };
         let rows = of_concern.into_iter().chain(bulk).collect::<Vec<_>>();
         let fits = |row: &&Mechanism| self.is_made_for(row, toward, relation);
         let mut all = self.movement.pack.file.mechanism.iter().filter(fits);
@@ -137,21 +142,26 @@ impl<'a> Under<'a> {
                 let usual = all.next().map(Row::rule);
                 let rows = joined(joined(rows, usual.into_iter().collect()), by);
                 let unknown = self.movement.flow.data.us_persons.is_none();
-                let why = match why {
-                    Why::NoBasis if unknown => Why::Counter,
-                    Why::NoBasis if covered => Why::Concern,
-                    other => other,
+                let why = if why != Why::NoBasis {
+                    why
+                } else if unknown {
+                    Why::Counter
+                } else if covered {
+                    Why::Concern
+                } else {
+                    Why::NoBasis
                 };
                 self.missing(Leg::Person, why, rows, &need)
             }
         }
     }
 
-    fn is_made_for(&self, row: &Mechanism, toward: Toward, relation: Relation) -> bool {
+    fn is_made_for(&self, row: &Mechanism, toward: Toward, relation: Option<Relation>) -> bool {
         let made_for = |when: &When| {
             let classes = &when.classes;
             when.toward == toward
-                && (when.relations.is_empty() || when.relations.contains(&relation))
+                && (when.relations.is_empty()
+                    || relation.is_some_and(|one| when.relations.contains(&one)))
                 && (classes.is_empty() || self.classes.iter().any(|one| touches(classes, one)))
         };
         row.regime == self.regime.law

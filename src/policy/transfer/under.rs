@@ -18,6 +18,7 @@ use crate::policy::transfer::decision::Remedy;
 use crate::policy::transfer::decision::Why;
 use crate::policy::transfer::flow::Direction;
 use crate::policy::transfer::flow::Suppression;
+use crate::policy::transfer::limits::Abroad;
 use crate::policy::transfer::limits::Localization;
 use crate::policy::transfer::rows::Fallback;
 use crate::policy::transfer::rows::OwnStaff;
@@ -79,8 +80,12 @@ impl<'a> Under<'a> {
             return None;
         }
         match self.movement.flow.op.direction() {
-            Direction::ToTarget => self.localization(|row| !row.store || !row.collect_abroad),
-            Direction::ToPrincipal | Direction::Elsewhere => self.localization(|row| !row.view),
+            Direction::ToTarget => {
+                self.localization(|row| [row.store, row.collect].contains(&Abroad::Forbidden))
+            }
+            Direction::ToPrincipal | Direction::Elsewhere => {
+                self.localization(|row| row.view == Abroad::Forbidden)
+            }
         }
     }
 
@@ -138,8 +143,8 @@ impl<'a> Under<'a> {
             return self.movement.leg(leg, Outcome::None, Vec::new());
         }
         let stays = self.localization(|row| match leg {
-            Leg::Gateway => !row.process,
-            Leg::Cache | Leg::Target => !row.store,
+            Leg::Gateway => row.process == Abroad::Forbidden,
+            Leg::Cache | Leg::Target => row.store == Abroad::Forbidden,
             Leg::Recording | Leg::Person => false,
         });
         if let Some(row) = stays {
@@ -293,7 +298,9 @@ pub(super) fn abroad(leg: Leg, other: Why) -> Why {
 
 /// The rows of `first`, then those of `then` that are not among them.
 pub(super) fn joined(mut first: Vec<RuleId>, then: Vec<RuleId>) -> Vec<RuleId> {
-    then.into_iter().for_each(|row| push(&mut first, row));
+    for row in then {
+        push(&mut first, row);
+    }
     first
 }
 

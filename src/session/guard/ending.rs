@@ -90,3 +90,178 @@ async fn changed(standing: &mut Option<watch::Receiver<Standing>>) {
         std::future::pending::<()>().await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::collections::BTreeSet;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::identity::Verified;
+    use crate::model::Clock;
+    use crate::model::Command;
+    use crate::model::Effect;
+    use crate::model::Principal;
+    use crate::model::Protocol;
+    use crate::model::SessionId;
+    use crate::model::TargetFacts;
+    use crate::model::TargetName;
+    use crate::model::clock::Standing as StandingClock;
+    use crate::model::digest::Digest;
+    use crate::model::principal::Counters;
+    use crate::model::principal::Entity;
+    use crate::model::principal::Kind;
+    use crate::model::principal::Role;
+    use crate::model::refusal::RefusalCode;
+    use crate::model::target::WithoutBasis;
+    use crate::policy::Snapshot;
+    use crate::policy::transfer::Assessment;
+    use crate::policy::transfer::Basis;
+    use crate::policy::transfer::Pack;
+    use crate::session::Version;
+    use crate::session::guard::Asked;
+    use crate::session::guard::Parts;
+    use crate::session::guard::Settled;
+    use crate::session::testing::World;
+    use crate::target::Catalogue;
+
+    const POLICIES: &str = r#"
+        @id("connect") permit (principal, action == Weir::Action::"connect", resource);
+        @id("read") permit (principal, action == Weir::Action::"execute", resource)
+        when { ["read"].containsAll(context.effects) };
+    "#;
+
+    fn entity(id: &str, country: &str, role: Role) -> Entity {
+        Entity {
+            id: id.parse().unwrap(),
+            country: country.parse().unwrap(),
+            role,
+            attributes: BTreeMap::new(),
+            counters: Counters::default(),
+        }
+    }
+
+    /// A German company's data, and clauses with a processor in India that end on 30 November.
+    fn snapshot() -> Snapshot {
+        let name: TargetName = "customers".parse().unwrap();
+        let day = |text: &str| text.parse().unwrap();
+        let target = TargetFacts {
+            name,
+            protocol: Protocol::Postgres,
+            region: "here".parse().unwrap(),
+            country: "DE".parse().unwrap(),
+            classes: ["pii.email".parse().unwrap()].into(),
+            owner: "acme-de".parse().unwrap(),
+            laws: BTreeSet::new(),
+            us_persons: None,
+            labels: BTreeSet::new(),
+            without_basis: WithoutBasis::Refuse,
+            observe: false,
+        };
+        let basis = Basis {
+            id: "scc-acme-in".parse().unwrap(),
+            mechanism: "EUM-SCC2".parse().unwrap(),
+            exporter: "acme-de".parse().unwrap(),
+            importer: "acme-in".parse().unwrap(),
+            importer_country: "IN".parse().unwrap(),
+            classes: None,
+            access_countries: Vec::new(),
+            needs_mask: None,
+            tia: Some(Assessment {
+                reference: "tia-1".to_owned(),
+                date: day("2026-01-01"),
+                review_by: day("2027-01-01"),
+            }),
+            filing: None,
+            reason: None,
+            document: Digest::of(b"the signed document"),
+            valid_from: day("2026-01-01"),
+            valid_to: day("2026-11-30"),
+            max_uses: None,
+            uses: None,
+            owner: "legal".to_owned(),
+            approved_by: "dpo".to_owned(),
+        };
+        let country = || "DE".parse().unwrap();
+        let parts = policy::Parts {
+            policies: vec![("test.cedar".to_owned(), POLICIES.to_owned())],
+            targets: vec![target],
+            entities: vec![
+                entity("acme-de", "DE", Role::Controller),
+                entity("acme-in", "IN", Role::Processor),
+            ],
+            bases: vec![basis],
+            pack: Pack::builtin().unwrap(),
+            gateway: policy::GatewayFacts {
+                id: "weir-test".to_owned(),
+                region: "here".parse().unwrap(),
+                country: country(),
+                entity: Some("acme-de".parse().unwrap()),
+                recording_country: country(),
+            },
+        };
+        Snapshot::compile(parts).unwrap()
+    }
+
+    fn read() -> Command {
+        let mut command = Command::new("query", "SELECT email FROM customers");
+        command.effects = [Effect::Read].into();
+        command.reads = ["pii.email".parse().unwrap()].into();
+        command
+    }
+
+    #[tokio::test]
+    async fn a_basis_that_ends_refuses_the_next_command_and_ends_the_session() {
+        let world = World::new(POLICIES, Vec::new()).await;
+        let snapshot = Arc::new(snapshot());
+        let clock = Arc::new(StandingClock::at("2026-11-30T23:59:59Z".parse().unwrap()));
+        let catalogue = Arc::new(Catalogue::default());
+        let in_force = Arc::new(Version { snapshot: Arc::clone(&snapshot), catalogue });
+        let (_reload, version) = watch::channel(in_force);
+        let parts = Parts {
+            version,
+            clock: Arc::<StandingClock>::clone(&clock),
+            ..world.gateway().parts.clone()
+        };
+        let principal = Principal {
+            issuer: "https://id.example/realm".to_owned(),
+            subject: "u-ravi".to_owned(),
+            name: "ravi".to_owned(),
+            kind: Kind::Person,
+            roles: BTreeSet::new(),
+            entity: Some("acme-in".parse().unwrap()),
+            residence: None,
+            person: "ravi".to_owned(),
+            attributes: BTreeMap::new(),
+            actors: Vec::new(),
+        };
+        let tomorrow = "2026-12-02T00:00:00Z".parse().unwrap();
+        let verified = Verified::for_test(principal, Some(tomorrow));
+        let (target, mut origin) = ("customers".parse().unwrap(), World::origin());
+        origin.country = Some("IN".parse().unwrap());
+        let session = SessionId::fresh();
+        let asked = policy::Asked {
+            session,
+            target: &target,
+            protocol: Protocol::Postgres,
+            origin: &origin,
+        };
+        let now = clock.now();
+        let permit = policy::admit(&verified, asked, &snapshot, now).unwrap();
+        let guard = Guard::open(permit, parts).unwrap();
+
+        assert!(matches!(guard.ask(read(), ()), Asked::Settled(Settled::Go(..))));
+        assert!(guard.over().is_none());
+        // Nothing is reloaded, nobody connects anew: only the day is over.
+        clock.set("2026-12-01T00:00:00Z".parse().unwrap());
+        match guard.ask(read(), ()) {
+            Asked::Settled(Settled::No(refusal)) => {
+                assert_eq!(refusal.code, RefusalCode::Residency);
+            }
+            Asked::Settled(Settled::Go(..)) | Asked::Held(_) => panic!("not refused"),
+        }
+        let EndReason::PolicyChanged(refusal) = guard.ended().await else { panic!("not ended") };
+        assert_eq!(refusal.code, RefusalCode::Residency);
+    }
+}
