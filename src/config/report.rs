@@ -81,7 +81,8 @@ fn dials(file: &File) -> Vec<Dial> {
     let stored = store
         .origin()
         .map(|(origin, _)| Dial { purpose: store.shown(), address: origin.address.to_string() });
-    let mut dials: Vec<Dial> = targets.chain(providers).chain(state).chain(events).chain(stored).collect();
+    let mut dials: Vec<Dial> =
+        targets.chain(providers).chain(state).chain(events).chain(stored).collect();
     dials.dedup();
     dials
 }
