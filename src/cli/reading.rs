@@ -50,7 +50,8 @@ pub(super) fn read(dir: &Path, only: Option<SessionId>, keys: &[PathBuf]) -> Exi
     };
     let mut damaged = false;
     let mut seen = false;
-    for (session, files) in found.iter().filter(|(session, _)| only.is_none_or(|o| o == **session)) {
+    for (session, files) in found.iter().filter(|(session, _)| only.is_none_or(|o| o == **session))
+    {
         seen = true;
         if let Err(why) = opener.tell(*session, files) {
             damaged = true;
@@ -69,8 +70,10 @@ impl Opener {
         let own = [dir.join("wrapping.key")];
         let keys = if keys.is_empty() { own.as_slice() } else { keys };
         let read = |path: &PathBuf| KeyBytes::read(path, Purpose::Wrapping).map(WrappingKey::new);
-        let said = |error: crate::audit::keys::KeyError| crate::model::fault::Chain(&error).to_string();
-        let mut keys = keys.iter().map(read).collect::<Result<Vec<_>, _>>().map_err(said)?.into_iter();
+        let said =
+            |error: crate::audit::keys::KeyError| crate::model::fault::Chain(&error).to_string();
+        let mut keys =
+            keys.iter().map(read).collect::<Result<Vec<_>, _>>().map_err(said)?.into_iter();
         let first = keys.next().ok_or("no wrapping key was given")?;
         let ring = KeyRing::new(first, keys.collect()).map_err(said)?;
         let runtime = tokio::runtime::Runtime::new().map_err(|error| error.to_string())?;
