@@ -196,6 +196,7 @@ pub fn check(config_file: &Path) -> Result<Report, BadConfig> {
     providers::identity(&loaded, Files::MayBeMissing)?;
     translate::networks(&loaded, Files::MayBeMissing)?;
     translate::check_state(&loaded)?;
+    stores::storage(&loaded, Files::MayBeMissing)?;
     let version = translate::version(&loaded, Files::MayBeMissing)?;
     events::check(&loaded)?;
     let tls = &loaded.file.tls;

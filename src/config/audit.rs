@@ -5,6 +5,7 @@ use toml::Spanned;
 
 use crate::config::events::Events;
 use crate::config::secret::SecretRef;
+use crate::config::store::Store;
 use crate::config::value::Within;
 
 /// `[audit]`: what is kept.
@@ -23,6 +24,8 @@ pub struct Audit {
     pub keys: Keys,
     /// Where the ledger goes as events.
     pub events: Vec<Events>,
+    /// Where it is kept for good.
+    pub store: Store,
 }
 
 /// `level`: when a record counts as written.
@@ -68,6 +71,7 @@ impl Default for Audit {
             capture: Capture::Sample,
             keys: Keys::default(),
             events: Vec::new(),
+            store: Store::default(),
         }
     }
 }

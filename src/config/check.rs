@@ -18,6 +18,7 @@ use crate::config::file::Proxy;
 use crate::config::file::Region;
 use crate::config::problem::Problem;
 use crate::config::problem::Source;
+use crate::config::store;
 use crate::config::target::Target;
 use crate::config::target::Tls;
 use crate::config::target::TlsMode;
@@ -37,6 +38,7 @@ pub(super) fn problems(file: &File, source: &Source) -> Vec<Problem> {
     check.providers();
     check.bases();
     check.events();
+    check.store();
     for (name, target) in &file.targets {
         check.target(name, target);
     }
@@ -217,6 +219,12 @@ impl Check<'_> {
         let audit = &self.file.audit;
         let region = self.file.regions.get(&self.file.gateway.region);
         self.problems.extend(events::problems(&audit.events, region, self.source));
+    }
+
+    fn store(&mut self) {
+        let region = self.file.regions.get(&self.file.gateway.region);
+        let country = region.map(|region| &region.country);
+        self.problems.extend(store::problems(&self.file.audit.store, country, self.source));
     }
 
     fn basis(&mut self, basis: &Basis) {

@@ -19,6 +19,8 @@ pub mod provider;
 pub mod report;
 pub mod secret;
 pub mod state;
+pub mod store;
+mod store_country;
 pub mod target;
 pub mod value;
 pub mod watch;
@@ -141,6 +143,13 @@ impl File {
             .flatten()
             .chain(&mut keys.wrapping_previous);
         keys.for_each(secret);
+        self.audit.store.secrets_mut().for_each(secret);
+        self.audit.store.ca_file.iter_mut().for_each(|path| rebase(path.get_mut()));
+        if let Some(store::StoreUrl::Folder(path)) =
+            self.audit.store.url.as_mut().map(Spanned::get_mut)
+        {
+            rebase(path);
+        }
         rebase(self.gateway.policies_dir.get_mut());
         rebase(self.tls.certificate_file.get_mut());
         rebase(self.tls.key_file.get_mut());

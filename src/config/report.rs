@@ -77,7 +77,11 @@ fn dials(file: &File) -> Vec<Dial> {
         }
         Destination::Stdout | Destination::File(_) => None,
     });
-    let mut dials: Vec<Dial> = targets.chain(providers).chain(state).chain(events).collect();
+    let store = &file.audit.store;
+    let stored = store
+        .origin()
+        .map(|(origin, _)| Dial { purpose: store.shown(), address: origin.address.to_string() });
+    let mut dials: Vec<Dial> = targets.chain(providers).chain(state).chain(events).chain(stored).collect();
     dials.dedup();
     dials
 }
@@ -155,6 +159,10 @@ impl Warnings<'_> {
                 self.warn(&events.to, what);
             }
         }
+        let store = &file.audit.store;
+        store.secrets().for_each(|secret| self.secret(secret));
+        store.ca_file.iter().for_each(|path| self.file(path, path.get_ref(), false));
+        self.all.extend(store.warnings(self.source));
         self.folder(&gateway.policies_dir);
         self.file(&file.tls.certificate_file, file.tls.certificate_file.get_ref(), false);
         self.file(&file.tls.key_file, file.tls.key_file.get_ref(), true);

@@ -21,7 +21,9 @@ use crate::audit::storage::Severity;
 use crate::audit::storage::Storage;
 use crate::config::Loaded;
 use crate::daemon::StartError;
+use crate::daemon::stores;
 use crate::daemon::stores::Stores;
+use crate::daemon::translate::Files;
 use crate::model::SessionId;
 use crate::model::fault::Chain;
 use crate::store::Collector;
@@ -47,12 +49,8 @@ pub(super) async fn open(
     store: &Store,
 ) -> Result<Arc<Archive>, StartError> {
     let gateway = &loaded.file.gateway;
-    let options = storage::Options {
-        region: gateway.region.get_ref().clone(),
-        place: storage::Place::Folder(gateway.state_dir.join("store")),
-        require: storage::Require::default(),
-    };
-    let http: Arc<dyn storage::Http> = Arc::new(Stores::new([]));
+    let (options, place) = stores::storage(loaded, Files::Needed)?;
+    let http: Arc<dyn storage::Http> = Arc::new(Stores::new(place));
     let storage = Storage::open(options, http).map_err(|error| StartError::Storage {
         store: "[audit.store]".to_owned(),
         what: Chain(&error).to_string(),

@@ -345,7 +345,7 @@ fn an_azure_store_keeps_what_is_created_once_and_its_place_is_attested() {
     let report = run(store.probe());
     assert_eq!(report.location, Location::Attested("germanywestcentral".into()));
     assert_eq!(report.lock, Some(Lock::None));
-    for wrong in ["d3Jvbmc=", "no base64"] {
+    for wrong in ["d3Jvbmc=", "planted?"] {
         let report = run(open(&peer, place(wrong)).probe());
         assert!(report.finding(FindingKind::Denied).is_some(), "{report:?}");
         assert!(!format!("{report:?}").contains(wrong));

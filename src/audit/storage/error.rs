@@ -166,6 +166,18 @@ impl StorageError {
         }
     }
 
+    /// Whether a request went out and its answer was lost: it may have been done.
+    pub(super) fn is_lost_answer(&self) -> bool {
+        let mut cause: Option<&(dyn Error + 'static)> = Some(self);
+        while let Some(one) = cause {
+            if let Some(failed) = one.downcast_ref::<HttpFailed>() {
+                return matches!(failed.failure(), Failure::Broken | Failure::Slow);
+            }
+            cause = one.source();
+        }
+        false
+    }
+
     /// Whether trying again later may help without anybody doing anything.
     pub fn is_passing(&self) -> bool {
         match self {

@@ -165,16 +165,35 @@ impl Storage {
         let (path, mode) = (self.path(name), PutMode::Create.into());
         match self.objects.put_opts(&path, bytes.clone().into(), mode).await {
             Ok(_) => Ok(Creation::Created),
-            Err(object_store::Error::AlreadyExists { .. }) => match self.read(name).await {
-                Ok(there) if there == bytes => Ok(Creation::SameAlready),
-                // One that cannot be ours is another's.
-                Ok(_) | Err(StorageError::TooLarge { .. }) => {
-                    Err(StorageError::Conflict { store: self.shown.clone(), name: name.clone() })
-                }
-                Err(error) => Err(error),
-            },
+            Err(object_store::Error::AlreadyExists { .. }) => {
+                self.compared(name, &bytes, self.read(name).await)
+            }
             // What is missing when something is created is the bucket.
-            Err(error) => Err(self.about(None).failed(error)),
+            Err(error) => match self.about(None).failed(error) {
+                // Whoever refuses before it has read everything may hang up before the refusal is
+                // read; and an answer may be lost though all was done.
+                error if error.is_lost_answer() => match self.read(name).await {
+                    Ok(there) => self.compared(name, &bytes, Ok(there)),
+                    Err(_) => Err(error),
+                },
+                error => Err(error),
+            },
+        }
+    }
+
+    fn compared(
+        &self,
+        name: &Name,
+        bytes: &Bytes,
+        there: Result<Bytes, StorageError>,
+    ) -> Result<Creation, StorageError> {
+        match there {
+            Ok(there) if there == *bytes => Ok(Creation::SameAlready),
+            // One that cannot be ours is another's.
+            Ok(_) | Err(StorageError::TooLarge { .. }) => {
+                Err(StorageError::Conflict { store: self.shown.clone(), name: name.clone() })
+            }
+            Err(error) => Err(error),
         }
     }
 

@@ -1,0 +1,574 @@
+//! `[audit.store]`: where recordings, the ledger and its checkpoints are kept for good.
+//!
+//! The store is in the gateway's region. What the file alone can tell of that is checked here; the
+//! store itself is asked when the gateway starts.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use crate::config::problem::Problem;
+use crate::config::problem::Source;
+use crate::config::provider::Url;
+use crate::config::secret::SecretRef;
+use crate::config::store_country;
+use crate::config::value::Network;
+use crate::config::value::Within;
+use crate::model::Address;
+use crate::model::Country;
+use crate::model::Host;
+
+/// Longest prefix, in bytes.
+const PREFIX_BYTES_MAX: usize = 400;
+
+/// `[audit.store]`: where recordings, the ledger and its checkpoints are kept for good.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Store {
+    /// Where it is. Left out: the folder `store` in the state folder.
+    pub url: Option<Spanned<StoreUrl>>,
+    /// The provider's name for where the bucket must be, such as `eu-central-1`.
+    pub region: Option<Spanned<String>>,
+    /// Who says where the bucket is.
+    pub location: Option<Spanned<Said>>,
+    /// Where it is spoken to. Left out: where its provider says.
+    pub endpoint: Option<Spanned<Url>>,
+    /// S3: the bucket's name stands in the path, not in the host's name. Left out: with an
+    /// `endpoint`, and where the name has a dot.
+    pub path_style: Option<Spanned<bool>>,
+    /// S3: the id of the access key.
+    pub access_key: Option<Spanned<SecretRef>>,
+    /// S3: the access key.
+    pub secret_key: Option<Spanned<SecretRef>>,
+    /// S3: the token of a temporary access key.
+    pub session_token: Option<Spanned<SecretRef>>,
+    /// Google: the key of a service account, JSON.
+    pub service_account: Option<Spanned<SecretRef>>,
+    /// Azure: the storage account.
+    pub account: Option<Spanned<String>>,
+    /// Azure: the account's key.
+    pub account_key: Option<Spanned<SecretRef>>,
+    /// Who vouches for the store's TLS certificate, PEM. Left out: the system's roots.
+    pub ca_file: Option<Spanned<PathBuf>>,
+    /// Every address of the store lies in one of these. None: it is dialled wherever it is.
+    pub networks: Vec<Spanned<Network>>,
+    /// The bucket must lock what is written there.
+    pub require_lock: Option<Spanned<bool>>,
+    /// For how many days at least.
+    pub lock_days_min: Option<Spanned<Within<1, 36_500>>>,
+    /// The bucket must keep versions.
+    pub require_versioning: Option<Spanned<bool>>,
+}
+
+/// Who says where a bucket is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Said {
+    /// The bucket itself.
+    Asked,
+    /// Whoever wrote the configuration.
+    Attested,
+}
+
+/// Where a store is.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum StoreUrl {
+    /// In a folder of this machine.
+    Folder(PathBuf),
+    /// In a bucket that is spoken to by S3.
+    S3(Bucket),
+    /// In a bucket of Google Cloud Storage.
+    Gcs(Bucket),
+    /// In a container of Azure Blob Storage.
+    Azure(Bucket),
+}
+
+/// A bucket or container, and what every object's name begins with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bucket {
+    /// Its name.
+    pub name: String,
+    /// The prefix, without slashes at its ends; may be empty.
+    pub prefix: String,
+}
+
+impl TryFrom<String> for StoreUrl {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        const EXPECTED: &str = "expected file:<folder>, s3://<bucket>[/<prefix>], \
+                                gs://<bucket>[/<prefix>] or az://<container>[/<prefix>]";
+        if text.contains('@') {
+            return Err(format!("no user in this URL; {EXPECTED}"));
+        }
+        if let Some(path) = text.strip_prefix("file:") {
+            let path = path.strip_prefix("//").filter(|rest| rest.starts_with('/')).unwrap_or(path);
+            if path.is_empty() || path.starts_with("//") {
+                return Err(format!("`{text}` names no folder; {EXPECTED}"));
+            }
+            return Ok(Self::Folder(path.into()));
+        }
+        let (scheme, rest) = text.split_once("://").unwrap_or_default();
+        let make = match scheme {
+            "s3" => Self::S3,
+            "gs" => Self::Gcs,
+            "az" => Self::Azure,
+            _ => return Err(format!("`{text}` names no store; {EXPECTED}")),
+        };
+        let (name, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+        let prefix = prefix.trim_end_matches('/');
+        if !is_bucket(name) {
+            return Err(format!("`{name}` is no name of a bucket; {EXPECTED}"));
+        }
+        if !prefix.is_empty() && !is_prefix(prefix) {
+            return Err(format!(
+                "`{prefix}` is no prefix; expected words of ASCII letters, digits, `.`, `_` and \
+                 `-`, parted by `/`, none beginning with `.`"
+            ));
+        }
+        Ok(make(Bucket { name: name.to_owned(), prefix: prefix.to_owned() }))
+    }
+}
+
+fn is_bucket(name: &str) -> bool {
+    let sign = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-._".contains(&b);
+    (3..=63).contains(&name.len())
+        && name.bytes().all(sign)
+        && name.starts_with(|first: char| first.is_ascii_alphanumeric())
+        && name.ends_with(|last: char| last.is_ascii_alphanumeric())
+        && !name.contains("..")
+}
+
+fn is_prefix(prefix: &str) -> bool {
+    let sign = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
+    let word = |word: &str| {
+        (1..=200).contains(&word.len()) && !word.starts_with('.') && word.bytes().all(sign)
+    };
+    prefix.len() <= PREFIX_BYTES_MAX && prefix.split('/').all(word)
+}
+
+/// Where a store that is spoken to over the network listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// Whether with TLS.
+    pub tls: bool,
+    /// Where.
+    pub address: Address,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (scheme, port) = if self.tls { ("https", 443) } else { ("http", 80) };
+        let full = self.address.to_string();
+        let usual = full.strip_suffix(&format!(":{port}")).filter(|_| self.address.port == port);
+        write!(f, "{scheme}://{}", usual.unwrap_or(&full))
+    }
+}
+
+impl Store {
+    /// Where it is spoken to, and whether the bucket's name stands in the path. `None`: a folder, or
+    /// something is missing that [`problems`] tells of.
+    pub fn origin(&self) -> Option<(Origin, bool)> {
+        let (bucket, usual) = match self.url.as_ref()?.get_ref() {
+            StoreUrl::Folder(_) => return None,
+            StoreUrl::S3(bucket) => {
+                let region = self.region.as_ref()?.get_ref();
+                let end =
+                    if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
+                (Some(bucket), format!("s3.{region}.{end}:443"))
+            }
+            StoreUrl::Gcs(_) => (None, "storage.googleapis.com:443".to_owned()),
+            StoreUrl::Azure(_) => {
+                let account = self.account.as_ref()?.get_ref();
+                (None, format!("{account}.blob.core.windows.net:443"))
+            }
+        };
+        let mut origin = match &self.endpoint {
+            Some(url) => Origin {
+                tls: url.get_ref().as_str().starts_with("https:"),
+                address: url.get_ref().address().clone(),
+            },
+            None => Origin { tls: true, address: usual.parse().ok()? },
+        };
+        // A certificate for *.s3.… does not hold for a name with more dots.
+        let usual = |bucket: &Bucket| self.endpoint.is_some() || bucket.name.contains('.');
+        let written = self.path_style.as_ref().map(|style| *style.get_ref());
+        let path_style = bucket.is_none_or(|bucket| written.unwrap_or_else(|| usual(bucket)));
+        if let (false, Some(bucket), Host::Name(host)) = (path_style, bucket, &origin.address.host)
+        {
+            origin.address.host = format!("{}.{host}", bucket.name).parse().ok()?;
+        }
+        Some((origin, path_style))
+    }
+
+    /// What the store is called in `weir check`.
+    pub fn shown(&self) -> String {
+        let kind = match self.url.as_ref().map(Spanned::get_ref) {
+            None | Some(StoreUrl::Folder(_)) => "folder",
+            Some(StoreUrl::S3(_)) => "s3",
+            Some(StoreUrl::Gcs(_)) => "gs",
+            Some(StoreUrl::Azure(_)) => "az",
+        };
+        let region = self.region.as_ref().map(|region| format!(", region {region}"));
+        format!("store of recordings ({kind}{})", region.unwrap_or_default())
+    }
+
+    /// Where its provider says that its region is, if it is one of the three large ones' and known.
+    fn country(&self) -> Option<Option<&'static str>> {
+        let region = self.region.as_ref()?.get_ref();
+        if self.endpoint.is_some() {
+            return None;
+        }
+        match self.url.as_ref()?.get_ref() {
+            StoreUrl::Folder(_) => None,
+            StoreUrl::S3(_) => Some(store_country::amazon(region)),
+            StoreUrl::Gcs(_) => Some(store_country::google(region)),
+            StoreUrl::Azure(_) => Some(store_country::microsoft(region)),
+        }
+    }
+
+    /// Every secret that it refers to.
+    pub fn secrets(&self) -> impl Iterator<Item = &Spanned<SecretRef>> {
+        let s3 = [&self.access_key, &self.secret_key, &self.session_token];
+        s3.into_iter().chain([&self.service_account, &self.account_key]).flatten()
+    }
+
+    /// The same, to be changed.
+    pub(super) fn secrets_mut(&mut self) -> impl Iterator<Item = &mut Spanned<SecretRef>> {
+        let s3 = [&mut self.access_key, &mut self.secret_key, &mut self.session_token];
+        s3.into_iter().chain([&mut self.service_account, &mut self.account_key]).flatten()
+    }
+
+    /// What is allowed and yet worth a second look, where it stands, in a gateway's `country`.
+    pub(super) fn warnings(&self, source: &Source) -> Vec<Problem> {
+        let mut warnings = Vec::new();
+        if let (Some(endpoint), true) = (&self.endpoint, self.networks.is_empty())
+            && !endpoint.get_ref().address().host.is_loopback()
+        {
+            let what = "nothing says where this endpoint's addresses lie: declare its `networks`";
+            warnings.push(source.problem(endpoint, what));
+        }
+        if let (Some(None), Some(region)) = (self.country(), &self.region) {
+            let what = format!(
+                "it is not known in which country `{region}` is: make sure that it is the gateway's"
+            );
+            warnings.push(source.problem(region, what));
+        }
+        warnings
+    }
+}
+
+/// Everything that does not fit, in the order of the file. `country` is the gateway's, if it has one.
+pub(super) fn problems(store: &Store, country: Option<&Country>, source: &Source) -> Vec<Problem> {
+    let mut check = Check { store, source, problems: Vec::new() };
+    check.kinds();
+    check.needed();
+    check.values();
+    check.country(country);
+    check.problems
+}
+
+struct Check<'a> {
+    store: &'a Store,
+    source: &'a Source,
+    problems: Vec<Problem>,
+}
+
+/// Which settings a kind of store has, besides those that all but folders have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Folder,
+    S3,
+    Gcs,
+    Azure,
+}
+
+impl Check<'_> {
+    fn problem<T>(&mut self, at: &Spanned<T>, what: impl Into<String>) {
+        self.problems.push(self.source.problem(at, what));
+    }
+
+    fn kind(&self) -> Kind {
+        match self.store.url.as_ref().map(Spanned::get_ref) {
+            None | Some(StoreUrl::Folder(_)) => Kind::Folder,
+            Some(StoreUrl::S3(_)) => Kind::S3,
+            Some(StoreUrl::Gcs(_)) => Kind::Gcs,
+            Some(StoreUrl::Azure(_)) => Kind::Azure,
+        }
+    }
+
+    /// A setting of another kind of store would be ignored, and somebody may rely on it.
+    fn kinds(&mut self) {
+        let (store, kind) = (self.store, self.kind());
+        let all = [Kind::S3, Kind::Gcs, Kind::Azure];
+        let written = [
+            ("region", spot(store.region.as_ref()), &all[..]),
+            ("endpoint", spot(store.endpoint.as_ref()), &all),
+            ("location", spot(store.location.as_ref()), &all),
+            ("ca_file", spot(store.ca_file.as_ref()), &all),
+            ("networks", spot(store.networks.first()), &all),
+            ("require_lock", spot(store.require_lock.as_ref()), &all),
+            ("lock_days_min", spot(store.lock_days_min.as_ref()), &all),
+            ("require_versioning", spot(store.require_versioning.as_ref()), &all),
+            ("path_style", spot(store.path_style.as_ref()), &[Kind::S3]),
+            ("access_key", spot(store.access_key.as_ref()), &[Kind::S3]),
+            ("secret_key", spot(store.secret_key.as_ref()), &[Kind::S3]),
+            ("session_token", spot(store.session_token.as_ref()), &[Kind::S3]),
+            ("service_account", spot(store.service_account.as_ref()), &[Kind::Gcs]),
+            ("account", spot(store.account.as_ref()), &[Kind::Azure]),
+            ("account_key", spot(store.account_key.as_ref()), &[Kind::Azure]),
+        ];
+        for (name, at, kinds) in written {
+            if let Some(at) = at.filter(|_| !kinds.contains(&kind)) {
+                let expected =
+                    kinds.iter().map(|kind| kind.scheme()).collect::<Vec<_>>().join(", ");
+                let what = format!(
+                    "`{name}` means nothing for this store; expected a `url` that begins with one \
+                     of: {expected}"
+                );
+                self.problem(&at, what);
+            }
+        }
+    }
+
+    fn needed(&mut self) {
+        let store = self.store;
+        let Some(url) = &store.url else { return };
+        let s3 = [
+            ("region", store.region.is_some()),
+            ("access_key", store.access_key.is_some()),
+            ("secret_key", store.secret_key.is_some()),
+        ];
+        let gcs = [
+            ("region", store.region.is_some()),
+            ("service_account", store.service_account.is_some()),
+        ];
+        let azure = [
+            ("region", store.region.is_some()),
+            ("account", store.account.is_some()),
+            ("account_key", store.account_key.is_some()),
+        ];
+        let needed = match self.kind() {
+            Kind::Folder => &[][..],
+            Kind::S3 => &s3,
+            Kind::Gcs => &gcs,
+            Kind::Azure => &azure,
+        };
+        for (name, _) in needed.iter().filter(|(_, written)| !written) {
+            self.problem(url, format!("this store needs `{name}`; expected it in [audit.store]"));
+        }
+        let attested =
+            store.location.as_ref().is_some_and(|said| *said.get_ref() == Said::Attested);
+        match (self.kind(), &store.location) {
+            (Kind::Azure, _) if !attested => {
+                let what = "Azure does not tell a gateway where an account is; expected `location = \
+                            \"attested\"`, by which you say that it is in `region`";
+                self.problem(url, what);
+            }
+            (Kind::Gcs, Some(said)) if attested => {
+                let what = "Google's buckets say where they are; expected no `location`";
+                self.problem(said, what);
+            }
+            (Kind::Folder | Kind::S3 | Kind::Gcs | Kind::Azure, _) => {}
+        }
+    }
+
+    fn values(&mut self) {
+        let store = self.store;
+        let word = |text: &str| {
+            (1..=63).contains(&text.len())
+                && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+        };
+        if let Some(region) = store.region.as_ref().filter(|region| !word(region.get_ref())) {
+            let what =
+                "this is no region; expected the provider's name for it, such as eu-central-1";
+            self.problem(region, what);
+        }
+        if let Some(account) = store.account.as_ref().filter(|account| !word(account.get_ref())) {
+            self.problem(account, "this is no storage account; expected its name alone");
+        }
+        if let Some(endpoint) = &store.endpoint {
+            let rest = endpoint.get_ref().as_str().split_once("://").map_or("", |(_, rest)| rest);
+            if rest.trim_end_matches('/').contains(['/', '?']) {
+                let what = "the endpoint has a path; expected https://<host>[:<port>] alone";
+                self.problem(endpoint, what);
+            }
+            let http = endpoint.get_ref().as_str().starts_with("http:");
+            if let Some(ca_file) = store.ca_file.as_ref().filter(|_| http) {
+                self.problem(ca_file, "this endpoint has no TLS; expected no `ca_file`, or https");
+            }
+        }
+        for network in &store.networks {
+            if network.get_ref().net().prefix_len() == 0 {
+                let what = format!(
+                    "`{network}` is every address there is, which pins nothing; expected the \
+                     networks of the store, or no `networks`"
+                );
+                self.problem(network, what);
+            }
+        }
+    }
+
+    /// What provider and region name is, is known: recordings do not leave their region.
+    fn country(&mut self, country: Option<&Country>) {
+        if let (Some(Some(found)), Some(country), Some(region)) =
+            (self.store.country(), country, &self.store.region)
+            && found != country.as_str()
+        {
+            let what = format!(
+                "`{region}` is in {found}, the gateway in {country}; expected a region in {country}: \
+                 recordings do not leave their region"
+            );
+            self.problem(region, what);
+        }
+    }
+}
+
+impl Kind {
+    fn scheme(self) -> &'static str {
+        match self {
+            Self::Folder => "file:",
+            Self::S3 => "s3://",
+            Self::Gcs => "gs://",
+            Self::Azure => "az://",
+        }
+    }
+}
+
+/// Where something is written, if it is.
+fn spot<T>(written: Option<&Spanned<T>>) -> Option<Spanned<()>> {
+    written.map(|written| Spanned::new(written.span(), ()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config;
+    use crate::config::Loaded;
+    use crate::config::Problems;
+
+    const EXAMPLE: &str = include_str!("../../config/weir.toml");
+    const KEYS: &str = "access_key = { env = \"A\" }\nsecret_key = { file = \"b\" }";
+
+    fn load(store: &str) -> Result<Loaded, Problems> {
+        let text = format!("{EXAMPLE}\n[audit.store]\n{store}\n");
+        config::parse(Path::new("/etc/weir/weir.toml"), text)
+    }
+
+    fn told(store: &str) -> String {
+        load(store).expect_err(store).to_string()
+    }
+
+    fn s3(settings: &str) -> String {
+        format!("url = \"s3://records\"\nregion = \"eu-central-1\"\n{KEYS}\n{settings}")
+    }
+
+    #[test]
+    fn the_block_of_the_example_is_understood_kind_by_kind() {
+        let block = EXAMPLE.split("# [audit.store]\n").nth(1).unwrap();
+        let lines = block.lines().map_while(|line| line.strip_prefix("#   ")).collect::<Vec<_>>();
+        assert_eq!(lines.len(), 16);
+        let of = |kinds: &[&str]| {
+            let mine = |line: &&&str| {
+                let comment = line.split_once("  # ").map_or("", |(_, comment)| comment);
+                let kind = comment.split([',', ':', ';']).next().unwrap_or_default();
+                !["s3", "gs", "az"].contains(&kind) || kinds.contains(&kind)
+            };
+            lines.iter().filter(mine).copied().collect::<Vec<_>>().join("\n")
+        };
+        let loaded = load(&of(&["s3"])).unwrap();
+        let report = loaded.report();
+        let dial = report.dials.iter().find(|dial| dial.purpose.contains("store")).unwrap();
+        assert_eq!(dial.purpose, "store of recordings (s3, region eu-central-1)");
+        assert_eq!(dial.address, "s3.corp.example:9000");
+        let google = of(&["gs"]).replace("s3://", "gs://").replace("eu-central-1", "europe-west3");
+        load(&google.replace("location = \"asked\"", "")).unwrap();
+        let azure = of(&["az"]).replace("s3://", "az://").replace("\"asked\"", "\"attested\"");
+        load(&azure).unwrap();
+    }
+
+    #[test]
+    fn paths_are_relative_to_the_file() {
+        let loaded = load(&s3("ca_file = \"ca.pem\"\nendpoint = \"https://a.example\"")).unwrap();
+        let store = &loaded.file.audit.store;
+        assert_eq!(store.ca_file.as_ref().unwrap().get_ref(), Path::new("/etc/weir/ca.pem"));
+        let secret = store.secret_key.as_ref().unwrap().get_ref();
+        assert_eq!(*secret, SecretRef::File("/etc/weir/b".into()));
+        for (url, path) in [
+            ("file:kept", "/etc/weir/kept"),
+            ("file:/srv/a", "/srv/a"),
+            ("file:///srv/a", "/srv/a"),
+        ] {
+            let loaded = load(&format!("url = \"{url}\"")).unwrap();
+            let found = loaded.file.audit.store.url.as_ref().unwrap().get_ref();
+            assert_eq!(*found, StoreUrl::Folder(path.into()));
+            assert!(!loaded.file.audit.store.shown().contains("region"));
+        }
+    }
+
+    #[test]
+    fn a_mistake_is_told_with_what_was_expected() {
+        for (store, words) in [
+            ("url = \"records\"".to_owned(), &["names no store", "expected file:<folder>"][..]),
+            ("url = \"s3://A\"".to_owned(), &["no name of a bucket"]),
+            ("url = \"s3://records/../x\"".to_owned(), &["no prefix"]),
+            ("url = \"s3://user:pass@records\"".to_owned(), &["no user in this URL"]),
+            ("url = \"s3://records\"".to_owned(), &["needs `region`", "needs `secret_key`"]),
+            ("url = \"gs://records\"".to_owned(), &["needs `service_account`"]),
+            ("url = \"az://records\"".to_owned(), &["needs `account_key`", "\"attested\""]),
+            (s3("account = \"x\""), &["`account` means nothing", "begins with one of: az://"]),
+            ("networks = [\"10.0.0.0/8\"]".to_owned(), &["`networks` means nothing", "s3://"]),
+            ("require_lock = true".to_owned(), &["`require_lock` means nothing"]),
+            (s3("lock_days_min = 0"), &["from 1 to 36500"]),
+            (s3("networks = [\"0.0.0.0/0\"]"), &["pins nothing"]),
+            (s3("endpoint = \"https://a.example/b\""), &["has a path"]),
+            (s3("endpoint = \"http://a.example\""), &["http is for this machine only"]),
+            (s3("endpoint = \"http://127.0.0.1:1\"\nca_file = \"x\""), &["has no TLS"]),
+            (s3("location = \"maybe\""), &["`maybe`", "`attested`"]),
+            (s3("session_token = \"written-out\""), &["a secret is not written into this file"]),
+            (s3("").replace("eu-central-1", "eu central"), &["this is no region"]),
+        ] {
+            let told = told(&store);
+            assert!(words.iter().all(|word| told.contains(word)), "{store}:\n{told}");
+            assert!(told.starts_with("/etc/weir/weir.toml:"), "a place: {told}");
+            assert!(!told.contains("pass") && !told.contains("written-out"), "{told}");
+        }
+    }
+
+    #[test]
+    fn a_region_in_another_country_is_refused_and_an_unknown_one_is_warned_of() {
+        let told = told(&s3("").replace("eu-central-1", "us-east-1"));
+        assert!(told.contains("`us-east-1` is in US, the gateway in DE"), "{told}");
+        let warned = |store: &str| {
+            let report = load(store).unwrap().report();
+            report.warnings.iter().map(|warning| warning.what().to_owned()).collect::<String>()
+        };
+        assert!(
+            warned(&s3("").replace("eu-central-1", "eu-moon-1")).contains("not known in which")
+        );
+        assert!(!warned(&s3("")).contains("not known in which"));
+        let own = s3("endpoint = \"https://s3.corp.example\"").replace("eu-central-1", "us-east-1");
+        assert!(warned(&own).contains("declare its `networks`"), "a region of one's own naming");
+    }
+
+    #[test]
+    fn a_bucket_stands_in_the_hosts_name_or_in_the_path() {
+        let origin = |store: &str| {
+            let (origin, path_style) = load(store).unwrap().file.audit.store.origin().unwrap();
+            (origin.to_string(), path_style)
+        };
+        let usual = "https://records.s3.eu-central-1.amazonaws.com";
+        assert_eq!(origin(&s3("")), (usual.to_owned(), false));
+        let dotted = s3("").replace("//records", "//records.acme");
+        assert_eq!(origin(&dotted), ("https://s3.eu-central-1.amazonaws.com".to_owned(), true));
+        let own = "endpoint = \"https://s3.corp.example:9000\"";
+        assert_eq!(origin(&s3(own)), ("https://s3.corp.example:9000".to_owned(), true));
+        let hosted = s3(&format!("{own}\npath_style = false"));
+        assert_eq!(origin(&hosted), ("https://records.s3.corp.example:9000".to_owned(), false));
+    }
+}
