@@ -12,6 +12,7 @@ mod expiring;
 mod archive;
 mod fetch;
 mod keys;
+mod kms;
 mod providers;
 mod record;
 mod reader;
@@ -109,6 +110,12 @@ pub enum StartError {
         /// Which.
         store: String,
         /// What is wrong, and what to do.
+        what: String,
+    },
+    /// The key service does not give the region's key.
+    #[error("[audit.kms]: {what}")]
+    KeyService {
+        /// Why, and what to do.
         what: String,
     },
     /// The record cannot be written.

@@ -81,8 +81,14 @@ impl Opener {
         let store = if place.exists() {
             let options =
                 store::Options { gateway: String::new(), place: store::Place::Sqlite(place) };
-            let opened = runtime.block_on(Store::open(&options, Arc::new(System)));
-            Some(opened.map_err(|error| crate::model::fault::Chain(&error).to_string())?)
+            // Recordings in the spool have their keys beside them: they can be read without it.
+            match runtime.block_on(Store::open(&options, Arc::new(System))) {
+                Ok(store) => Some(store),
+                Err(error) => {
+                    print::complain(&crate::model::fault::Chain(&error).to_string());
+                    None
+                }
+            }
         } else {
             None
         };

@@ -2,7 +2,6 @@
 //! national id is in any byte that alice's client gets, and nothing was changed on the way.
 
 use crate::demo::Demo;
-use crate::demo::read;
 use crate::postgres::straight;
 use crate::wire;
 use crate::wire::Message;

@@ -355,19 +355,7 @@ fn an_azure_store_keeps_what_is_created_once_and_its_place_is_attested() {
 #[test]
 fn a_key_service_wraps_a_key_and_unwraps_it_in_the_same_context_only() {
     let mut peer = Peer::start(Make::Kms);
-    let made = Visitor::new(&["-u", "any:any", "--aws-sigv4", "aws:amz:eu-central-1:kms"]).ask(
-        &format!("{}/", peer.endpoint()),
-        &[
-            "-H",
-            "x-amz-target: TrentService.CreateKey",
-            "-H",
-            "content-type: application/x-amz-json-1.1",
-            "-d",
-            "{}",
-        ],
-    );
-    let made = serde_json::from_str::<serde_json::Value>(&made.body).unwrap();
-    let key = made["KeyMetadata"]["KeyId"].as_str().unwrap().to_owned();
+    let key = peer.kms_key();
     let (endpoint, http) = (peer.endpoint(), peer.http(&[]));
     let service = |key: &str| {
         let options = AwsKmsOptions {

@@ -123,6 +123,17 @@ impl Peer {
         assert_eq!(set.0, 200, "{set:?}");
     }
 
+    /// A new key of a key service: its id.
+    pub fn kms_key(&self) -> String {
+        let signed = ["-u", "any:any", "--aws-sigv4", "aws:amz:eu-central-1:kms"];
+        let target = "x-amz-target: TrentService.CreateKey";
+        let kind = "content-type: application/x-amz-json-1.1";
+        let asked = ["-H", target, "-H", kind, "-d", "{}"];
+        let made = Visitor::new(&signed).ask(&format!("{}/", self.endpoint()), &asked);
+        let made = serde_json::from_str::<serde_json::Value>(&made.body).unwrap();
+        made["KeyMetadata"]["KeyId"].as_str().unwrap().to_owned()
+    }
+
     fn await_answer(&self) {
         let path = match self.make {
             Make::Minio => "/minio/health/ready",
