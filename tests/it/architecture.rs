@@ -161,6 +161,7 @@ fn third_party_crates_stay_at_home() {
         ("pg_raw_parse", &["protocol/postgres/sql/"]),
         ("tokio_postgres", &["protocol/postgres/catalogue.rs"]),
         ("rcgen", &["tls/"]),
+        ("object_store", &["audit/"]),
         ("maxminddb", &["listen/"]),
         ("object_store", &["audit/"]),
         ("zstd", &["audit/recording/"]),

@@ -28,6 +28,7 @@ mod daemon;
 mod demo;
 mod demo_itself;
 mod drivers;
+mod events;
 mod faults;
 mod forgery;
 mod gateway;
