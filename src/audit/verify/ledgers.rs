@@ -213,6 +213,8 @@ impl Ledger {
 pub(super) struct Ledgers<'a, 'f> {
     keys: &'a [Verifier],
     gateways: &'a BTreeSet<String>,
+    /// There was a folder, which is taken as a whole.
+    folder: bool,
     ledgers: Vec<Ledger>,
     checkpoints: Checkpoints,
     /// Receipts, by the number of the entry that they are of.
@@ -236,6 +238,7 @@ impl<'a, 'f> Ledgers<'a, 'f> {
         Ok(Self {
             keys: &options.keys,
             gateways: &given.gateways,
+            folder: given.folder,
             ledgers: Vec::new(),
             checkpoints: Checkpoints::open(&given.checkpoints, findings)?,
             receipts: by_number,
@@ -247,6 +250,10 @@ impl<'a, 'f> Ledgers<'a, 'f> {
     /// The ledgers, and what they say of recordings, once everything was read.
     pub(super) fn finish(mut self) -> Result<(Vec<Ledger>, Pins), VerifyError> {
         self.meet_until(u64::MAX)?;
+        if self.ledgers.is_empty() && !self.gateways.is_empty() {
+            let what = "there is a gateway's state here, and not its ledger";
+            self.findings.problem(Problem::of(Path::new("ledger.jsonl"), what));
+        }
         for ledger in &mut self.ledgers {
             for problem in ledger.last(self.keys, self.gateways) {
                 self.findings.problem(problem);
@@ -265,6 +272,8 @@ impl<'a, 'f> Ledgers<'a, 'f> {
             let none = self.ledgers.is_empty();
             let met = match at.and_then(|at| self.ledgers.get_mut(at)) {
                 Some(ledger) => ledger.meet(found),
+                None if none && (found.held || self.folder) => Err(found
+                    .problem("the ledger that the checkpoint is about is not among the files")),
                 None if none => alone(&found, self.keys),
                 None => Err(found.problem(format!(
                     "the checkpoint is about the ledger {origin}, which is not among the files"
