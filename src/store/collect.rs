@@ -187,6 +187,7 @@ impl Collector {
             TrailEvent::Opened(_)
             | TrailEvent::Held { .. }
             | TrailEvent::HoldEnded { .. }
+            | TrailEvent::Terminal { .. }
             | TrailEvent::Refused { .. }
             | TrailEvent::Terminal { .. }
             | TrailEvent::Leg { .. }
