@@ -189,7 +189,6 @@ impl Collector {
             | TrailEvent::HoldEnded { .. }
             | TrailEvent::Terminal { .. }
             | TrailEvent::Refused { .. }
-            | TrailEvent::Terminal { .. }
             | TrailEvent::Leg { .. }
             | TrailEvent::Closed { .. } => {}
         }
