@@ -115,7 +115,9 @@ fn asked(number: u64) -> TrailEvent {
     TrailEvent::Command {
         number,
         command: Arc::new(Command::new("query", text)),
-        verdict: Verdict::Allow { rules: vec!["customers.read".parse().unwrap_or_else(|_| unreachable!())] },
+        verdict: Verdict::Allow {
+            rules: vec!["customers.read".parse().unwrap_or_else(|_| unreachable!())],
+        },
         observed: false,
         snapshot: None,
     }
@@ -146,9 +148,8 @@ fn trails(dir: &Path) -> Result<(), Wrong> {
     told("trail, level process: commands with result and end", COMMANDS, took);
     let line = serde_json::to_vec(&asked(1))?;
     let mut file = File::create(dir.join("floor"))?;
-    let floor = timed(|| {
-        (0..COMMANDS).try_for_each(|_| file.write_all(&line)).map_err(Wrong::from)
-    })?;
+    let floor =
+        timed(|| (0..COMMANDS).try_for_each(|_| file.write_all(&line)).map_err(Wrong::from))?;
     told("  floor: the same JSON by a bare write", COMMANDS, floor);
     println!("  ratio: {:.2}", took.as_secs_f64() / floor.as_secs_f64());
     Ok(())
@@ -199,7 +200,8 @@ fn ledger(dir: &Path) -> Result<(), Wrong> {
     })?;
     told("ledger: entries, with their tree and a checkpoint every 10,000", ENTRIES, took);
     audit.checkpoint()?;
-    let options = verify::Options { files: vec![dir.to_owned()], held: Vec::new(), keys: Vec::new() };
+    let options =
+        verify::Options { files: vec![dir.to_owned()], held: Vec::new(), keys: Vec::new() };
     let started = Instant::now();
     let _report = verify::verify(&options, &mut |_| ());
     told("verify: entries of a ledger", ENTRIES, started.elapsed());
@@ -246,5 +248,9 @@ fn told(what: &str, times: u64, took: Duration) {
 fn mib(what: &str, bytes: usize, took: Duration) {
     #[expect(clippy::as_conversions, clippy::cast_precision_loss, reason = "a figure for people")]
     let mib = bytes as f64 / 1_048_576.0;
-    println!("{what}: {:.0} MiB/s, {:.2} ms a MiB", mib / took.as_secs_f64(), took.as_secs_f64() * 1e3 / mib);
+    println!(
+        "{what}: {:.0} MiB/s, {:.2} ms a MiB",
+        mib / took.as_secs_f64(),
+        took.as_secs_f64() * 1e3 / mib
+    );
 }

@@ -4,8 +4,8 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use crate::config::events::Events;
-use crate::config::secret::SecretRef;
 use crate::config::kms::Kms;
+use crate::config::secret::SecretRef;
 use crate::config::store::Store;
 use crate::config::value::Within;
 

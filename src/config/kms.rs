@@ -47,11 +47,7 @@ impl Kms {
     }
 
     /// What is wrong with it, seen beside the key that is named as well, if one is.
-    pub fn problems(
-        &self,
-        wrapping: Option<&Spanned<SecretRef>>,
-        source: &Source,
-    ) -> Vec<Problem> {
+    pub fn problems(&self, wrapping: Option<&Spanned<SecretRef>>, source: &Source) -> Vec<Problem> {
         let mut problems = Vec::new();
         if let Some(wrapping) = wrapping {
             let what = "the region's key comes from here or from [audit.kms]; expected one of them";

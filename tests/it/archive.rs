@@ -63,7 +63,8 @@ fn a_session_that_ended_is_in_the_regions_store_and_read_from_there() {
     let mut prepared = at(&peer, REGION, SECRET_KEY);
     prepared.config.push_str("require_lock = true\nrequire_versioning = true\n");
     let mut gateway = prepared.start();
-    let ran = gateway.psql("alice", &["SELECT name FROM customers WHERE id = 1 /* to-the-store */"]);
+    let ran =
+        gateway.psql("alice", &["SELECT name FROM customers WHERE id = 1 /* to-the-store */"]);
     assert_eq!(ran.code, 0, "{}", ran.err);
     let session = last_session(&gateway);
     wait_for("the recording in the store", || is_stored(&gateway, &session).then_some(()));
@@ -140,7 +141,8 @@ fn a_store_in_another_region_or_a_wrong_credential_stops_the_start() {
 
 #[test]
 fn with_full_capture_the_bytes_recorded_are_the_bytes_relayed() {
-    let bytes = std::env::var("WEIR_CAPTURE_BYTES").ok().map_or(CAPTURE_BYTES, |n| n.parse().unwrap());
+    let bytes =
+        std::env::var("WEIR_CAPTURE_BYTES").ok().map_or(CAPTURE_BYTES, |n| n.parse().unwrap());
     let mut prepared = Prepared::new();
     prepared.config.push_str("\n[audit]\ncapture = \"full\"\n");
     let gateway = prepared.start();
@@ -194,7 +196,8 @@ fn recorded_output(gateway: &Gateway, session: &str) -> (u64, Vec<u8>) {
     };
     let key = KeyBytes::read(&state.join("wrapping.key"), Purpose::Wrapping).unwrap();
     let ring = KeyRing::new(WrappingKey::new(key), Vec::new()).unwrap();
-    let chunks = weir::audit::recording::Chunks::begin(files[&session].open().unwrap()).unwrap().unwrap();
+    let chunks =
+        weir::audit::recording::Chunks::begin(files[&session].open().unwrap()).unwrap().unwrap();
     let region = chunks.header().region.clone();
     let key = ring.unwrap(&wrapped, &session, &region).unwrap();
     let mut entries = weir::audit::recording::Entries::open(chunks, &key).unwrap().unwrap();

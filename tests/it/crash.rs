@@ -43,7 +43,8 @@ fn kept(state: &Path, marker: &str) -> BTreeMap<String, usize> {
     for entry in recorded(state) {
         let event = &entry["event"];
         let text = event["command"]["text"].as_str().unwrap_or_default();
-        if event["is"] == "command" && event["command"]["verb"] == "query" && text.contains(marker) {
+        if event["is"] == "command" && event["command"]["verb"] == "query" && text.contains(marker)
+        {
             *all.entry(text.to_owned()).or_default() += 1;
         }
     }
