@@ -135,8 +135,9 @@ fn verify_finds_a_changed_removed_and_reordered_entry_and_a_lost_tail() {
         verify(copy.path(), &["--checkpoint", checkpoint])
     };
     fs::remove_file(copy.path().join("checkpoints.jsonl")).unwrap();
-    fs::remove_dir_all(copy.path().join("store/checkpoints")).unwrap();
-    fs::remove_dir_all(copy.path().join("store/ledger")).unwrap();
+    for uploaded in ["store/checkpoints", "store/ledger"] {
+        let _not_yet = fs::remove_dir_all(copy.path().join(uploaded));
+    }
     assert_eq!(ran(&lines).code, 0);
     let lost = ran(&lines[..kept.entries - 1]);
     assert!(lost.code == 4 && lost.out.contains("tail was lost"), "{lost:?}");
