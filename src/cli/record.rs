@@ -115,7 +115,7 @@ fn of_ledger(ledger: &LedgerReport) -> String {
         (ledger.held, "counted by a checkpoint that was kept"),
     ];
     for (entries, how) in counted.into_iter().filter(|(entries, _)| *entries > 0) {
-        text.push_str(&format!(", {entries} {how}"));
+        text.extend([", ", &entries.to_string(), " ", how]);
     }
     text
 }

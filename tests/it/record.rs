@@ -110,7 +110,10 @@ fn verify_finds_a_changed_removed_and_reordered_entry_and_a_lost_tail() {
     let held = verify(copy.path(), &["--checkpoint", checkpoint]);
     assert!(held.code == 0 && held.out.contains("goes on from the checkpoint"), "{held:?}");
     let signed = verify(copy.path(), &["--key", key]);
-    assert!(signed.code == 0 && signed.out.contains("signed by a key that you trust"), "{signed:?}");
+    assert!(
+        signed.code == 0 && signed.out.contains("signed by a key that you trust"),
+        "{signed:?}"
+    );
 
     let ledger = copy.path().join("ledger.jsonl");
     let text = fs::read_to_string(&ledger).unwrap();

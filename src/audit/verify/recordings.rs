@@ -86,7 +86,8 @@ fn missing(given: &Given, session: SessionId, pin: &Pin, findings: &mut Findings
     if elsewhere {
         findings.elsewhere = findings.elsewhere.saturating_add(1);
     } else {
-        let what = "the recording is missing: the ledger names it, and does not say that it is gone";
+        let what =
+            "the recording is missing: the ledger names it, and does not say that it is gone";
         findings.problem(Problem::of(Path::new(&format!("{session}.wrec")), what));
     }
 }

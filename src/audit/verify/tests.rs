@@ -86,7 +86,7 @@ fn check(files: &[&Path], held: &[&Path], keys: &[Verifier]) -> Report {
 }
 
 fn told(report: &Report) -> String {
-    report.problems.iter().map(|problem| format!("{problem}\n")).collect()
+    report.problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
 #[track_caller]
