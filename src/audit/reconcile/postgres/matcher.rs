@@ -283,10 +283,6 @@ impl<'a> Postgres<'a> {
             Says::Failed(text) => Stuff::Failed(text),
         };
         let who = who(message);
-        if self.options.excepts(&who) {
-            self.report.log.excepted = self.report.log.excepted.saturating_add(1);
-            return;
-        }
         if let Stuff::Failed(text) = &what {
             // An error tells its statement again.
             let told = |stray: &&Stray| stray.process == message.process && stray.log == self.log;
@@ -314,7 +310,6 @@ impl<'a> Postgres<'a> {
             }
         }
         for stray in std::mem::take(&mut self.strays) {
-            self.report.log.items = self.report.log.items.saturating_add(1);
             let text = match &stray.what {
                 Stuff::Statement(text) | Stuff::Failed(text) => Some(text),
                 Stuff::Login => None,
@@ -331,10 +326,17 @@ impl<'a> Postgres<'a> {
             {
                 held.matched = true;
                 let log = &mut self.report.log;
+                log.items = log.items.saturating_add(1);
                 log.matched = log.matched.saturating_add(1);
                 log.matched_by_text = log.matched_by_text.saturating_add(1);
                 continue;
             }
+            // Only now: a gateway's own login may be among those that need no record.
+            if self.options.excepts(&stray.who) {
+                self.report.log.excepted = self.report.log.excepted.saturating_add(1);
+                continue;
+            }
+            self.report.log.items = self.report.log.items.saturating_add(1);
             let kind = if text.is_some() { Kind::Unrecorded } else { Kind::Login };
             let what = text.map_or_else(|| "a login".to_owned(), |text| text.shown.clone());
             let (line, at) = (Some(stray.line), stray.at);
