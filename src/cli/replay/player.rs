@@ -86,8 +86,9 @@ impl Keyboard {
     fn take() -> io::Result<Self> {
         let before = stty(&["-g"])?.trim().to_owned();
         let keyboard = Self { before, over: Arc::default() };
-        // Without signals: Ctrl-C is a key, so that the terminal is put back on every way out.
-        stty(&["-icanon", "-echo", "-isig", "min", "0", "time", "1"])?;
+        // Without signals: Ctrl-C is a key, so that the terminal is put back on every way out. What was
+        // recorded is as a terminal gave it out, and is not to be worked on again.
+        stty(&["-icanon", "-echo", "-isig", "-opost", "min", "0", "time", "1"])?;
         Ok(keyboard)
     }
 
