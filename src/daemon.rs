@@ -12,6 +12,7 @@ mod expiring;
 mod archive;
 mod fetch;
 mod keys;
+mod kms;
 mod providers;
 mod record;
 mod reader;
@@ -109,6 +110,12 @@ pub enum StartError {
         /// Which.
         store: String,
         /// What is wrong, and what to do.
+        what: String,
+    },
+    /// The key service does not give the region's key.
+    #[error("[audit.kms]: {what}")]
+    KeyService {
+        /// Why, and what to do.
         what: String,
     },
     /// The record cannot be written.
@@ -253,12 +260,14 @@ pub async fn start(config_file: &Path) -> Result<Running, StartError> {
 
     let (versions, version) = watch::channel(version);
     let (journal, journal_task) = Journal::start(store.clone());
+    let (feed, fed) = events::feed(&loaded);
     let parts = guard::Parts {
         audit: Arc::clone(&audit),
         version,
         desk: Desk::new(translate::holds(&loaded.file)),
         registry: Arc::new(Registry::new(loaded.file.limits.sessions_per_principal_max.count())),
         journal,
+        feed,
         clock,
         result_bytes_max: record::result_bytes_max(&loaded.file.audit),
         idle_max: loaded.file.limits.idle_s_max.seconds(),
@@ -319,7 +328,7 @@ pub async fn start(config_file: &Path) -> Result<Running, StartError> {
         )),
         tokio::spawn(ssh_host::certify_again(Arc::clone(&front))),
     ];
-    tasks.extend(events::start(&loaded).await?);
+    tasks.extend(events::start(&loaded, fed).await?);
     for options in translate::listeners(&loaded.file) {
         let listener = Listener::bind(options)?;
         let address = listener.local_addr();
@@ -339,7 +348,16 @@ pub async fn start(config_file: &Path) -> Result<Running, StartError> {
     for address in &addresses {
         tracing::info!(%address, "listening");
     }
-    Ok(Running { gateway, addresses, ssh_host_key, drain, drain_max, tasks, journal: journal_task, archive })
+    Ok(Running {
+        gateway,
+        addresses,
+        ssh_host_key,
+        drain,
+        drain_max,
+        tasks,
+        journal: journal_task,
+        archive,
+    })
 }
 
 impl Running {

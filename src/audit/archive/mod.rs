@@ -38,8 +38,8 @@ use crate::audit::archive::health::Tally;
 use crate::audit::archive::upload::Progress;
 use crate::audit::entry::LedgerEvent;
 use crate::audit::storage::BadName;
-use crate::audit::storage::StorageError;
 use crate::audit::storage::Storage;
+use crate::audit::storage::StorageError;
 use crate::model::SessionId;
 use crate::model::fault::Chain;
 
@@ -163,7 +163,11 @@ impl Archive {
 
     /// Erases a session's recording: its key is destroyed, and its objects are deleted as far as the
     /// store lets go of them. The ledger says so first. What it pinned stays pinned.
-    pub async fn erase(&self, session: SessionId, event: LedgerEvent) -> Result<Erased, ArchiveError> {
+    pub async fn erase(
+        &self,
+        session: SessionId,
+        event: LedgerEvent,
+    ) -> Result<Erased, ArchiveError> {
         let (by, reason) = match &event {
             LedgerEvent::Erased { by, reason, .. } => (by.name.clone(), reason.clone()),
             other => ("retention".to_owned(), format!("its time is over: {other:?}")),
