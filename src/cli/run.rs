@@ -119,6 +119,7 @@ fn code(error: &CallError) -> ExitCode {
         CallError::Refused(_) => 1,
         CallError::Usage(_) => 2,
         CallError::Unreached(_) => 3,
+        CallError::Damaged(_) => 4,
     })
 }
 

@@ -21,6 +21,7 @@ use crate::api::Api;
 use crate::api::Reader;
 use crate::api::Resources;
 use crate::api::Signing;
+use crate::api::Viewers;
 use crate::api::pages::in_url;
 use crate::model::Command;
 use crate::model::Origin;
@@ -105,6 +106,7 @@ impl Site {
             reader: Arc::new(NoReader),
             ssh_host_key: "ssh-ed25519 AAAA".to_owned(),
             signing: Signing::default(),
+            viewers: Viewers::default(),
         });
         let api = Api::of(Arc::clone(&resources));
         Self { world, api, resources }
