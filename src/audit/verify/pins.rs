@@ -33,6 +33,8 @@ pub(super) struct Pin {
     pub(super) damage_known: bool,
     /// Its session was admitted, or it was recovered.
     pub(super) admitted: bool,
+    /// It was erased, or its time was over: what is left of it is gone from one end or the other.
+    pub(super) erased: bool,
 }
 
 /// What ledgers say of recordings, or of those of one round.
@@ -94,6 +96,10 @@ impl Pins {
             }
         } else if let LedgerEvent::TrailClosed { session, head } = event {
             self.pin(ledger, *session, |pin| pin.end = Some(*head));
+        } else if let LedgerEvent::Erased { session, .. } | LedgerEvent::Expired { session, .. } =
+            event
+        {
+            self.pin(ledger, *session, |pin| pin.erased = true);
         } else if let LedgerEvent::TrailRecovered { session, head, damage } = event {
             self.pin(ledger, *session, |pin| {
                 pin.end = Some(*head);

@@ -44,7 +44,7 @@ pub(super) fn verify(
             match Check::of(copy, *session, pin).run(ledgers, findings)? {
                 Checked::Whole(entries) => most = most.max(Some(entries)),
                 Checked::Short(problem) => short = Some(problem),
-                Checked::Wrong => {}
+                Checked::Wrong | Checked::Erased => {}
             }
         }
         // The store may not have all of it yet: then the spool has, or the session runs.
@@ -63,7 +63,9 @@ pub(super) fn verify(
     }
     let none = given.recordings.is_empty() && given.stray.is_empty() && !given.folder;
     findings.ledger_only = none && pins.is_some_and(|pins| !pins.is_empty());
-    let missing = |(session, _): &(&SessionId, &Pin)| !given.recordings.contains_key(session);
+    let missing = |(session, pin): &(&SessionId, &Pin)| {
+        !pin.erased && !given.recordings.contains_key(session)
+    };
     for (session, _) in pins.into_iter().flatten().filter(missing).filter(|_| !none) {
         let what =
             "the recording is missing: the ledger names it, and does not say that it is gone";
@@ -103,6 +105,8 @@ enum Checked {
     Short(Problem),
     /// What is wrong was said.
     Wrong,
+    /// It was erased, and what is left of it has a gap or no end.
+    Erased,
 }
 
 /// One copy of a recording, being checked.
@@ -131,6 +135,10 @@ impl<'a> Check<'a> {
         let path = self.copy.path();
         let parts = Parts::of(self.copy).map_err(VerifyError::io(path))?;
         let (places, gap) = (parts.places.clone(), parts.gap);
+        let erased = self.pin.is_some_and(|pin| pin.erased);
+        if erased && gap.is_some() {
+            return Ok(Checked::Erased);
+        }
         let reader = BufReader::with_capacity(256 * 1024, parts);
         let problem = |damage: Damage| {
             let (path, from) = place(&places, damage.byte, path);
@@ -179,6 +187,9 @@ impl<'a> Check<'a> {
         };
         let what =
             format!("it ends here, and the ledger names its entry {last}: its tail was lost");
+        if erased {
+            return Ok(Checked::Erased);
+        }
         if matches!(self.copy, Copy::Segments(_)) {
             return Ok(Checked::Short(problem(what)));
         }
