@@ -29,6 +29,7 @@ mod import;
 mod keyring;
 mod kubectl;
 mod kube_merge;
+mod ledger;
 mod login;
 mod man;
 mod print;

@@ -26,6 +26,17 @@ pub struct Audit {
     pub events: Vec<Events>,
     /// Where it is kept for good.
     pub store: Store,
+    /// For how long.
+    pub retention: Retention,
+}
+
+/// `[audit.retention]`: how long recordings are kept. The ledger is kept for ever.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Retention {
+    /// So many days after a session's end its recording is erased, unless it is under a legal hold.
+    /// Left out: never.
+    pub days: Option<Within<1, 36_500>>,
 }
 
 /// `level`: when a record counts as written.
@@ -72,6 +83,7 @@ impl Default for Audit {
             keys: Keys::default(),
             events: Vec::new(),
             store: Store::default(),
+            retention: Retention::default(),
         }
     }
 }

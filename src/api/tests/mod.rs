@@ -102,6 +102,7 @@ impl Site {
             gateway: world.gateway(),
             archive: world.archive(store.clone()),
             store,
+            reindex: Arc::default(),
             reader: Arc::new(NoReader),
             ssh_host_key: "ssh-ed25519 AAAA".to_owned(),
             signing: Signing::default(),
