@@ -1,6 +1,7 @@
 //! The gateway's own host, asked as programs and browsers ask it, on a gateway in memory.
 
 mod pages;
+mod retention;
 mod search;
 mod tokens;
 
