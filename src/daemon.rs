@@ -344,7 +344,16 @@ pub async fn start(config_file: &Path) -> Result<Running, StartError> {
     for address in &addresses {
         tracing::info!(%address, "listening");
     }
-    Ok(Running { gateway, addresses, ssh_host_key, drain, drain_max, tasks, journal: journal_task, archive })
+    Ok(Running {
+        gateway,
+        addresses,
+        ssh_host_key,
+        drain,
+        drain_max,
+        tasks,
+        journal: journal_task,
+        archive,
+    })
 }
 
 impl Running {

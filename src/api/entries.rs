@@ -219,11 +219,7 @@ impl Page {
     }
 }
 
-fn window(
-    resources: &Resources,
-    from: Option<&str>,
-    to: Option<&str>,
-) -> Result<Window, Fail> {
+fn window(resources: &Resources, from: Option<&str>, to: Option<&str>) -> Result<Window, Fail> {
     let now = resources.gateway.parts.clock.now();
     let moment = |text: Option<&str>| -> Result<Option<Timestamp>, Fail> {
         let when = text.map(str::parse::<When>).transpose();

@@ -104,8 +104,6 @@ fn fail(error: EraseError) -> Fail {
         EraseError::Live(_) => refused("end it first: weir sessions kill"),
         EraseError::Held(_) => refused("it ends with weir sessions release, by whoever may"),
         EraseError::NotHeld(_) => refused("weir ledger ls --session ID says what was done to it"),
-        EraseError::Store(_) | EraseError::Archive(_) | EraseError::Ledger(_) => {
-            Fail::ours(&error)
-        }
+        EraseError::Store(_) | EraseError::Archive(_) | EraseError::Ledger(_) => Fail::ours(&error),
     }
 }

@@ -485,7 +485,7 @@ pub enum LedgerEvent {
     BasisEnds {
         /// Which.
         id: RuleId,
-        /// What of it: `basis`, `assessment` or `law data`.
+        /// What of it: `basis`, `assessment`, `mechanism` or `law data`.
         what: String,
         /// Its last day.
         last_day: jiff::civil::Date,

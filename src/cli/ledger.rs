@@ -53,16 +53,19 @@ fn list(ls: &Ls, as_json: bool) -> Result<(), CallError> {
         let limit = ls.limit.to_string();
         let session = ls.session.map(|session| session.to_string());
         let target = ls.target.as_ref().map(ToString::to_string);
-        let path = path("/ledger", &[
-            ("since", ls.since.as_deref()),
-            ("until", ls.until.as_deref()),
-            ("session", session.as_deref()),
-            ("user", ls.user.as_deref()),
-            ("target", target.as_deref()),
-            ("kind", ls.kind.as_deref()),
-            ("limit", Some(&limit)),
-            ("purpose", ls.purpose.said.as_deref()),
-        ]);
+        let path = path(
+            "/ledger",
+            &[
+                ("since", ls.since.as_deref()),
+                ("until", ls.until.as_deref()),
+                ("session", session.as_deref()),
+                ("user", ls.user.as_deref()),
+                ("target", target.as_deref()),
+                ("kind", ls.kind.as_deref()),
+                ("limit", Some(&limit)),
+                ("purpose", ls.purpose.said.as_deref()),
+            ],
+        );
         Client::new(&ls.gateway)?.patient().get(&path)?
     } else {
         let which = Which {
@@ -95,8 +98,11 @@ fn write(args: &Export) -> Result<(), CallError> {
     if args.framework == Framework::Gdpr && args.format == Format::Csv {
         out.put(&format!("{}\n", export::CSV_HEAD))?;
     }
-    let statement =
-        if args.files.is_empty() { from_gateway(args, &mut out) } else { from_files(args, &mut out) };
+    let statement = if args.files.is_empty() {
+        from_gateway(args, &mut out)
+    } else {
+        from_files(args, &mut out)
+    };
     let statement = statement.and_then(|statement| {
         out.statement(&statement)?;
         out.end()
@@ -151,14 +157,17 @@ fn from_gateway(args: &Export, out: &mut Out) -> Result<Statement, CallError> {
     };
     let (mut upto, mut after) = (None::<String>, None::<String>);
     loop {
-        let path = path("/ledger/export", &[
-            ("framework", Some(framework)),
-            ("from", args.from.as_deref()),
-            ("to", args.to.as_deref()),
-            ("upto", upto.as_deref()),
-            ("after", after.as_deref()),
-            ("purpose", args.purpose.said.as_deref()),
-        ]);
+        let path = path(
+            "/ledger/export",
+            &[
+                ("framework", Some(framework)),
+                ("from", args.from.as_deref()),
+                ("to", args.to.as_deref()),
+                ("upto", upto.as_deref()),
+                ("after", after.as_deref()),
+                ("purpose", args.purpose.said.as_deref()),
+            ],
+        );
         let odd = |error: &dyn std::fmt::Display| {
             CallError::Unreached(format!("the gateway's answer is not understood: {error}"))
         };

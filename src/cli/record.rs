@@ -247,7 +247,9 @@ pub(super) fn reindex(gateway: &Gateway, as_json: bool) -> Result<(), CallError>
     print::line(&format!("the index is made of {sessions} recordings with {entries} entries"));
     match number("unread") {
         0 => {}
-        unread => print::line(&format!("{unread} cannot be read wholly: the gateway's log says why")),
+        unread => {
+            print::line(&format!("{unread} cannot be read wholly: the gateway's log says why"))
+        }
     }
     Ok(())
 }

@@ -42,7 +42,8 @@ pub(super) fn run(sessions: Sessions, as_json: bool) -> Result<(), CallError> {
             (keep(&kept, "hold")?, held)
         }
         Sessions::Release(kept) => {
-            let free = |answer: &Value| print::line(&format!("{} is held no more", show::id(answer)));
+            let free =
+                |answer: &Value| print::line(&format!("{} is held no more", show::id(answer)));
             (keep(&kept, "release")?, free)
         }
         Sessions::Erase(kept) => (keep(&kept, "erase")?, show::erased),

@@ -118,10 +118,7 @@ async fn probe_again(archive: &Archive, audit: &Audit) {
 }
 
 /// Says in the log and in the ledger what asking the store found, where it is worth telling.
-fn tell(
-    report: &storage::Report,
-    audit: &Audit,
-) -> Result<(), Unrecorded> {
+fn tell(report: &storage::Report, audit: &Audit) -> Result<(), Unrecorded> {
     let store = report.store.clone();
     for finding in &report.findings {
         let (what, next) = (&finding.what, finding.next);

@@ -160,7 +160,9 @@ impl Store {
             }
             for session in due {
                 tried.insert(session);
-                match self.erase(archive, session, LedgerEvent::Expired { session, kept_days }).await
+                match self
+                    .erase(archive, session, LedgerEvent::Expired { session, kept_days })
+                    .await
                 {
                     Ok(_) => expired = expired.saturating_add(1),
                     // Its recording went with an earlier state folder, or it was held just now.
@@ -205,7 +207,8 @@ impl Store {
         };
         let here = || archive.audit().spooled_wrapped(session).is_ok();
         match known {
-            Some(gateway) if *gateway != *self.gateway => {
+            // Rows without a gateway are from before several could share a database.
+            Some(gateway) if !gateway.is_empty() && *gateway != *self.gateway => {
                 Err(EraseError::Elsewhere { session, gateway })
             }
             Some(_) => Ok(()),

@@ -38,8 +38,8 @@ use crate::audit::archive::health::Tally;
 use crate::audit::archive::upload::Progress;
 use crate::audit::entry::LedgerEvent;
 use crate::audit::storage::BadName;
-use crate::audit::storage::StorageError;
 use crate::audit::storage::Storage;
+use crate::audit::storage::StorageError;
 use crate::model::SessionId;
 use crate::model::fault::Chain;
 
@@ -177,7 +177,11 @@ impl Archive {
 
     /// Erases a session's recording: its key is destroyed, and its objects are deleted as far as the
     /// store lets go of them. The ledger says so first. What it pinned stays pinned.
-    pub async fn erase(&self, session: SessionId, event: LedgerEvent) -> Result<Erased, ArchiveError> {
+    pub async fn erase(
+        &self,
+        session: SessionId,
+        event: LedgerEvent,
+    ) -> Result<Erased, ArchiveError> {
         let (by, reason) = if let LedgerEvent::Erased { by, reason, .. } = &event {
             (by.name.clone(), reason.clone())
         } else if let LedgerEvent::Expired { kept_days, .. } = &event {

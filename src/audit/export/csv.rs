@@ -43,11 +43,11 @@ pub fn entry_csv(raw: Raw<'_>) -> String {
 
 fn before(transfer: &Transfer) -> Vec<String> {
     let facts = transfer.facts.as_deref();
-    let of = |read: &dyn Fn(&TransferFacts) -> String| {
-        facts.map(read).unwrap_or_default()
-    };
+    let of = |read: &dyn Fn(&TransferFacts) -> String| facts.map(read).unwrap_or_default();
     let role = |party: &PartyNote| {
-        party.role.and_then(|role| serde_json::to_value(role).ok())
+        party
+            .role
+            .and_then(|role| serde_json::to_value(role).ok())
             .and_then(|role| role.as_str().map(str::to_owned))
             .unwrap_or_default()
     };
@@ -56,9 +56,8 @@ fn before(transfer: &Transfer) -> Vec<String> {
         let word = serde_json::to_value(kind).ok();
         word.and_then(|word| word.as_str().map(str::to_owned)).unwrap_or_default()
     };
-    let through = |facts: &TransferFacts| {
-        join(facts.principal.actors.iter().map(|actor| actor.name.clone()))
-    };
+    let through =
+        |facts: &TransferFacts| join(facts.principal.actors.iter().map(|actor| actor.name.clone()));
     vec![
         transfer.entry.to_string(),
         transfer.opened_at.to_string(),

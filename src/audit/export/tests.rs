@@ -259,7 +259,10 @@ fn entries_are_found_by_session_person_target_and_kind() {
     let dir = tempfile::tempdir().unwrap();
     let session = SessionId::fresh();
     let other = SessionId::fresh();
-    written(dir.path(), &[opened(session, "read"), volume(session, 1, true), opened(other, "read")]);
+    written(
+        dir.path(),
+        &[opened(session, "read"), volume(session, 1, true), opened(other, "read")],
+    );
     let count = |which: &Which| {
         let (mut names, mut found) = (Names::default(), 0);
         let files = [dir.path().to_owned()];

@@ -196,16 +196,8 @@ impl Transfers {
 }
 
 fn opened(line: &Line<LedgerEvent>) -> Option<Transfer> {
-    let LedgerEvent::TransferOpened {
-        session,
-        from,
-        to,
-        place,
-        direction,
-        classes,
-        basis,
-        facts,
-    } = &line.event
+    let LedgerEvent::TransferOpened { session, from, to, place, direction, classes, basis, facts } =
+        &line.event
     else {
         return None;
     };

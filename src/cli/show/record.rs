@@ -62,7 +62,9 @@ fn account(event: &Value) -> String {
             let no = if event["refusal"].is_null() { "" } else { ", refused" };
             format!("{} {} {}{no}", who(), text(event, "action"), text(event, "of"))
         }
-        "expired" => format!("{} after {} days", text(event, "session"), plain(&event["kept_days"])),
+        "expired" => {
+            format!("{} after {} days", text(event, "session"), plain(&event["kept_days"]))
+        }
         "heads" => {
             let running = event["trails"].as_object().map_or(0, serde_json::Map::len);
             format!("{running} recordings")

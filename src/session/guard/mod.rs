@@ -463,7 +463,7 @@ impl Drop for Guard {
         let audit = &self.parts.audit;
         let mut closing = Ok(());
         if transfers {
-            let event = 
+            let event =
                 LedgerEvent::TransferVolume { session, volume, classes, written, closed: true };
             closing = audit.record(&event).map(|_| ());
         }

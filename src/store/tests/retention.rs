@@ -4,10 +4,7 @@ use super::Case;
 use super::on_both;
 use crate::model::SessionId;
 
-on_both!(
-    an_index_that_is_made_again_goes_on_where_it_was,
-    nobody_is_under_a_hold_that_nobody_put,
-);
+on_both!(an_index_that_is_made_again_goes_on_where_it_was, nobody_is_under_a_hold_that_nobody_put,);
 
 async fn an_index_that_is_made_again_goes_on_where_it_was(case: Case) {
     let store = &case.store;
