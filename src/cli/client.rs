@@ -22,6 +22,9 @@ use crate::tls;
 use crate::upstream::Configured;
 use crate::upstream::Fetcher;
 
+/// How long an answer may take that takes long to make, in milliseconds.
+const PATIENT_MS_MAX: u64 = 300_000;
+
 /// Why a call came to nothing; each has its exit code.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CallError {
@@ -193,6 +196,12 @@ impl Client {
         let link = Link::new(&profile)?;
         let given = gateway.token.clone().filter(|token| !token.expose_secret().trim().is_empty());
         Ok(Self { link, profile, home, given })
+    }
+
+    /// The same, which waits longer: for answers that take long to make.
+    pub(super) fn patient(self) -> Self {
+        let fetcher = self.link.fetcher.clone().within_ms(PATIENT_MS_MAX);
+        Self { link: Link { fetcher, ..self.link }, ..self }
     }
 
     /// The way to the gateway.

@@ -30,6 +30,7 @@ mod keyring;
 mod kubectl;
 mod kube_merge;
 mod lines;
+mod ledger;
 mod login;
 mod man;
 mod print;

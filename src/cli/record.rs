@@ -93,8 +93,14 @@ fn tell(report: &Report) {
         let (all, entries) = (report.recordings, report.recording_entries);
         line(format!("recordings: {all} with {entries} entries"));
     }
-    if report.behind > 0 {
-        line(format!("{} of them run, and are not wholly in the store yet", report.behind));
+    for (count, what) in [
+        (report.behind, "not wholly in the store yet"),
+        (report.elsewhere, "in the store or the spool, of which no files were given"),
+        (report.gone, "erased, or their time was over, as the ledger says"),
+    ] {
+        if count > 0 {
+            line(format!("recordings: {count} {what}"));
+        }
     }
     line(verdict(report).to_owned());
 }
@@ -109,7 +115,7 @@ fn of_ledger(ledger: &LedgerReport) -> String {
         (ledger.held, "counted by a checkpoint that was kept"),
     ];
     for (entries, how) in counted.into_iter().filter(|(entries, _)| *entries > 0) {
-        text.push_str(&format!(", {entries} {how}"));
+        text.extend([", ", &entries.to_string(), " ", how]);
     }
     text
 }
@@ -218,6 +224,37 @@ pub(super) fn keygen(
         print::line(&format!("{}: a {purpose} key, keep a copy of it safe", file.display()));
         if let Some(public) = public {
             print::line(&format!("{what}: {public}"));
+        }
+    }
+    Ok(())
+}
+
+/// Has the index made again, and says how far it is until it is made.
+pub(super) fn reindex(gateway: &Gateway, as_json: bool) -> Result<(), CallError> {
+    let client = Client::new(gateway)?;
+    let mut answer = client.post("/audit/reindex", &json!({}))?;
+    while answer["running"] == true {
+        if io::stderr().is_terminal() {
+            let mut text = format!("{} recordings are read", answer["sessions"]);
+            if let Some(why) = answer["waits_for"].as_str() {
+                text = format!("{text}; it waits: {}", print::tame(why));
+            }
+            print::progress(&text);
+        }
+        std::thread::sleep(PROGRESS_EVERY);
+        answer = client.get("/audit/reindex")?;
+    }
+    if as_json {
+        print::json(&answer);
+        return Ok(());
+    }
+    let number = |name: &str| answer[name].as_u64().unwrap_or_default();
+    let (sessions, entries) = (number("sessions"), number("entries"));
+    print::line(&format!("the index is made of {sessions} recordings with {entries} entries"));
+    match number("unread") {
+        0 => {}
+        unread => {
+            print::line(&format!("{unread} cannot be read wholly: the gateway's log says why"))
         }
     }
     Ok(())

@@ -3,6 +3,7 @@
 use serde_json::Value;
 use serde_json::json;
 
+use crate::cli::args::ledger::Kept;
 use crate::cli::args::records::Sessions;
 use crate::cli::args::records::Which;
 use crate::cli::client::CallError;
@@ -39,6 +40,16 @@ pub(super) fn run(sessions: Sessions, as_json: bool) -> Result<(), CallError> {
             let killed = |answer: &Value| print::line(&format!("{} is ended", show::id(answer)));
             (Client::new(&gateway)?.post(&path, &json!({}))?, killed)
         }
+        Sessions::Hold(kept) => {
+            let held = |answer: &Value| print::line(&format!("{} is held", show::id(answer)));
+            (keep(&kept, "hold")?, held)
+        }
+        Sessions::Release(kept) => {
+            let free =
+                |answer: &Value| print::line(&format!("{} is held no more", show::id(answer)));
+            (keep(&kept, "release")?, free)
+        }
+        Sessions::Erase(kept) => (keep(&kept, "erase")?, show::erased),
     };
     if as_json {
         print::json(&answer);
@@ -46,6 +57,12 @@ pub(super) fn run(sessions: Sessions, as_json: bool) -> Result<(), CallError> {
         shown(&answer);
     }
     Ok(())
+}
+
+/// Holds, releases or erases a recording.
+fn keep(kept: &Kept, verb: &str) -> Result<Value, CallError> {
+    let path = format!("/sessions/{}/{verb}", kept.session);
+    Client::new(&kept.gateway)?.patient().post(&path, &json!({ "reason": kept.reason }))
 }
 
 fn path(of: &str, parameters: &[(&str, String)]) -> String {

@@ -1,5 +1,7 @@
 //! Answers of the API, as people read them. Whatever came from outside is tamed first.
 
+mod record;
+
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -9,6 +11,10 @@ use crate::cli::print::tame;
 use crate::model::Clock;
 use crate::model::clock::System;
 use crate::model::place::PlaceMethod;
+
+pub(super) use record::entries;
+pub(super) use record::erased;
+pub(super) use record::record;
 
 pub(super) fn whoami(answer: &Value) {
     let principal = &answer["principal"];

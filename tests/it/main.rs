@@ -38,6 +38,7 @@ mod identity;
 mod idp;
 mod known_attacks;
 mod kubernetes;
+mod ledger;
 mod listening;
 mod logged_in;
 mod login;

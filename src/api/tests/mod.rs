@@ -1,6 +1,7 @@
 //! The gateway's own host, asked as programs and browsers ask it, on a gateway in memory.
 
 mod pages;
+mod retention;
 mod search;
 mod tokens;
 
@@ -103,6 +104,7 @@ impl Site {
             gateway: world.gateway(),
             archive: world.archive(store.clone()),
             store,
+            reindex: Arc::default(),
             reader: Arc::new(NoReader),
             ssh_host_key: "ssh-ed25519 AAAA".to_owned(),
             signing: Signing::default(),

@@ -8,6 +8,7 @@ use crate::audit::keys::Purpose as KeyPurpose;
 use crate::audit::note::KeyName;
 use crate::audit::note::Verifier;
 use crate::cli::args::Gateway;
+use crate::cli::args::ledger::Kept;
 use crate::cli::args::reconcile::Reconcile;
 use crate::cli::args::replay::Replay;
 use crate::cli::args::replay::Watch;
@@ -64,6 +65,12 @@ pub(in crate::cli) enum Sessions {
         #[command(flatten)]
         gateway: Gateway,
     },
+    /// Put a recording under legal hold: it is kept, whatever its time
+    Hold(Kept),
+    /// Lift the legal hold of a recording
+    Release(Kept),
+    /// Erase a recording for good: its key is destroyed, and nobody can read it any more
+    Erase(Kept),
 }
 
 /// What for.
@@ -166,6 +173,10 @@ pub(in crate::cli) enum Audit {
         #[command(flatten)]
         gateway: Gateway,
     },
+    /// Say how the record does: its store, its index, its checkpoint, its keys
+    Status(Gateway),
+    /// Make the index of commands again from the recordings, and wait until it is made
+    Reindex(Gateway),
     /// Print the latest signed checkpoint of the ledger, to be kept elsewhere
     Checkpoint {
         /// A state folder, or files with checkpoints; without any, the gateway is asked
