@@ -278,7 +278,9 @@ impl Shown {
                     Line::Data { at, way: Way::Output | Way::Error, bytes, .. } => {
                         (at, Did::Show(bytes))
                     }
-                    Line::Data { at, way: Way::Input, bytes, .. } if bytes.iter().any(|byte| matches!(byte, b'\r' | b'\n')) => {
+                    Line::Data { at, way: Way::Input, bytes, .. }
+                        if bytes.iter().any(|byte| matches!(byte, b'\r' | b'\n')) =>
+                    {
                         (at, Did::Line)
                     }
                     Line::Event { at, event } if event["is"] == "command" => {
