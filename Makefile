@@ -8,7 +8,7 @@ ARGS ?=
 help:
 	@echo 'make demo         install what is missing, build, and run the demo (ARGS="--json", ARGS="--kubeconfig FILE")'
 	@echo 'make test         install what is missing, build, and run all tests against the real servers and clients'
-	@echo 'make test-long    feed every parser with what chance makes of tests/corpus, for an hour or so'
+	@echo 'make test-long    feed every parser with what chance makes of tests/corpus; 300 kills; 10 GiB recorded'
 	@echo 'make build        build target/debug/weir'
 	@echo 'make fmt          format the code'
 	@echo 'make lint         formatting, clippy, licences and banned crates'
@@ -25,11 +25,15 @@ test: build
 	@tests/parts/install.sh test
 	cargo test --locked
 
-# What chance makes of the corpus, with another seed each time; a find is kept in target/fuzz-finds.
+# What chance makes of the corpus, with another seed each time; a find is kept in target/fuzz-finds. Then
+# 300 times kill -9 under load, and 10 GiB in full capture (about 6 GB of disk).
 test-long: rust
 	@tests/parts/install.sh build
 	WEIR_FUZZ_ROUNDS=$${WEIR_FUZZ_ROUNDS:-5000} WEIR_FUZZ_SEED=$${WEIR_FUZZ_SEED:-$$(date +%s)} \
 		cargo test --locked --release --test it -- --nocapture corpus::
+	@tests/parts/install.sh test
+	WEIR_KILLS=$${WEIR_KILLS:-300} WEIR_CAPTURE_BYTES=$${WEIR_CAPTURE_BYTES:-10737418240} \
+		cargo test --locked --release --test it -- --nocapture crash:: archive::with_full_capture
 
 build: rust
 	@tests/parts/install.sh build

@@ -12,6 +12,7 @@ mod expiring;
 mod archive;
 mod fetch;
 mod keys;
+mod kms;
 mod providers;
 mod record;
 mod reader;
@@ -111,6 +112,12 @@ pub enum StartError {
         /// Which.
         store: String,
         /// What is wrong, and what to do.
+        what: String,
+    },
+    /// The key service does not give the region's key.
+    #[error("[audit.kms]: {what}")]
+    KeyService {
+        /// Why, and what to do.
         what: String,
     },
     /// The record cannot be written.
@@ -256,12 +263,14 @@ pub async fn start(config_file: &Path) -> Result<Running, StartError> {
 
     let (versions, version) = watch::channel(version);
     let (journal, journal_task) = Journal::start(store.clone());
+    let (feed, fed) = events::feed(&loaded);
     let parts = guard::Parts {
         audit: Arc::clone(&audit),
         version,
         desk: Desk::new(translate::holds(&loaded.file)),
         registry: Arc::new(Registry::new(loaded.file.limits.sessions_per_principal_max.count())),
         journal,
+        feed,
         clock,
         result_bytes_max: record::result_bytes_max(&loaded.file.audit),
         idle_max: loaded.file.limits.idle_s_max.seconds(),
@@ -320,7 +329,7 @@ pub async fn start(config_file: &Path) -> Result<Running, StartError> {
         tokio::spawn(expiring::watch(gateway.parts.version.clone(), Arc::clone(&audit))),
         tokio::spawn(ssh_host::certify_again(Arc::clone(&front))),
     ];
-    tasks.extend(events::start(&loaded).await?);
+    tasks.extend(events::start(&loaded, fed).await?);
     if let Some(days) = &loaded.file.audit.retention.days {
         let days = u32::try_from(days.get()).unwrap_or(u32::MAX);
         tasks.push(tokio::spawn(retention::keep(Arc::clone(&archive), store, days)));

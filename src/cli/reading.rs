@@ -20,6 +20,7 @@ use crate::audit::offline;
 use crate::audit::offline::Files;
 use crate::audit::recording::Chunks;
 use crate::audit::recording::Entries;
+use crate::audit::recording::Entry;
 use crate::audit::recording::Seen;
 use crate::audit::told::Teller;
 use crate::cli::print;
@@ -29,7 +30,7 @@ use crate::store;
 use crate::store::Store;
 
 /// What opens recordings that lie in a folder.
-struct Opener {
+pub(super) struct Opener {
     ring: KeyRing,
     beside: BTreeMap<SessionId, PathBuf>,
     store: Option<Store>,
@@ -50,7 +51,8 @@ pub(super) fn read(dir: &Path, only: Option<SessionId>, keys: &[PathBuf]) -> Exi
     };
     let mut damaged = false;
     let mut seen = false;
-    for (session, files) in found.iter().filter(|(session, _)| only.is_none_or(|o| o == **session)) {
+    for (session, files) in found.iter().filter(|(session, _)| only.is_none_or(|o| o == **session))
+    {
         seen = true;
         if let Err(why) = opener.tell(*session, files) {
             damaged = true;
@@ -65,12 +67,16 @@ pub(super) fn read(dir: &Path, only: Option<SessionId>, keys: &[PathBuf]) -> Exi
 }
 
 impl Opener {
-    fn new(dir: &Path, keys: &[PathBuf]) -> Result<Self, String> {
+    /// What opens the recordings below `dir`: `keys`, or without any the folder's own wrapping key,
+    /// and the data keys that lie beside recordings or in the state database there.
+    pub(super) fn new(dir: &Path, keys: &[PathBuf]) -> Result<Self, String> {
         let own = [dir.join("wrapping.key")];
         let keys = if keys.is_empty() { own.as_slice() } else { keys };
         let read = |path: &PathBuf| KeyBytes::read(path, Purpose::Wrapping).map(WrappingKey::new);
-        let said = |error: crate::audit::keys::KeyError| crate::model::fault::Chain(&error).to_string();
-        let mut keys = keys.iter().map(read).collect::<Result<Vec<_>, _>>().map_err(said)?.into_iter();
+        let said =
+            |error: crate::audit::keys::KeyError| crate::model::fault::Chain(&error).to_string();
+        let mut keys =
+            keys.iter().map(read).collect::<Result<Vec<_>, _>>().map_err(said)?.into_iter();
         let first = keys.next().ok_or("no wrapping key was given")?;
         let ring = KeyRing::new(first, keys.collect()).map_err(said)?;
         let runtime = tokio::runtime::Runtime::new().map_err(|error| error.to_string())?;
@@ -78,8 +84,14 @@ impl Opener {
         let store = if place.exists() {
             let options =
                 store::Options { gateway: String::new(), place: store::Place::Sqlite(place) };
-            let opened = runtime.block_on(Store::open(&options, Arc::new(System)));
-            Some(opened.map_err(|error| crate::model::fault::Chain(&error).to_string())?)
+            // Recordings in the spool have their keys beside them: they can be read without it.
+            match runtime.block_on(Store::open(&options, Arc::new(System))) {
+                Ok(store) => Some(store),
+                Err(error) => {
+                    print::complain(&crate::model::fault::Chain(&error).to_string());
+                    None
+                }
+            }
         } else {
             None
         };
@@ -88,6 +100,24 @@ impl Opener {
     }
 
     fn tell(&self, session: SessionId, files: &Files) -> Result<(), String> {
+        let mut teller = Teller::new(true);
+        self.each(session, files, |entry| {
+            if let Some(mut told) = teller.tell(entry) {
+                if let Value::Object(told) = &mut told {
+                    told.insert("session".to_owned(), json!(session));
+                }
+                print::line(&told.to_string());
+            }
+        })
+    }
+
+    /// Gives every entry of a recording, up to its end or to what is wrong with it.
+    pub(super) fn each(
+        &self,
+        session: SessionId,
+        files: &Files,
+        mut each: impl FnMut(&Entry),
+    ) -> Result<(), String> {
         let said = |error: std::io::Error| error.to_string();
         let chunks = Chunks::begin(files.open().map_err(said)?).map_err(said)?;
         let chunks = chunks.map_err(|damage| damage.to_string())?;
@@ -96,17 +126,9 @@ impl Opener {
         let key = self.ring.unwrap(&wrapped, &session, &region).map_err(|e| e.to_string())?;
         let entries = Entries::open(chunks, &key).map_err(said)?;
         let mut entries = entries.ok_or("its key is another recording's")?;
-        let mut teller = Teller::new(true);
         loop {
             match entries.next().map_err(said)? {
-                Seen::One(entry) => {
-                    if let Some(mut told) = teller.tell(&entry) {
-                        if let Value::Object(told) = &mut told {
-                            told.insert("session".to_owned(), json!(session));
-                        }
-                        print::line(&told.to_string());
-                    }
-                }
+                Seen::One(entry) => each(&entry),
                 Seen::End => return Ok(()),
                 Seen::Damaged(damage) => return Err(damage.to_string()),
             }

@@ -13,10 +13,8 @@ use serde_json::Value;
 use serde_json::json;
 
 use crate::audit::TrailEvent;
-use crate::audit::keys::KeyBytes;
-use crate::audit::keys::KeyRing;
-use crate::audit::keys::Purpose;
-use crate::audit::keys::WrappingKey;
+use crate::audit::offline;
+use crate::audit::offline::Files;
 use crate::audit::reconcile::Finding;
 use crate::audit::reconcile::Lines;
 use crate::audit::reconcile::LogTime;
@@ -31,23 +29,17 @@ use crate::audit::reconcile::postgres::Postgres;
 use crate::audit::reconcile::postgres::Prefix;
 use crate::audit::reconcile::sshd;
 use crate::audit::reconcile::sshd::Sshd;
-use crate::audit::recording::Chunks;
-use crate::audit::recording::Entries;
-use crate::audit::recording::Seen;
 use crate::audit::recording::What;
-use crate::audit::spool;
-use crate::audit::spool::Folders;
 use crate::cli::args::reconcile::Logs;
 use crate::cli::args::reconcile::Reconcile;
 use crate::cli::client::CallError;
 use crate::cli::client::Client;
 use crate::cli::encode;
 use crate::cli::print;
+use crate::cli::reading::Opener;
 use crate::model::Clock;
 use crate::model::Protocol;
-use crate::model::SessionId;
 use crate::model::clock::System;
-use crate::model::fault::Chain;
 
 /// Most sessions that a gateway lists at once.
 const SESSIONS_MAX: usize = 1_000;
@@ -182,77 +174,34 @@ fn unknown_format(path: &Path) -> String {
     )
 }
 
-/// The sessions in a state folder's spool.
+/// The sessions whose recordings lie below a folder.
 fn of_folder(dir: &Path, keys: &[PathBuf]) -> Result<Record, Failed> {
-    let ring = ring(dir, keys)?;
-    let (folders, mut record) = (Folders::of(dir), Record::default());
-    for place in [&folders.open, &folders.closed] {
-        let failed = |source| Failed::File { path: place.clone(), source };
-        for id in Folders::sessions(place).map_err(failed)? {
-            match recorded(place, id, &ring).map_err(failed)? {
-                (session, None) => record.sessions.extend(session),
-                (session, Some(damage)) => {
-                    record.sessions.extend(session);
-                    // A session that runs may be in the midst of a write.
-                    if *place != folders.open {
-                        record.damage.push(format!("session {id}: {damage}"));
-                    }
-                }
+    let usage = |why: String| Failed::Usage(format!("{}: {why}", dir.display()));
+    let found = offline::recordings(dir).map_err(|error| usage(error.to_string()))?;
+    let opener = Opener::new(dir, keys).map_err(usage)?;
+    let mut record = Record::default();
+    for (id, files) in found {
+        let mut session = None;
+        let read = opener.each(id, &files, |entry| {
+            if let What::Event(event) = &entry.what {
+                add(&mut session, entry.at, event);
             }
+        });
+        record.sessions.extend(session);
+        if let Err(why) = read
+            && !may_be_written(&files)
+        {
+            record.damage.push(format!("session {id}: {why}"));
         }
     }
     Ok(record)
 }
 
-/// The keys that open the recordings of a state folder.
-fn ring(dir: &Path, keys: &[PathBuf]) -> Result<KeyRing, Failed> {
-    let own = [dir.join("wrapping.key")];
-    let files = if keys.is_empty() { own.as_slice() } else { keys };
-    let usage = |path: &Path, error: &dyn std::error::Error| {
-        Failed::Usage(format!("{}: {}", path.display(), Chain(error)))
-    };
-    let mut ring = Vec::new();
-    for path in files {
-        let key = KeyBytes::read(path, Purpose::Wrapping).map_err(|e| usage(path, &e))?;
-        ring.push(WrappingKey::new(key));
-    }
-    let current = ring.remove(0);
-    KeyRing::new(current, ring).map_err(|e| usage(dir, &e))
-}
-
-/// A session as its recording tells it, and what is wrong with that.
-fn recorded(
-    place: &Path,
-    id: SessionId,
-    ring: &KeyRing,
-) -> std::io::Result<(Option<RecordedSession>, Option<String>)> {
-    let file = BufReader::new(File::open(spool::recording_of(place, id))?);
-    let chunks = match Chunks::begin(file)? {
-        Ok(chunks) => chunks,
-        Err(damage) => return Ok((None, Some(damage.to_string()))),
-    };
-    let key = std::fs::read(spool::key_of(place, id))?;
-    let key = serde_json::from_slice(&key).map_err(std::io::Error::from).and_then(|wrapped| {
-        ring.unwrap(&wrapped, &id, &chunks.header().region).map_err(std::io::Error::other)
-    });
-    let key = match key {
-        Ok(key) => key,
-        Err(error) => return Ok((None, Some(format!("its key does not open: {}", Chain(&error))))),
-    };
-    let Some(mut entries) = Entries::open(chunks, &key)? else {
-        return Ok((None, Some("the key at hand is another recording's".to_owned())));
-    };
-    let mut session = None;
-    loop {
-        match entries.next()? {
-            Seen::One(entry) => {
-                if let What::Event(event) = entry.what {
-                    add(&mut session, entry.at, &event);
-                }
-            }
-            Seen::End => return Ok((session, None)),
-            Seen::Damaged(damage) => return Ok((session, Some(damage.to_string()))),
-        }
+/// Whether somebody may be in the midst of a write to a recording: its session runs.
+fn may_be_written(files: &Files) -> bool {
+    match files {
+        Files::Whole(path) => path.parent().is_some_and(|folder| folder.ends_with("open")),
+        Files::Segments(_) => false,
     }
 }
 
@@ -265,10 +214,8 @@ fn of_gateway(args: &Reconcile) -> Result<Record, Failed> {
         (true, false) => Protocol::Ssh,
         (true, true) => Protocol::Kubernetes,
     };
-    let mut which = format!("limit={SESSIONS_MAX}&protocol={protocol}");
-    if let Some(target) = &args.target {
-        which.push_str(&format!("&target={target}"));
-    }
+    let target = args.target.as_ref().map(|target| format!("&target={target}"));
+    let which = format!("limit={SESSIONS_MAX}&protocol={protocol}{}", target.unwrap_or_default());
     let purpose = encode::form(&[("purpose", args.purpose.as_str())]);
     let rows = client.get(&format!("/sessions?{which}"))?;
     let rows = rows.as_array().cloned().unwrap_or_default();
@@ -366,26 +313,20 @@ fn said(args: &Reconcile, report: &Report, record: &Record, as_json: bool) {
 
 /// One finding on one line.
 fn line(finding: &Finding, files: &[String]) -> String {
-    let mut line = String::new();
+    let mut places = Vec::new();
     if let (Some(log), Some(number)) = (finding.log, finding.line) {
         let file = files.get(log).map_or("log", String::as_str);
-        line.push_str(&format!("{file}:{number}: "));
+        places.push(format!("{file}:{number}: "));
     }
-    if let Some(session) = finding.session {
-        line.push_str(&format!("session {session}"));
-        if let Some(number) = finding.number {
-            line.push_str(&format!(" command {number}"));
+    match (finding.session, finding.number) {
+        (Some(session), Some(number)) => {
+            places.push(format!("session {session} command {number}: "));
         }
-        line.push_str(": ");
+        (Some(session), None) => places.push(format!("session {session}: ")),
+        (None, _) => {}
     }
-    line.push_str(finding.kind.words());
-    if let Some(at) = finding.at {
-        line.push_str(&format!(", {at}"));
-    }
+    let at = finding.at.map(|at| format!(", {at}")).unwrap_or_default();
+    let note = finding.note.as_ref().map(|note| format!(" ({note})")).unwrap_or_default();
     let what = finding.what.replace(['\n', '\t', '\r'], " ");
-    line.push_str(&format!(", {}: {what}", finding.who));
-    if let Some(note) = &finding.note {
-        line.push_str(&format!(" ({note})"));
-    }
-    line
+    format!("{}{}{at}, {}: {what}{note}", places.concat(), finding.kind.words(), finding.who)
 }

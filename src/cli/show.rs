@@ -245,6 +245,17 @@ pub(super) fn judgement(answer: &Value) {
     let transfer = &answer["transfer"];
     if !transfer.is_null() {
         line(&format!("transfer: {} [{}]", outcome(&transfer["outcome"]), list(&transfer["rows"])));
+        let legs = transfer["legs"].as_array().into_iter().flatten();
+        for leg in legs.filter(|leg| !leg["regime"].is_null()) {
+            line(&format!(
+                "  {}, {} in {}: {} [{}]",
+                text(leg, "regime"),
+                text(leg, "leg"),
+                text(leg, "place"),
+                outcome(&leg["outcome"]),
+                list(&leg["rows"])
+            ));
+        }
     }
     if !answer["command"].is_null() {
         line(&format!("command: {}", verdict(&answer["command"])));

@@ -4,6 +4,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use crate::config::events::Events;
+use crate::config::kms::Kms;
 use crate::config::secret::SecretRef;
 use crate::config::store::Store;
 use crate::config::value::Within;
@@ -24,6 +25,8 @@ pub struct Audit {
     pub keys: Keys,
     /// Where the ledger goes as events.
     pub events: Vec<Events>,
+    /// A key service that wraps the region's key.
+    pub kms: Option<Kms>,
     /// Where it is kept for good.
     pub store: Store,
     /// For how long.
@@ -82,6 +85,7 @@ impl Default for Audit {
             capture: Capture::Sample,
             keys: Keys::default(),
             events: Vec::new(),
+            kms: None,
             store: Store::default(),
             retention: Retention::default(),
         }

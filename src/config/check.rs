@@ -39,6 +39,7 @@ pub(super) fn problems(file: &File, source: &Source) -> Vec<Problem> {
     check.bases();
     check.events();
     check.store();
+    check.kms();
     for (name, target) in &file.targets {
         check.target(name, target);
     }
@@ -219,6 +220,13 @@ impl Check<'_> {
         let audit = &self.file.audit;
         let region = self.file.regions.get(&self.file.gateway.region);
         self.problems.extend(events::problems(&audit.events, region, self.source));
+    }
+
+    fn kms(&mut self) {
+        if let Some(kms) = &self.file.audit.kms {
+            let wrapping = self.file.audit.keys.wrapping.as_ref();
+            self.problems.extend(kms.problems(wrapping, self.source));
+        }
     }
 
     fn store(&mut self) {

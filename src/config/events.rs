@@ -19,6 +19,9 @@ use crate::config::value::Within;
 pub struct Events {
     /// Where to.
     pub to: Spanned<Destination>,
+    /// Commands go there too, as they are decided and as they end.
+    #[serde(default)]
+    pub commands: bool,
     /// Commands' texts, the sentences of refusals and the names of objects may leave.
     #[serde(default)]
     pub include_text: bool,

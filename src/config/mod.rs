@@ -14,6 +14,7 @@ pub mod check;
 pub mod events;
 pub mod file;
 pub mod problem;
+pub mod kms;
 pub mod preset;
 pub mod provider;
 pub mod report;
@@ -143,6 +144,10 @@ impl File {
             .flatten()
             .chain(&mut keys.wrapping_previous);
         keys.for_each(secret);
+        if let Some(kms) = &mut self.audit.kms {
+            kms.secrets_mut().for_each(secret);
+            kms.ca_file.iter_mut().for_each(|path| rebase(path.get_mut()));
+        }
         self.audit.store.secrets_mut().for_each(secret);
         self.audit.store.ca_file.iter_mut().for_each(|path| rebase(path.get_mut()));
         if let Some(store::StoreUrl::Folder(path)) =

@@ -81,7 +81,12 @@ fn dials(file: &File) -> Vec<Dial> {
     let stored = store
         .origin()
         .map(|(origin, _)| Dial { purpose: store.shown(), address: origin.address.to_string() });
-    let mut dials: Vec<Dial> = targets.chain(providers).chain(state).chain(events).chain(stored).collect();
+    let kms = file.audit.kms.iter().map(|kms| Dial {
+        purpose: "key service".to_owned(),
+        address: kms.endpoint.get_ref().address().to_string(),
+    });
+    let others = state.chain(events).chain(stored).chain(kms);
+    let mut dials: Vec<Dial> = targets.chain(providers).chain(others).collect();
     dials.dedup();
     dials
 }

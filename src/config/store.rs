@@ -168,6 +168,17 @@ impl fmt::Display for Origin {
     }
 }
 
+/// In which country a store's region is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum RegionIn {
+    /// Its name is the operator's own, or there is none.
+    Unsaid,
+    /// It is a provider's, and not known here.
+    Unknown,
+    /// There.
+    Country(&'static str),
+}
+
 impl Store {
     /// Where it is spoken to, and whether the bucket's name stands in the path. `None`: a folder, or
     /// something is missing that [`problems`] tells of.
@@ -216,18 +227,18 @@ impl Store {
         format!("store of recordings ({kind}{})", region.unwrap_or_default())
     }
 
-    /// Where its provider says that its region is, if it is one of the three large ones' and known.
-    fn country(&self) -> Option<Option<&'static str>> {
-        let region = self.region.as_ref()?.get_ref();
-        if self.endpoint.is_some() {
-            return None;
-        }
-        match self.url.as_ref()?.get_ref() {
-            StoreUrl::Folder(_) => None,
-            StoreUrl::S3(_) => Some(store_country::amazon(region)),
-            StoreUrl::Gcs(_) => Some(store_country::google(region)),
-            StoreUrl::Azure(_) => Some(store_country::microsoft(region)),
-        }
+    /// Where its provider says that its region is.
+    fn country(&self) -> RegionIn {
+        let (Some(url), Some(region), None) = (&self.url, &self.region, &self.endpoint) else {
+            return RegionIn::Unsaid;
+        };
+        let found = match url.get_ref() {
+            StoreUrl::Folder(_) => return RegionIn::Unsaid,
+            StoreUrl::S3(_) => store_country::amazon(region.get_ref()),
+            StoreUrl::Gcs(_) => store_country::google(region.get_ref()),
+            StoreUrl::Azure(_) => store_country::microsoft(region.get_ref()),
+        };
+        found.map_or(RegionIn::Unknown, RegionIn::Country)
     }
 
     /// Every secret that it refers to.
@@ -251,7 +262,7 @@ impl Store {
             let what = "nothing says where this endpoint's addresses lie: declare its `networks`";
             warnings.push(source.problem(endpoint, what));
         }
-        if let (Some(None), Some(region)) = (self.country(), &self.region) {
+        if let (RegionIn::Unknown, Some(region)) = (self.country(), &self.region) {
             let what = format!(
                 "it is not known in which country `{region}` is: make sure that it is the gateway's"
             );
@@ -414,7 +425,7 @@ impl Check<'_> {
 
     /// What provider and region name is, is known: recordings do not leave their region.
     fn country(&mut self, country: Option<&Country>) {
-        if let (Some(Some(found)), Some(country), Some(region)) =
+        if let (RegionIn::Country(found), Some(country), Some(region)) =
             (self.store.country(), country, &self.store.region)
             && found != country.as_str()
         {

@@ -16,12 +16,16 @@ use ipnet::IpNet;
 use secrecy::ExposeSecret;
 use tokio::task::JoinHandle;
 
+use crate::audit::ocsf::BATCH_EVENTS_MAX;
 use crate::audit::ocsf::Deliver;
+use crate::audit::ocsf::Fed;
+use crate::audit::ocsf::Feed;
 use crate::audit::ocsf::Product;
 use crate::audit::ocsf::Rotated;
 use crate::audit::ocsf::Stdout;
 use crate::audit::ocsf::Tail;
 use crate::audit::ocsf::TailError;
+use crate::audit::ocsf::Told;
 use crate::config::Loaded;
 use crate::config::Problem;
 use crate::config::SecretRef;
@@ -43,13 +47,22 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 const RETRY_FIRST: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(60);
 
+/// Where commands are offered, and the ends of those destinations that asked for them.
+pub(super) fn feed(loaded: &Loaded) -> (Feed, Vec<Fed>) {
+    Feed::new(loaded.file.audit.events.iter().filter(|events| events.commands).count())
+}
+
 /// Starts the delivery of events. A destination outside of the region stops the start.
-pub(super) async fn start(loaded: &Loaded) -> Result<Vec<JoinHandle<()>>, StartError> {
+pub(super) async fn start(
+    loaded: &Loaded,
+    fed: Vec<Fed>,
+) -> Result<Vec<JoinHandle<()>>, StartError> {
     let gateway = &loaded.file.gateway;
-    let mut tasks = Vec::new();
+    let (mut tasks, mut fed) = (Vec::new(), fed.into_iter());
     for events in &loaded.file.audit.events {
-        let to = destination(loaded, events, Files::Needed).map_err(BadConfig::from)?;
-        let Some((to, place)) = to else { continue };
+        let commands = if events.commands { fed.next() } else { None };
+        let made = destination(loaded, events, Files::Needed).map_err(BadConfig::from)?;
+        let Some((to, place)) = made else { continue };
         if let Some(place) = place {
             match upstream::addresses(&place).await {
                 Ok(_) => {}
@@ -66,7 +79,10 @@ pub(super) async fn start(loaded: &Loaded) -> Result<Vec<JoinHandle<()>>, StartE
         };
         let tail = Tail::open(&gateway.state_dir, &events.key(), product);
         let tail = tail.map_err(StartError::EventsPlace)?;
-        tasks.push(tokio::spawn(follow(tail, to, events.shown())));
+        let shown = events.shown();
+        let (first, waiting, failing) = (None, Vec::new(), false);
+        let way = Way { tail, to, shown, commands, first, waiting, failing };
+        tasks.push(tokio::spawn(way.follow()));
     }
     Ok(tasks)
 }
@@ -79,35 +95,94 @@ pub(super) fn check(loaded: &Loaded) -> Result<(), BadConfig> {
     Ok(())
 }
 
-async fn follow(mut tail: Tail, mut to: Box<dyn Deliver>, shown: String) {
-    let mut wait = RETRY_FIRST;
-    let mut failing = false;
-    loop {
-        match tail.step(&mut *to).await {
-            Ok(more) => {
-                if failing {
-                    let entry = tail.progress().entry;
-                    tracing::info!(destination = shown, entry, "events are delivered again");
+/// The way of events to one destination.
+struct Way {
+    tail: Tail,
+    to: Box<dyn Deliver>,
+    shown: String,
+    /// The commands, where they were asked for.
+    commands: Option<Fed>,
+    /// The command that ended the wait.
+    first: Option<Told>,
+    /// Events of commands that were not taken yet.
+    waiting: Vec<u8>,
+    failing: bool,
+}
+
+impl Way {
+    async fn follow(mut self) {
+        let mut wait = RETRY_FIRST;
+        loop {
+            match self.deliver().await {
+                Ok(()) => {
+                    if self.failing {
+                        let (destination, entry) = (&self.shown, self.tail.progress().entry);
+                        tracing::info!(destination, entry, "events are delivered again");
+                    }
+                    (self.failing, wait) = (false, RETRY_FIRST);
+                    self.first = self.next().await;
                 }
-                (failing, wait) = (false, RETRY_FIRST);
-                if !more {
-                    tokio::time::sleep(LOOK_EVERY).await;
+                Err(error) => {
+                    if !self.failing || matches!(error, TailError::Entry { .. }) {
+                        let (destination, entry) = (&self.shown, self.tail.progress().entry);
+                        let fault = "gateway";
+                        tracing::error!(
+                            fault,
+                            destination,
+                            entry,
+                            "events wait: {}",
+                            Chain(&error)
+                        );
+                    }
+                    self.failing = true;
+                    tokio::time::sleep(wait).await;
+                    wait = wait.saturating_mul(2).min(RETRY_MAX);
                 }
             }
-            Err(error) => {
-                let entry = tail.progress().entry;
-                if !failing || matches!(error, TailError::Entry { .. }) {
-                    tracing::error!(
-                        fault = "gateway",
-                        destination = shown,
-                        entry,
-                        "events wait: {}",
-                        Chain(&error)
-                    );
-                }
-                failing = true;
-                tokio::time::sleep(wait).await;
-                wait = wait.saturating_mul(2).min(RETRY_MAX);
+        }
+    }
+
+    /// The next command, or nothing once it is time to look at the ledger.
+    async fn next(&mut self) -> Option<Told> {
+        let Some(commands) = &mut self.commands else {
+            tokio::time::sleep(LOOK_EVERY).await;
+            return None;
+        };
+        tokio::time::timeout(LOOK_EVERY, commands.next()).await.ok().flatten()
+    }
+
+    /// Delivers all of the ledger that there is, which has the admissions of the commands' sessions,
+    /// then commands.
+    async fn deliver(&mut self) -> Result<(), TailError> {
+        while self.tail.step(&mut *self.to).await? {}
+        let Some(commands) = &mut self.commands else { return Ok(()) };
+        let dropped = commands.dropped();
+        if dropped > 0 {
+            let (fault, destination) = ("gateway", &self.shown);
+            tracing::error!(fault, destination, dropped, "events of commands were dropped");
+        }
+        loop {
+            // What was not taken is given again as it was.
+            if self.waiting.is_empty() {
+                self.fill();
+            }
+            if self.waiting.is_empty() {
+                return Ok(());
+            }
+            let entry = self.tail.progress().entry;
+            let taken = self.to.deliver(&self.waiting).await;
+            taken.map_err(|source| TailError::Delivery { entry, source })?;
+            self.waiting.clear();
+        }
+    }
+
+    fn fill(&mut self) {
+        for _ in 0..BATCH_EVENTS_MAX {
+            let next = self.first.take().or_else(|| self.commands.as_mut().and_then(Fed::now));
+            let Some(told) = next else { return };
+            if let Some(event) = self.tail.command(&told) {
+                self.waiting.extend_from_slice(event.to_string().as_bytes());
+                self.waiting.push(b'\n');
             }
         }
     }

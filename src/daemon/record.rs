@@ -28,6 +28,7 @@ use crate::config::audit::Capture;
 use crate::config::audit::Level;
 use crate::config::secret::SecretRef;
 use crate::daemon::StartError;
+use crate::daemon::kms;
 use crate::daemon::reload;
 use crate::daemon::translate;
 use crate::daemon::translate::BadConfig;
@@ -51,7 +52,7 @@ pub(super) async fn open(
     let gateway = &loaded.file.gateway;
     let dir = &gateway.state_dir;
     fs::create_dir_all(dir).map_err(|source| StartError::State { path: dir.clone(), source })?;
-    let keys = Keys::read(loaded)?;
+    let keys = Keys::read(loaded).await?;
     let wrapping_key = keys.ring.current().id().to_string();
     let options = audit::Options {
         dir: dir.clone(),
@@ -96,13 +97,14 @@ struct Keys {
 }
 
 impl Keys {
-    fn read(loaded: &Loaded) -> Result<Self, StartError> {
+    async fn read(loaded: &Loaded) -> Result<Self, StartError> {
         let written = &loaded.file.audit.keys;
         let dir = &loaded.file.gateway.state_dir;
         let bad = |source| StartError::RecordKey { place: "[audit.keys]".to_owned(), source };
-        let wrapping = match &written.wrapping {
-            Some(reference) => kept(loaded, reference, Purpose::Wrapping)?,
-            None => own(&dir.join("wrapping.key"), Purpose::Wrapping)?,
+        let wrapping = match (&written.wrapping, &loaded.file.audit.kms) {
+            (Some(reference), _) => kept(loaded, reference, Purpose::Wrapping)?,
+            (None, Some(kms)) => kms::wrapping(loaded, kms).await?,
+            (None, None) => own(&dir.join("wrapping.key"), Purpose::Wrapping)?,
         };
         let previous = written
             .wrapping_previous

@@ -1,6 +1,8 @@
 //! From the `[audit.store]` that was written to the store's options; and how stores and key services
 //! are spoken to: over `upstream`, to configured places alone.
 
+use std::path::PathBuf;
+
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -13,6 +15,7 @@ use crate::audit::storage::HttpFailed;
 use crate::config::Loaded;
 use crate::config::Problem;
 use crate::config::SecretRef;
+use crate::config::kms::Kms;
 use crate::config::store::Said;
 use crate::config::store::Store;
 use crate::config::store::StoreUrl;
@@ -139,7 +142,24 @@ fn place(loaded: &Loaded, written: &Store) -> Result<storage::Place, Problem> {
     })
 }
 
-fn secret(reference: &Spanned<SecretRef>) -> storage::Secret {
+/// How a key service is reached.
+pub(super) fn key_service(
+    loaded: &Loaded,
+    files: Files,
+    kms: &Kms,
+) -> Result<Option<Fetcher>, BadConfig> {
+    let address = kms.endpoint.get_ref().address();
+    let networks = kms.networks.iter().map(|network| network.get_ref().net()).collect();
+    let place = Configured::new("the key service", address.host.to_string(), address.port);
+    let place = place.within(networks);
+    if !kms.is_tls() {
+        return Ok(Some(Fetcher::new(place, None)));
+    }
+    let at = kms.endpoint.span();
+    Ok(encrypted(loaded, files, (place, at), kms.ca_file.as_ref())?)
+}
+
+pub(super) fn secret(reference: &Spanned<SecretRef>) -> storage::Secret {
     let reference = reference.get_ref().clone();
     storage::Secret::new(reference.to_string(), move || reference.read())
 }
@@ -153,12 +173,23 @@ fn fetcher(loaded: &Loaded, files: Files, written: &Store) -> Result<Option<Fetc
     if !origin.tls {
         return Ok(Some(Fetcher::new(place, None)));
     }
-    let (roots, at) = match (&written.ca_file, &written.url) {
-        (Some(file), _) => match files.read(loaded, file)? {
+    let at = written.url.as_ref().map_or(0..0, Spanned::span);
+    encrypted(loaded, files, (place, at), written.ca_file.as_ref())
+}
+
+/// A place that is spoken to over TLS; `at` is where the file names it.
+fn encrypted(
+    loaded: &Loaded,
+    files: Files,
+    (place, at): (Configured, std::ops::Range<usize>),
+    ca_file: Option<&Spanned<PathBuf>>,
+) -> Result<Option<Fetcher>, Problem> {
+    let (roots, at) = match ca_file {
+        Some(file) => match files.read(loaded, file)? {
             Some(pem) => (tls::Roots::Bundle(tls::Pem::bytes(pem)), file.span()),
             None => return Ok(None),
         },
-        (None, url) => (tls::Roots::System, url.as_ref().map_or(0..0, Spanned::span)),
+        None => (tls::Roots::System, at),
     };
     let client = tls::client(&roots, &[b"http/1.1"], None)
         .map_err(|error| loaded.source.problem(&Spanned::new(at, ()), Chain(&error).to_string()))?;

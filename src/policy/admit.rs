@@ -57,6 +57,9 @@ pub struct Permit {
     version: Digest,
     /// As it is under the snapshot that was asked last: made anew when policy, law or the day change.
     seat: Mutex<Arc<Seat>>,
+    /// Until when the law is known to admit it, as of the last time that this was asked. A command
+    /// that makes the seat anew does not put it off: whether the session may go on is for [`readmit`].
+    law_until: Mutex<Option<Timestamp>>,
 }
 
 impl Permit {
@@ -94,7 +97,7 @@ impl Permit {
     /// When the session must be asked again ([`readmit`]): the first moment at which its identity or
     /// a fact of law that it stands on may have ended. `None`: no such moment is known.
     pub fn valid_until(&self) -> Option<Timestamp> {
-        let law = law::ends(&self.seat_held().residency.applied);
+        let law = *self.law_until.lock().unwrap_or_else(PoisonError::into_inner);
         law.into_iter().chain(self.expires_at()).min()
     }
 
@@ -203,6 +206,7 @@ pub fn admit(
         rules,
         observed,
         version: snapshot.version(),
+        law_until: Mutex::new(law::ends(&seat.residency.applied)),
         seat: Mutex::new(Arc::clone(&seat)),
         admitted: seat,
     })
@@ -215,6 +219,18 @@ pub fn admit(
 /// it was fresh then.
 pub fn readmit(permit: &Permit, snapshot: &Snapshot, now: Timestamp) -> Result<(), Refusal> {
     let seat = permit.seat(snapshot, now)?;
+    still_admits(permit, snapshot, &seat, now)?;
+    let until = law::ends(&seat.residency.applied);
+    *permit.law_until.lock().unwrap_or_else(PoisonError::into_inner) = until;
+    Ok(())
+}
+
+fn still_admits(
+    permit: &Permit,
+    snapshot: &Snapshot,
+    seat: &Seat,
+    now: Timestamp,
+) -> Result<(), Refusal> {
     let (then, facts) = (&permit.admitted.facts, &seat.facts);
     if then.protocol != facts.protocol
         || then.region != facts.region
@@ -227,7 +243,7 @@ pub fn readmit(permit: &Permit, snapshot: &Snapshot, now: Timestamp) -> Result<(
         .hint("connect again"));
     }
     let proven = permit.proven(now).no_older_than(&permit.admitted_by);
-    match connect(snapshot, &seat, &proven) {
+    match connect(snapshot, seat, &proven) {
         Err(refusal) if !facts.observe => return Err(refusal),
         // Refused, and observed as at admission.
         Err(_) => return Ok(()),

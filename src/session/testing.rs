@@ -31,6 +31,7 @@ use crate::audit::keys::KeyBytes;
 use crate::audit::keys::KeyRing;
 use crate::audit::keys::LedgerKey;
 use crate::audit::keys::WrappingKey;
+use crate::audit::ocsf::Feed;
 use crate::audit::recording::Seen;
 use crate::audit::spool::Folders;
 use crate::audit::storage;
@@ -186,6 +187,7 @@ impl World {
             desk: Desk::new(hold::Limits::default()),
             registry: Arc::new(Registry::new(1_000)),
             journal,
+            feed: Feed::default(),
             clock,
             result_bytes_max: 4_096,
             idle_max: std::time::Duration::from_hours(1),

@@ -187,8 +187,8 @@ impl Collector {
             TrailEvent::Opened(_)
             | TrailEvent::Held { .. }
             | TrailEvent::HoldEnded { .. }
-            | TrailEvent::Refused { .. }
             | TrailEvent::Terminal { .. }
+            | TrailEvent::Refused { .. }
             | TrailEvent::Leg { .. }
             | TrailEvent::Closed { .. } => {}
         }

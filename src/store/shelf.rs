@@ -46,10 +46,7 @@ impl Shelf for Store {
         by: &'a str,
         reason: &'a str,
     ) -> BoxFuture<'a, Result<bool, ShelfError>> {
-        async move {
-            self.destroy_recording_key(session, by, reason).await.map_err(failed)
-        }
-        .boxed()
+        async move { self.destroy_recording_key(session, by, reason).await.map_err(failed) }.boxed()
     }
 
     fn list(

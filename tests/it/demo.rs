@@ -240,7 +240,9 @@ fn json_lines(lines: &str) -> Vec<Value> {
 /// How many recordings of a state folder are of sessions that run.
 pub(crate) fn open_recordings(state: &Path) -> usize {
     let files = std::fs::read_dir(state.join("spool/open")).unwrap();
-    files.filter(|file| file.as_ref().unwrap().path().extension().is_some_and(|e| e == "wrec")).count()
+    files
+        .filter(|file| file.as_ref().unwrap().path().extension().is_some_and(|e| e == "wrec"))
+        .count()
 }
 
 pub(crate) fn read(path: impl AsRef<Path>) -> String {

@@ -54,11 +54,26 @@ impl Drop for Tmpfs<'_> {
     }
 }
 
+/// Letters that cannot be compressed.
+pub(crate) fn noise(bytes: usize) -> String {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let letter = |_| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        char::from(
+            b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_."
+                [(state >> 58) as usize],
+        )
+    };
+    (0..bytes).map(letter).collect()
+}
+
 /// Asks one statement after the other until one is refused; then no further one may reach the
 /// target: what the gateway could not record, PostgreSQL's log does not have.
 fn fills_up(gateway: &mut Gateway, marker: &str, filler_bytes: usize) {
     let mut alice = gateway.live("alice");
-    let filler = "x".repeat(filler_bytes);
+    let filler = noise(filler_bytes);
     let mut asked = 0_u32;
     let refused = wait_for("a refusal", || {
         asked += 1;
@@ -122,7 +137,13 @@ fn on_a_full_disk_a_statement_is_refused_and_never_reaches_the_target() {
 #[test]
 fn when_the_record_is_as_large_as_it_may_be_a_statement_is_refused() {
     let mut prepared = Prepared::new();
-    prepared.config.push_str("\n[audit]\nspool_bytes_max = 1048576\n");
+    // The store does not answer, so all stays here.
+    prepared.config.push_str(
+        "\n[audit]\nspool_bytes_max = 1048576\n[audit.store]\nurl = \"s3://recordings/eu\"\n\
+         region = \"eu-central-1\"\nendpoint = \"http://127.0.0.1:1\"\n\
+         access_key = { file = \"customers.password\" }\n\
+         secret_key = { file = \"customers.password\" }\n",
+    );
     let mut gateway = prepared.start();
     fills_up(&mut gateway, "full_spool", 60_000);
     assert_eq!(gateway.verify().code, 0, "{:?}", gateway.verify());

@@ -165,7 +165,10 @@ impl Gateway {
 
     /// The events of all its trails.
     pub fn trails(&self) -> Vec<Value> {
-        crate::demo::recorded(&self.path("state")).into_iter().map(|mut e| e["event"].take()).collect()
+        crate::demo::recorded(&self.path("state"))
+            .into_iter()
+            .map(|mut e| e["event"].take())
+            .collect()
     }
 
     /// Sends a signal.

@@ -14,6 +14,7 @@
 )]
 
 mod architecture;
+mod archive;
 mod attacks;
 mod browser;
 mod browser_login;
@@ -22,10 +23,12 @@ mod cli_login;
 mod cli_ways;
 mod cluster;
 mod corpus;
+mod crash;
 mod daemon;
 mod demo;
 mod demo_itself;
 mod drivers;
+mod events;
 mod faults;
 mod forgery;
 mod gateway;

@@ -54,7 +54,7 @@ fn a_statement_past_the_gateway_is_the_one_that_is_listed() {
     assert_eq!(report["log"]["gateways_own"], 1, "{report}");
     assert_eq!(report["record"]["matched"], 6, "{report}");
 
-    let past = "SELECT ssn FROM customers /* past the gateway */";
+    let past = "SELECT email FROM customers /* past the gateway */";
     let ran = Ran::of(&direct(&demo, false).args(["-c", past]).output().unwrap());
     assert_eq!(ran.code, 0, "{ran:?}");
     let (report, code) = reconcile(&demo, &log);
@@ -64,6 +64,15 @@ fn a_statement_past_the_gateway_is_the_one_that_is_listed() {
     let line = usize::try_from(report["findings"][0]["line"].as_u64().unwrap()).unwrap();
     let text = read(demo.text("/direct/postgres/log_file"));
     assert!(text.lines().nth(line - 1).unwrap().contains("past the gateway"));
+    // The same with the files alone.
+    let state = demo.state.to_str().unwrap();
+    let mut offline = Command::new(parts::weir());
+    offline.args(["audit", "reconcile", state, "--json"]).args(log);
+    let ran = Ran::of(&offline.output().unwrap());
+    assert_eq!(ran.code, 1, "{ran:?}");
+    let offline = serde_json::from_str::<Value>(&ran.out).unwrap();
+    assert_eq!(offline["findings"], report["findings"]);
+    assert_eq!(offline["record"]["matched"], report["record"]["matched"]);
     // Who may do so need not be listed, and is counted.
     let (report, code) = reconcile(&demo, &[&log[..], &["--except", "weir_app@*"]].concat());
     assert_eq!((code, &report["log"]["excepted"]), (0, &Value::from(1)));

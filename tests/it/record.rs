@@ -24,7 +24,8 @@ fn copy_of(demo: &Demo) -> tempfile::TempDir {
         for folder in ["spool", "store"] {
             let to = dir.path().join(folder);
             let _old = fs::remove_dir_all(&to);
-            let copied = Command::new("cp").arg("-r").arg(demo.state.join(folder)).arg(&to).output();
+            let copied =
+                Command::new("cp").arg("-r").arg(demo.state.join(folder)).arg(&to).output();
             if !copied.unwrap().status.success() {
                 return None;
             }

@@ -28,6 +28,15 @@ fn ssh_to(demo: &Demo, person: &str, user: &str, words: &[&str]) -> Command {
     ssh
 }
 
+/// Runs a command at `web-1` as a person, through the gateway at a port.
+pub(crate) fn ssh_at(demo: &Demo, port: u16, person: &str, command: &str) -> Command {
+    let mut ssh = signed_in(demo, person, "ssh");
+    ssh.args(["-F", demo.text("/ssh_config"), "-p", &port.to_string(), "-l", "deploy@web-1"]);
+    ssh.args(["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"]);
+    ssh.args(["localhost", command]);
+    ssh
+}
+
 /// A program of OpenSSH's that answers the prompt with a person's token.
 fn signed_in(demo: &Demo, person: &str, name: &str) -> Command {
     let mut program = Command::new(parts::program(name));

@@ -34,19 +34,16 @@ use crate::stores::ACCESS_KEY;
 use crate::stores::AZURE_ACCOUNT;
 use crate::stores::AZURE_KEY;
 use crate::stores::Make;
+use crate::stores::PLAIN;
 use crate::stores::Peer;
 use crate::stores::REGION;
 use crate::stores::SECRET_KEY;
 use crate::stores::aws_keys;
+use crate::stores::block_on;
 use crate::stores::given;
 use crate::visitor::Visitor;
 
 const BUCKET: &str = "records";
-
-fn run<T>(future: impl Future<Output = T>) -> T {
-    let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    runtime.worker_threads(1).enable_all().build().unwrap().block_on(future)
-}
 
 fn name(text: &str) -> Name {
     text.parse().unwrap()
@@ -75,7 +72,7 @@ fn open(peer: &Peer, place: Place) -> Storage {
 
 /// What every store does: objects are created once, read, listed and deleted.
 fn keeps_what_is_created_once(store: &Storage) {
-    run(async {
+    block_on(async {
         let report = store.probe().await;
         assert!(!report.stops(), "{report:?}");
         let first = name("recordings/s1/00000000000000000000.seg");
@@ -110,7 +107,7 @@ fn keeps_what_is_locked(peer: &Peer, located: Located) {
     let place = || Place::S3(S3 { bucket: "locked".into(), located, ..s3(peer) });
     let require = |lock_days_min| Require { versioning: true, lock: true, lock_days_min };
     peer.locked_bucket("locked", 30);
-    run(async {
+    block_on(async {
         let store = opened(place(), require(30), peer.http(&[]));
         let report = store.probe().await;
         assert!(!report.stops(), "{report:?}");
@@ -139,7 +136,7 @@ fn keeps_what_is_locked(peer: &Peer, located: Located) {
 fn tells_that_nothing_is_locked(peer: &Peer, located: Located) {
     let require = Require { versioning: true, lock: true, lock_days_min: 0 };
     let place = Place::S3(S3 { located, ..s3(peer) });
-    let report = run(opened(place, require, peer.http(&[])).probe());
+    let report = block_on(opened(place, require, peer.http(&[])).probe());
     assert!(report.stops(), "{report:?}");
     assert_eq!((report.versioning, report.lock), (Some(false), Some(Lock::None)));
     for kind in [FindingKind::Lock, FindingKind::Versioning] {
@@ -151,7 +148,7 @@ fn tells_that_nothing_is_locked(peer: &Peer, located: Located) {
 fn refuses_others(peer: &Peer, located: Located) {
     for (id, secret) in [("nobody-it-knows", SECRET_KEY), (ACCESS_KEY, "a-wrong-secret")] {
         let place = Place::S3(S3 { keys: aws_keys(id, secret), located, ..s3(peer) });
-        run(async {
+        block_on(async {
             let store = open(peer, place);
             let error = store.create(&name("a"), "x".into()).await.unwrap_err();
             assert!(matches!(error, StorageError::Denied { .. }), "{error:?}");
@@ -180,10 +177,10 @@ fn seaweedfs_keeps_what_is_created_once_and_what_is_locked() {
     let located = Located::Attested;
     let store = open(&peer, Place::S3(S3 { located, ..s3(&peer) }));
     keeps_what_is_created_once(&store);
-    let report = run(store.probe());
+    let report = block_on(store.probe());
     assert_eq!(report.location, Location::Attested(REGION.into()));
     assert_eq!(report.finding(FindingKind::Attested).unwrap().severity, Severity::Notes);
-    let report = run(open(&peer, Place::S3(s3(&peer))).probe());
+    let report = block_on(open(&peer, Place::S3(s3(&peer))).probe());
     assert!(report.finding(FindingKind::WrongRegion).is_some(), "it says nothing: {report:?}");
     tells_that_nothing_is_locked(&peer, located);
     keeps_what_is_locked(&peer, located);
@@ -196,16 +193,16 @@ fn a_bucket_in_another_region_is_refused_and_nothing_is_written_there() {
     peer.bucket(BUCKET);
     for located in [Located::Asked, Located::Attested] {
         let store = open(&peer, Place::S3(S3 { region: "us-west-2".into(), located, ..s3(&peer) }));
-        let report = run(store.probe());
+        let report = block_on(store.probe());
         assert!(report.stops() && report.findings.len() == 1, "{report:?}");
         let told = report.finding(FindingKind::WrongRegion).unwrap().to_string();
         assert!(told.contains("`us-west-2`") && told.contains("`eu-central-1`"), "{told}");
-        let error = run(store.create(&name("a"), "x".into())).unwrap_err();
+        let error = block_on(store.create(&name("a"), "x".into())).unwrap_err();
         assert!(matches!(error, StorageError::WrongRegion { .. }), "{error:?}");
     }
     let store = open(&peer, Place::S3(s3(&peer)));
-    assert_eq!(run(store.list(None)).unwrap(), []);
-    let report = run(store.probe());
+    assert_eq!(block_on(store.list(None)).unwrap(), []);
+    let report = block_on(store.probe());
     assert_eq!(report.location, Location::Said(REGION.into()));
 }
 
@@ -213,12 +210,12 @@ fn a_bucket_in_another_region_is_refused_and_nothing_is_written_there() {
 fn a_store_is_one_regions_and_is_refused_to_another() {
     let peer = Peer::start(Make::Minio);
     peer.bucket(BUCKET);
-    assert!(!run(open(&peer, Place::S3(s3(&peer))).probe()).stops());
+    assert!(!block_on(open(&peer, Place::S3(s3(&peer))).probe()).stops());
     let other = |prefix: &str| {
         let place = Place::S3(S3 { prefix: prefix.into(), ..s3(&peer) });
         let options =
             Options { region: "asia".parse().unwrap(), place, require: Require::default() };
-        run(Storage::open(options, peer.http(&[])).unwrap().probe())
+        block_on(Storage::open(options, peer.http(&[])).unwrap().probe())
     };
     let report = other("eu/central");
     let told = report.finding(FindingKind::WrongRegion).unwrap().to_string();
@@ -233,13 +230,13 @@ fn a_store_outside_its_networks_is_not_dialled() {
     let store =
         |networks: &[&str]| opened(Place::S3(s3(&peer)), Require::default(), peer.http(networks));
     let outside = store(&["10.1.0.0/16", "::1/128"]);
-    let error = run(outside.create(&name("a"), "x".into())).unwrap_err();
+    let error = block_on(outside.create(&name("a"), "x".into())).unwrap_err();
     assert!(matches!(error, StorageError::Outside { .. }) && !error.is_passing(), "{error:?}");
-    let report = run(outside.probe());
+    let report = block_on(outside.probe());
     assert!(report.stops(), "{report:?}");
     let told = report.finding(FindingKind::Outside).unwrap().to_string();
     assert!(told.contains("127.0.0.1") && told.contains("declare the network"), "{told}");
-    assert!(!run(store(&["127.0.0.0/8"]).probe()).stops());
+    assert!(!block_on(store(&["127.0.0.0/8"]).probe()).stops());
 }
 
 #[test]
@@ -248,26 +245,26 @@ fn an_outage_is_told_passes_and_leaves_no_half_object() {
     peer.bucket(BUCKET);
     let store = open(&peer, Place::S3(s3(&peer)));
     let first = name("recordings/s1/0.seg");
-    run(store.create(&first, "one".into())).unwrap();
+    block_on(store.create(&first, "one".into())).unwrap();
     peer.down();
-    let error = run(store.create(&name("recordings/s1/1.seg"), "two".into())).unwrap_err();
+    let error = block_on(store.create(&name("recordings/s1/1.seg"), "two".into())).unwrap_err();
     assert!(matches!(error, StorageError::Unreachable { .. }) && error.is_passing(), "{error:?}");
-    let report = run(store.probe());
+    let report = block_on(store.probe());
     assert!(!report.stops(), "an outage does not keep a gateway from starting: {report:?}");
     assert_eq!(report.finding(FindingKind::Unreachable).unwrap().severity, Severity::Warns);
     peer.up();
-    assert_eq!(run(store.create(&first, "one".into())).unwrap(), Creation::SameAlready);
-    assert_eq!(run(store.list(None)).unwrap().len(), 1);
-    assert!(run(store.probe()).findings.is_empty());
+    assert_eq!(block_on(store.create(&first, "one".into())).unwrap(), Creation::SameAlready);
+    assert_eq!(block_on(store.list(None)).unwrap().len(), 1);
+    assert!(block_on(store.probe()).findings.is_empty());
 }
 
 #[test]
 fn a_bucket_that_does_not_exist_is_told_and_not_made() {
     let peer = Peer::start(Make::Minio);
     let store = open(&peer, Place::S3(s3(&peer)));
-    let report = run(store.probe());
+    let report = block_on(store.probe());
     assert!(report.stops() && report.finding(FindingKind::Unusable).is_some(), "{report:?}");
-    let error = run(store.create(&name("a"), "x".into())).unwrap_err();
+    let error = block_on(store.create(&name("a"), "x".into())).unwrap_err();
     assert!(matches!(error, StorageError::NoBucket { .. }), "{error:?}");
 }
 
@@ -276,20 +273,20 @@ fn what_was_deleted_by_somebody_else_and_is_still_there_is_deleted_for_good() {
     let peer = Peer::start(Make::Minio);
     peer.bucket(BUCKET);
     let on = "<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>";
-    assert_eq!(peer.s3("PUT", "records?versioning=", &["--data-binary", on]).0, 200);
+    assert_eq!(peer.s3("PUT", "records?versioning=", PLAIN, on).0, 200);
     let store = open(&peer, Place::S3(s3(&peer)));
-    run(store.create(&name("a"), "x".into())).unwrap();
-    run(store.create(&name("ab"), "x".into())).unwrap();
-    assert_eq!(peer.s3("DELETE", "records/eu/central/a", &[]).0, 204);
-    let versions = || peer.s3("GET", "records?prefix=eu&versions=", &[]).1;
+    block_on(store.create(&name("a"), "x".into())).unwrap();
+    block_on(store.create(&name("ab"), "x".into())).unwrap();
+    assert_eq!(peer.s3("DELETE", "records/eu/central/a", PLAIN, "").0, 204);
+    let versions = || peer.s3("GET", "records?prefix=eu&versions=", PLAIN, "").1;
     assert!(versions().contains("<DeleteMarker>"), "{}", versions());
-    run(store.delete(&name("a"))).unwrap();
+    block_on(store.delete(&name("a"))).unwrap();
     assert!(!versions().contains("central/a<"), "{}", versions());
     assert!(versions().contains("central/ab<"), "another object stays: {}", versions());
 }
 
 #[test]
-fn a_google_store_keeps_what_is_created_once_and_says_where_it_is() {
+fn a_google_bucket_says_where_it_is() {
     let peer = Peer::start(Make::Gcs);
     let endpoint = peer.endpoint();
     let place = |location: &str| {
@@ -304,16 +301,16 @@ fn a_google_store_keeps_what_is_created_once_and_says_where_it_is() {
             service_account: given(account.to_string()),
         })
     };
-    let report = run(open(&peer, place("europe-west3")).probe());
+    let report = block_on(open(&peer, place("europe-west3")).probe());
     assert!(report.finding(FindingKind::Unusable).is_some(), "there is no bucket: {report:?}");
     let json = ["-H", "content-type: application/json", "-d", r#"{"name":"records"}"#];
     let made = Visitor::new(&[]).ask(&format!("{endpoint}/storage/v1/b?project=weir"), &json);
     assert_eq!(made.status, 200, "{made:?}");
-    let report = run(open(&peer, place("us-central1")).probe());
+    let report = block_on(open(&peer, place("us-central1")).probe());
     assert!(report.stops() && report.finding(FindingKind::WrongRegion).is_some(), "{report:?}");
-    let store = open(&peer, place("europe-west3"));
-    keeps_what_is_created_once(&store);
-    assert_eq!(run(store.probe()).location, Location::Said("europe-west3".into()));
+    let report = block_on(open(&peer, place("europe-west3")).probe());
+    assert_eq!(report.location, Location::Said("europe-west3".into()));
+    assert_eq!((report.versioning, report.lock), (Some(false), Some(Lock::None)));
 }
 
 #[test]
@@ -330,7 +327,7 @@ fn an_azure_store_keeps_what_is_created_once_and_its_place_is_attested() {
             key: given(key),
         })
     };
-    let report = run(open(&peer, place(AZURE_KEY)).probe());
+    let report = block_on(open(&peer, place(AZURE_KEY)).probe());
     assert!(report.finding(FindingKind::Unusable).is_some(), "no container: {report:?}");
     let credential = AzureCredential::AccessKey(AzureAccessKey::try_new(AZURE_KEY).unwrap());
     let mut made = http::Request::put(format!("{endpoint}/{BUCKET}?restype=container"))
@@ -338,15 +335,15 @@ fn an_azure_store_keeps_what_is_created_once_and_its_place_is_attested() {
         .body(HttpRequestBody::empty())
         .unwrap();
     AzureAuthorizer::new(&credential, AZURE_ACCOUNT).try_authorize(&mut made).unwrap();
-    let made = run(peer.http(&[]).send(made.map(|_| Bytes::new()))).unwrap();
+    let made = block_on(peer.http(&[]).send(made.map(|_| Bytes::new()))).unwrap();
     assert_eq!(made.status(), 201, "{made:?}");
     let store = open(&peer, place(AZURE_KEY));
     keeps_what_is_created_once(&store);
-    let report = run(store.probe());
+    let report = block_on(store.probe());
     assert_eq!(report.location, Location::Attested("germanywestcentral".into()));
     assert_eq!(report.lock, Some(Lock::None));
     for wrong in ["d3Jvbmc=", "planted?"] {
-        let report = run(open(&peer, place(wrong)).probe());
+        let report = block_on(open(&peer, place(wrong)).probe());
         assert!(report.finding(FindingKind::Denied).is_some(), "{report:?}");
         assert!(!format!("{report:?}").contains(wrong));
     }
@@ -355,19 +352,7 @@ fn an_azure_store_keeps_what_is_created_once_and_its_place_is_attested() {
 #[test]
 fn a_key_service_wraps_a_key_and_unwraps_it_in_the_same_context_only() {
     let mut peer = Peer::start(Make::Kms);
-    let made = Visitor::new(&["-u", "any:any", "--aws-sigv4", "aws:amz:eu-central-1:kms"]).ask(
-        &format!("{}/", peer.endpoint()),
-        &[
-            "-H",
-            "x-amz-target: TrentService.CreateKey",
-            "-H",
-            "content-type: application/x-amz-json-1.1",
-            "-d",
-            "{}",
-        ],
-    );
-    let made = serde_json::from_str::<serde_json::Value>(&made.body).unwrap();
-    let key = made["KeyMetadata"]["KeyId"].as_str().unwrap().to_owned();
+    let key = peer.kms_key();
     let (endpoint, http) = (peer.endpoint(), peer.http(&[]));
     let service = |key: &str| {
         let options = AwsKmsOptions {
@@ -384,19 +369,19 @@ fn a_key_service_wraps_a_key_and_unwraps_it_in_the_same_context_only() {
         purpose: purpose.into(),
     };
     let (kms, secret) = (service(&key), [42; 32]);
-    let wrapped = run(kms.wrap(&secret, &context("recordings"))).unwrap();
+    let wrapped = block_on(kms.wrap(&secret, &context("recordings"))).unwrap();
     assert!(!wrapped.windows(32).any(|bytes| bytes == secret));
-    assert_eq!(*run(kms.unwrap(&wrapped, &context("recordings"))).unwrap(), secret);
-    let error = run(kms.unwrap(&wrapped, &context("ledger"))).unwrap_err();
+    assert_eq!(*block_on(kms.unwrap(&wrapped, &context("recordings"))).unwrap(), secret);
+    let error = block_on(kms.unwrap(&wrapped, &context("ledger"))).unwrap_err();
     assert!(matches!(error, KmsError::OtherContext { .. }), "{error:?}");
     let mut changed = wrapped.clone();
     *changed.last_mut().unwrap() ^= 1;
-    let error = run(kms.unwrap(&changed, &context("recordings"))).unwrap_err();
+    let error = block_on(kms.unwrap(&changed, &context("recordings"))).unwrap_err();
     assert!(matches!(error, KmsError::OtherContext { .. }), "{error:?}");
     let missing = service("alias/nobody-made-it");
-    let error = run(missing.wrap(&secret, &context("recordings"))).unwrap_err();
+    let error = block_on(missing.wrap(&secret, &context("recordings"))).unwrap_err();
     assert!(matches!(error, KmsError::NoKey { .. }), "{error:?}");
     peer.down();
-    let error = run(service(&key).unwrap(&wrapped, &context("recordings"))).unwrap_err();
+    let error = block_on(service(&key).unwrap(&wrapped, &context("recordings"))).unwrap_err();
     assert!(matches!(error, KmsError::Unreachable { .. }), "{error:?}");
 }

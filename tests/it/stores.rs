@@ -1,4 +1,4 @@
-//! Stores of other makers that tests own: MinIO, SeaweedFS, a Google Cloud Storage and an Azure, and
+//! Stores of other makers that tests own: MinIO, SeaweedFS, a Google Cloud Storage and an Azure; and
 //! a key service that speaks as AWS KMS does. Each is started by the test that needs it, can be
 //! stopped and started again at its address with what it kept, and ends when it is dropped.
 
@@ -10,7 +10,11 @@ use std::path::Path;
 use std::process::Child;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use ipnet::IpNet;
+use object_store::aws::AwsAuthorizer;
+use object_store::aws::AwsCredential;
+use object_store::client::HttpRequestBody;
 use secrecy::SecretString;
 use weir::audit::storage::AwsKeys;
 use weir::audit::storage::Http;
@@ -35,6 +39,9 @@ pub const AZURE_ACCOUNT: &str = "devstoreaccount1";
 pub const AZURE_KEY: &str =
     "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
 
+/// A header that changes nothing.
+pub const PLAIN: (&str, &str) = ("content-type", "application/xml");
+
 /// Which make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Make {
@@ -42,7 +49,7 @@ pub enum Make {
     Minio,
     /// S3; knows object lock, and no region.
     Seaweedfs,
-    /// Google Cloud Storage, in the location `EUROPE-WEST3`.
+    /// Google Cloud Storage, in the location `EUROPE-WEST3`: of its two APIs the one for settings.
     Gcs,
     /// Azure Blob Storage.
     Azure,
@@ -94,33 +101,51 @@ impl Peer {
         Arc::new(Stores::new([Fetcher::new(place, None)]))
     }
 
-    /// Sends a signed request as an administrator of a store that speaks S3 would, with curl; the
-    /// answer's body and its status.
-    pub fn s3(&self, method: &str, path: &str, more: &[&str]) -> (u16, String) {
-        let user = format!("{ACCESS_KEY}:{SECRET_KEY}");
-        let scope = format!("aws:amz:{REGION}:s3");
-        let signed = ["-X", method, "-u", &user, "--aws-sigv4", &scope];
-        let page = Visitor::new(&signed).ask(&format!("{}/{path}", self.endpoint()), more);
-        (page.status, page.body)
+    /// Sends a signed request as an administrator of a store that speaks S3 would; the answer's
+    /// status and body.
+    pub fn s3(&self, method: &str, path: &str, header: (&str, &str), body: &str) -> (u16, String) {
+        let keys = AwsCredential {
+            key_id: ACCESS_KEY.to_owned(),
+            secret_key: SECRET_KEY.to_owned(),
+            token: None,
+        };
+        let url = format!("{}/{path}", self.endpoint());
+        let request = http::Request::builder().method(method).uri(url).header(header.0, header.1);
+        let mut request = request.body(HttpRequestBody::from(body.to_owned())).unwrap();
+        AwsAuthorizer::new(&keys, "s3", REGION).try_authorize(&mut request, None).unwrap();
+        let request = request.map(|_| Bytes::from(body.to_owned()));
+        let answer = block_on(self.http(&[]).send(request)).unwrap();
+        (answer.status().as_u16(), String::from_utf8(answer.into_body().to_vec()).unwrap())
     }
 
     /// A new bucket of a store that speaks S3, whose objects can be overwritten and deleted.
     pub fn bucket(&self, name: &str) {
-        let made = self.s3("PUT", name, &[]);
+        let made = self.s3("PUT", name, PLAIN, "");
         assert_eq!(made.0, 200, "{made:?}");
     }
 
     /// A new bucket of a store that speaks S3, whose objects are locked for a number of days.
     pub fn locked_bucket(&self, name: &str, days: u32) {
-        let made = self.s3("PUT", name, &["-H", "x-amz-bucket-object-lock-enabled: true"]);
+        let made = self.s3("PUT", name, ("x-amz-bucket-object-lock-enabled", "true"), "");
         assert_eq!(made.0, 200, "{made:?}");
         let rule = format!(
             "<ObjectLockConfiguration><ObjectLockEnabled>Enabled</ObjectLockEnabled><Rule>\
              <DefaultRetention><Mode>COMPLIANCE</Mode><Days>{days}</Days></DefaultRetention></Rule>\
              </ObjectLockConfiguration>"
         );
-        let set = self.s3("PUT", &format!("{name}?object-lock="), &["--data-binary", &rule]);
+        let set = self.s3("PUT", &format!("{name}?object-lock="), PLAIN, &rule);
         assert_eq!(set.0, 200, "{set:?}");
+    }
+
+    /// A new key of a key service: its id.
+    pub fn kms_key(&self) -> String {
+        let signed = ["-u", "any:any", "--aws-sigv4", "aws:amz:eu-central-1:kms"];
+        let target = "x-amz-target: TrentService.CreateKey";
+        let kind = "content-type: application/x-amz-json-1.1";
+        let asked = ["-H", target, "-H", kind, "-d", "{}"];
+        let made = Visitor::new(&signed).ask(&format!("{}/", self.endpoint()), &asked);
+        let made = serde_json::from_str::<serde_json::Value>(&made.body).unwrap();
+        made["KeyMetadata"]["KeyId"].as_str().unwrap().to_owned()
     }
 
     fn await_answer(&self) {
@@ -155,6 +180,12 @@ pub fn given(text: impl Into<String>) -> Secret {
     let text = text.into();
     let read = move || Ok::<_, std::io::Error>(SecretString::from(text.as_str()));
     Secret::new("a test", read)
+}
+
+/// Runs a future to its end.
+pub fn block_on<T>(future: impl Future<Output = T>) -> T {
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    runtime.worker_threads(1).enable_all().build().unwrap().block_on(future)
 }
 
 fn free_port() -> u16 {

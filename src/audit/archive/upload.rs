@@ -92,11 +92,8 @@ impl Archive {
         all: bool,
     ) -> Result<(), ArchiveError> {
         let now = self.audit.clock().now();
-        let sent = *progress.sessions.entry(session).or_insert(Sent {
-            bytes: 0,
-            at: now,
-            has_key: false,
-        });
+        let sent =
+            *progress.sessions.entry(session).or_insert(Sent { bytes: 0, at: now, has_key: false });
         let waiting = bytes.saturating_sub(sent.bytes);
         let age = now.duration_since(sent.at).as_secs();
         let old = age >= i64::try_from(BEHIND_S_MAX).unwrap_or(i64::MAX);

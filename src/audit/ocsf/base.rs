@@ -109,12 +109,13 @@ impl Event {
         self.with("status_id", json!(id)).with("status", json!(word))
     }
 
-    pub(super) fn done(self, product: &Product, uid: &str, sequence: u64) -> Value {
+    /// The event as number `sequence` of a log: of the ledger's entries, or of commands.
+    pub(super) fn done(self, product: &Product, log: &str, uid: &str, sequence: u64) -> Value {
         let metadata = json!({
             "version": VERSION,
             "uid": uid,
             "sequence": sequence,
-            "log_name": "ledger",
+            "log_name": log,
             "product": {
                 "name": "Weir",
                 "vendor_name": "Weir",

@@ -11,6 +11,8 @@ use crate::audit::ocsf::base::Event;
 use crate::audit::ocsf::base::Product;
 use crate::audit::ocsf::base::Severity;
 use crate::audit::ocsf::base::Status;
+use crate::audit::ocsf::command;
+use crate::audit::ocsf::feed::Told;
 
 /// How many sessions are remembered, so that later entries of theirs can say who it was.
 const SESSIONS_MAX: usize = 20_000;
@@ -55,21 +57,21 @@ impl Mapper {
         Some(self.numbered(event, &n.to_string()))
     }
 
-    /// The event of a command of a session: entry `n` of its record.
-    pub fn command(
-        &mut self,
-        session: &str,
-        n: u64,
-        at: Timestamp,
-        entry: &Value,
-    ) -> Option<Value> {
-        let known = self.sessions.get(session);
-        let event = super::command::event(session, known, at, entry, self.product.include_text)?;
-        Some(self.numbered(event, &format!("{session}/{n}")))
+    /// The event of an entry of a session's record, where it is about a command.
+    pub fn command(&self, told: &Told) -> Option<Value> {
+        let session = told.session.to_string();
+        let known = self.sessions.get(&session);
+        let include_text = self.product.include_text;
+        let event = command::event(&session, known, told.at, &told.event, include_text)?;
+        let uid = match told.event.get("number") {
+            Some(number) => format!("{session}/{number}"),
+            None => session,
+        };
+        Some(event.done(&self.product, "commands", &uid, told.sequence))
     }
 
     fn numbered(&mut self, event: Event, uid: &str) -> Value {
-        let done = event.done(&self.product, uid, self.sequence);
+        let done = event.done(&self.product, "ledger", uid, self.sequence);
         self.sequence = self.sequence.saturating_add(1);
         done
     }
@@ -93,9 +95,9 @@ impl Mapper {
             "refused" => self.refused(at, entry),
             "trail-closed" => self.ended(at, entry, info, "session ended"),
             "trail-recovered" => {
-                self.finding(at, entry, "a session's record was found open after a crash")
+                Self::finding(at, entry, "a session's record was found open after a crash")
             }
-            "torn-tail" => self.finding(at, entry, "the ledger ended in half an entry"),
+            "torn-tail" => Self::finding(at, entry, "the ledger ended in half an entry"),
             "transfer-opened" => self.transfer(at, entry, (1, "Create")),
             "transfer-volume" => {
                 let closed = entry.get("closed").and_then(Value::as_bool).unwrap_or(false);
@@ -192,7 +194,7 @@ impl Mapper {
             .with("unmapped", base::only(entry, &["head"]))
     }
 
-    fn finding(&self, at: Timestamp, entry: &Value, title: &str) -> Event {
+    fn finding(at: Timestamp, entry: &Value, title: &str) -> Event {
         let session = session_of(entry);
         let uid = if session.is_empty() { "ledger".to_owned() } else { session };
         let severity = if entry.get("damage").is_none_or(Value::is_null) {

@@ -20,13 +20,16 @@
 //! No event carries a value: no result ever, and no command's text unless that was asked for. What an
 //! event says is listed here, word by word; what an entry says beyond that is left out, so that a new
 //! member of an entry does not leave by itself. Events of the ledger are delivered at least once and in
-//! order: `metadata.sequence` counts them without a gap, `metadata.uid` is the entry's number.
+//! order: `metadata.sequence` counts them without a gap, `metadata.uid` is the entry's number. Events of
+//! commands come from memory ([`Feed`]), have numbers of their own, and are dropped where a
+//! destination is behind: a missing number says so, and the gateway's log how many.
 //!
 //! It reads entries as JSON, not as the types that wrote them: a ledger holds entries of all versions.
 
 mod base;
 mod command;
 mod deliver;
+mod feed;
 mod ledger;
 mod tail;
 #[cfg(test)]
@@ -36,7 +39,11 @@ pub use base::Product;
 pub use deliver::Deliver;
 pub use deliver::Rotated;
 pub use deliver::Stdout;
+pub use feed::Fed;
+pub use feed::Feed;
+pub use feed::Told;
 pub use ledger::Mapper;
+pub use tail::BATCH_EVENTS_MAX;
 pub use tail::Progress;
 pub use tail::Tail;
 pub use tail::TailError;

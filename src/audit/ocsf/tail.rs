@@ -21,10 +21,11 @@ use serde_json::Value;
 use crate::audit::chain::LINE_BYTES_MAX;
 use crate::audit::ocsf::base::Product;
 use crate::audit::ocsf::deliver::Deliver;
+use crate::audit::ocsf::feed::Told;
 use crate::audit::ocsf::ledger::Mapper;
 
 /// Most events that are delivered at once.
-const BATCH_EVENTS_MAX: usize = 500;
+pub const BATCH_EVENTS_MAX: usize = 500;
 /// Most bytes that are delivered at once, but for one event that is longer, in bytes.
 const BATCH_BYTES_MAX: usize = 1024 * 1024;
 
@@ -109,6 +110,11 @@ impl Tail {
         self.progress
     }
 
+    /// The event of a command, of a session whose admission was delivered before.
+    pub fn command(&self, told: &Told) -> Option<Value> {
+        self.mapper.command(told)
+    }
+
     /// Delivers what there is, at most one batch. Whether there may be more at once.
     pub async fn step(&mut self, to: &mut dyn Deliver) -> Result<bool, TailError> {
         let Some(mut reader) = self.reader()? else { return Ok(false) };
@@ -129,7 +135,7 @@ impl Tail {
             let next = progress.entry.saturating_add(1);
             let entry = serde_json::from_slice::<Entry>(&line).ok();
             let Some(entry) = entry.filter(|entry| entry.n <= next) else {
-                if progress == self.progress {
+                if progress.entry == self.progress.entry {
                     return Err(TailError::Entry { entry: next });
                 }
                 // What stands before it goes first.

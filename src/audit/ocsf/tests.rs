@@ -11,6 +11,7 @@ use futures_util::future::BoxFuture;
 use serde_json::Value;
 use serde_json::json;
 
+use super::feed::QUEUE_MAX;
 use super::*;
 use crate::audit::LedgerEvent;
 use crate::audit::TrailEvent;
@@ -53,7 +54,7 @@ fn transfer() -> Value {
 fn entries() -> Vec<(Value, Option<u64>)> {
     let volume = json!({ "rows": 3, "bytes": 99, "masked": 1 });
     let head = json!({ "entries": 3, "digest": ZERO });
-    let held =
+    let answered =
         |ending: Value| json!({ "is": "hold-ended", "hold": "h-7kq2m9xd", "ending": ending });
     vec![
         (
@@ -81,10 +82,10 @@ fn entries() -> Vec<(Value, Option<u64>)> {
             json!({ "is": "held", "hold": "h-7kq2m9xd", "session": SESSION, "number": 7, "exactly": ZERO }),
             Some(6003),
         ),
-        (held(json!({ "how": "approved", "by": "dana" })), Some(6003)),
-        (held(json!({ "how": "declined", "by": "dana", "reason": PLANTED })), Some(6003)),
-        (held(json!({ "how": "timed-out" })), Some(6003)),
-        (held(json!({ "how": "withdrawn", "reason": PLANTED })), Some(6003)),
+        (answered(json!({ "how": "approved", "by": "dana" })), Some(6003)),
+        (answered(json!({ "how": "declined", "by": "dana", "reason": PLANTED })), Some(6003)),
+        (answered(json!({ "how": "timed-out" })), Some(6003)),
+        (answered(json!({ "how": "withdrawn", "reason": PLANTED })), Some(6003)),
         (
             json!({ "is": "control", "principal": principal(), "origin": origin(), "action": "replay",
                 "of": SESSION, "rules": ["control.replay"], "refusal": refusal() }),
@@ -238,16 +239,38 @@ fn no_command_s_text_leaves_unless_it_was_asked_for() {
             let mut opened = opened("admitted");
             opened["protocol"] = json!(protocol);
             mapper.ledger(1, time(), &opened).unwrap();
-            let event = mapper.command(SESSION, 4, time(), &command).unwrap();
+            let event = mapper.command(&told(1, &command)).unwrap();
             check(&event);
             assert_eq!(event.to_string().contains(PLANTED), include_text, "{event:#}");
             assert_eq!(event["status"], "Failure");
             assert_eq!(event["unmapped"]["objects"][0]["name"], "public.customers");
-            assert_eq!(event["metadata"]["uid"], format!("{SESSION}/4"));
+            assert_eq!(event["metadata"]["uid"], format!("{SESSION}/3"));
         }
     }
     // One whose session nobody remembers is an event too.
-    check(&Mapper::new(product(false), 1).command(SESSION, 4, time(), &command).unwrap());
+    check(&Mapper::new(product(false), 1).command(&told(1, &command)).unwrap());
+}
+
+fn told(sequence: u64, event: &Value) -> Told {
+    Told { sequence, session: SESSION.parse().unwrap(), at: time(), event: event.clone() }
+}
+
+#[test]
+fn commands_that_find_the_queue_full_are_counted_and_their_numbers_missed() {
+    let (feed, mut ends) = Feed::new(1);
+    let closed = json!({ "is": "closed", "reason": "x", "commands": 1,
+        "volume": { "rows": 0, "bytes": 0, "masked": 0 } });
+    let event = serde_json::from_value::<TrailEvent>(closed).unwrap();
+    let most = u64::try_from(QUEUE_MAX).unwrap();
+    let offer = || feed.offer(SESSION.parse().unwrap(), time(), &event);
+    (0..most + 3).for_each(|_| offer());
+    let sequences = std::iter::from_fn(|| ends[0].now()).map(|told| told.sequence);
+    assert_eq!(sequences.last(), Some(most));
+    assert_eq!((ends[0].dropped(), ends[0].dropped()), (3, 0));
+    offer();
+    assert_eq!(ends[0].now().unwrap().sequence, most + 4);
+    // Where nobody asked for commands, nothing is kept.
+    Feed::default().offer(SESSION.parse().unwrap(), time(), &event);
 }
 
 /// Takes events, unless it is broken.
@@ -285,8 +308,8 @@ fn append(dir: &Path, numbers: std::ops::Range<u64>) {
 }
 
 fn sequences(taker: &Taker) -> Vec<u64> {
-    let taken = taker.taken.lock().unwrap();
-    taken.iter().map(|event| event["metadata"]["sequence"].as_u64().unwrap()).collect()
+    let all = taker.taken.lock().unwrap();
+    all.iter().map(|event| event["metadata"]["sequence"].as_u64().unwrap()).collect()
 }
 
 #[tokio::test]

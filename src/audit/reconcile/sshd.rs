@@ -277,17 +277,31 @@ impl<'a> Sshd<'a> {
             login.leg = place;
             taken.extend(place.map(|place| (place, true)));
         }
-        for login in logins.iter_mut().filter(|login| login.leg.is_none() && login.at.is_some()) {
-            let all =
-                self.sessions.iter().enumerate().flat_map(|(at, session)| {
-                    (0..session.legs.len()).map(move |number| (at, number))
-                });
-            let place = all.filter(|place| !taken.contains_key(place)).find(|place| {
-                let leg = self.leg(*place);
-                leg.is_some_and(|leg| {
-                    self.fits(leg, login, false) && self.login_fits(*place, login)
-                })
-            });
+        self.link_by_time(&mut logins, &mut taken);
+        self.logins = logins;
+        taken
+    }
+
+    /// Finds a leg for each login that has none, of those that none has: the first that was opened
+    /// shortly before.
+    fn link_by_time(&mut self, logins: &mut [Login], taken: &mut BTreeMap<(usize, usize), bool>) {
+        let legs = self.sessions.iter().enumerate().flat_map(|(at, session)| {
+            let legs = session.legs.iter().enumerate();
+            legs.map(move |(number, leg)| (leg.at, (at, number)))
+        });
+        let mut free = legs.filter(|(_, place)| !taken.contains_key(place)).collect::<Vec<_>>();
+        free.sort_unstable();
+        for login in logins.iter_mut().filter(|login| login.leg.is_none()) {
+            let Some(at) = login.at else { continue };
+            let oldest = at.saturating_sub(self.sign_in_max()).unwrap_or(at);
+            let first = free.partition_point(|(begun, _)| *begun < oldest);
+            let near = free.get(first..).unwrap_or_default().iter().map(|(_, place)| *place);
+            // They come in the order of time: behind the first that is too late all are.
+            let fits = |place: &(usize, usize)| {
+                self.leg(*place).is_some_and(|leg| self.fits(leg, login, false))
+            };
+            let mut near = near.take_while(fits).filter(|place| !taken.contains_key(place));
+            let place = near.find(|place| self.login_fits(*place, login));
             login.leg = place;
             taken.extend(place.map(|place| (place, false)));
             if place.is_some() {
@@ -295,8 +309,11 @@ impl<'a> Sshd<'a> {
                 log.matched_by_text = log.matched_by_text.saturating_add(1);
             }
         }
-        self.logins = logins;
-        taken
+    }
+
+    /// How long after its leg a login may be logged.
+    fn sign_in_max(&self) -> SignedDuration {
+        SignedDuration::from_secs(SIGN_IN_S_MAX).saturating_add(self.options.skew)
     }
 
     fn leg(&self, (session, leg): (usize, usize)) -> Option<&'a RecordedLeg> {
@@ -312,11 +329,9 @@ impl<'a> Sshd<'a> {
             return false;
         }
         let Some(at) = login.at else { return same_place };
-        let span = SignedDuration::from_secs(SIGN_IN_S_MAX).saturating_add(self.options.skew);
-        let (from, to) = (leg.at.saturating_sub(self.options.skew), leg.at.saturating_add(span));
         // Times of syslog have no fractions.
-        let from =
-            from.map(|from| from.saturating_sub(SignedDuration::from_secs(1)).unwrap_or(from));
+        let early = self.options.skew.saturating_add(SignedDuration::from_secs(1));
+        let (from, to) = (leg.at.saturating_sub(early), leg.at.saturating_add(self.sign_in_max()));
         from.is_ok_and(|from| from <= at) && to.is_ok_and(|to| at <= to)
     }
 

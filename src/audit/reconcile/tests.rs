@@ -344,6 +344,48 @@ fn a_session_is_read_from_its_trail() {
     assert_eq!(session.ended, now);
 }
 
+/// Rows of a csvlog of one backend.
+fn rows(says: &[(&str, &str, &str)]) -> String {
+    let row = |(severity, message, statement): &(&str, &str, &str)| {
+        format!(
+            "2026-11-29 02:57:56.000 UTC,\"a\",\"b\",1,\"::1:91\",x,1,\"\",2026-11-29 02:57:55 UTC,,0,\
+             {severity},00000,\"{message}\",,,,,,\"{statement}\",,,\"\",\"\"\n"
+        )
+    };
+    says.iter().map(row).collect()
+}
+
+#[test]
+fn an_error_tells_its_statement_once_more_and_is_no_second_one() {
+    let held = |commands: &[(&str, bool)], says: &[(&str, &str, &str)]| {
+        let mut sessions = postgres_sessions([1, 2, 3], [91, 92, 93], "02:57");
+        sessions.truncate(1);
+        let text = "SELECT 1";
+        let begun = sessions[0].begun;
+        let each = (1..).zip(commands);
+        sessions[0].commands =
+            each.map(|(n, (verb, done))| command(n, begun, verb, text, *done)).collect();
+        let options = Options { since: Some(begun), ..Options::default() };
+        let mut matcher = Postgres::new(&sessions, &options);
+        let rows = rows(says);
+        matcher.take(Format::Csv.read(Lines::new(rows.as_bytes()), &options.time));
+        matcher.finish()
+    };
+    let (ran, failed) = (("LOG", "statement: SELECT 1", ""), ("ERROR", "no", "SELECT 1"));
+    // It ran and failed; it ran, and another failed at its Bind; its Parse failed, and later it ran.
+    for (commands, says) in [
+        (&[("query", false)][..], &[ran, failed][..]),
+        (&[("query", true), ("query", false)], &[ran, failed]),
+        (&[("query", false), ("query", true)], &[failed, ran]),
+        (&[("parse", false), ("parse", true), ("query", true)], &[failed, ran]),
+    ] {
+        let report = held(commands, says);
+        assert!(report.all_matched(), "{commands:?} {report:#?}");
+    }
+    assert_eq!(held(&[("query", true)], &[ran, failed, failed]).findings.len(), 1);
+    assert_eq!(held(&[("query", true), ("query", true)], &[ran]).findings.len(), 1);
+}
+
 proptest! {
     /// Whatever runs through the gateway and is logged matches, in whatever order sessions mix; and
     /// one statement more is found.
@@ -361,10 +403,11 @@ proptest! {
         let mut rows = String::new();
         let mut row = |process: i64, text: &str| {
             let quoted = text.replace('"', "\"\"");
-            rows.push_str(&format!(
+            let row = format!(
                 "2026-11-29 02:57:56.000 UTC,\"a\",\"b\",{process},\"::1:9{process}\",x,1,\"\",\
                  2026-11-29 02:57:55 UTC,,0,LOG,00000,\"statement: {quoted}\",,,,,,,,,\"\",\"\"\n"
-            ));
+            );
+            rows.push_str(&row);
         };
         for (text, who) in texts.iter().zip(&order) {
             let text = format!("SELECT {text}");

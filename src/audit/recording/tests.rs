@@ -136,7 +136,9 @@ fn where_there_is_no_room_nothing_is_written_and_the_rest_goes_on() {
     let mut writer = Writer::create(&path, &header(&key), &key, room.clone()).unwrap();
     let head = writer.append(Timestamp::UNIX_EPOCH, &closed(1)).unwrap();
     let long = TrailEvent::Closed {
-        reason: (0..60_u64).map(|n| crate::model::digest::Digest::of(&n.to_le_bytes()).to_string()).collect(),
+        reason: (0..60_u64)
+            .map(|n| crate::model::digest::Digest::of(&n.to_le_bytes()).to_string())
+            .collect(),
         commands: 2,
         volume: Volume::default(),
     };

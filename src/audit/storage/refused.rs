@@ -9,7 +9,7 @@ use crate::audit::storage::xml;
 const CODE_BYTES_MAX: usize = 80;
 
 /// What stores say of an object that is kept from being changed or deleted: codes where they have
-/// one (Azure, Google), and where they have none (AWS, MinIO, SeaweedFS) words of their messages.
+/// one (Azure, Google), and where they have none (all S3) words of their messages.
 const LOCKED: [&str; 6] = [
     "BlobImmutableDueToPolicy",
     "retentionPolicyNotMet",

@@ -122,12 +122,23 @@ impl Bucket {
                 let answer = self.call(about, http::Method::DELETE, &query).await?;
                 match Refused::in_answer(&answer) {
                     Some(refused) if refused.status == 404 => {}
+                    Some(refused) if refused.is_denied() && self.retains(about, &query).await => {
+                        let (store, name) = (about.store.to_owned(), name.clone());
+                        return Err(StorageError::Locked { store, name });
+                    }
                     Some(refused) => return Err(about.refused(refused)),
                     None => {}
                 }
             }
         }
         Err(StorageError::TooMany { store: about.store.to_owned() })
+    }
+
+    /// Whether a version says that it is retained. Not every store says so when it refuses.
+    async fn retains(&self, about: About<'_>, version: &str) -> bool {
+        let query = format!("{version}&retention");
+        let answer = self.asked(about, &query).await;
+        answer.is_ok_and(|answer| xml::element(&answer, "RetainUntilDate").is_some())
     }
 
     /// The versions of one object, and the marks that hide it: some, if there are any.

@@ -17,7 +17,7 @@ pub(super) fn elements<'a>(xml: &'a str, name: &str) -> impl Iterator<Item = &'a
             let (_, after) = rest.split_once(open.as_str())?;
             rest = after;
             // `<Version` also begins `<VersionId>`.
-            let Some((tag, content)) = after.split_once('>') else { return None };
+            let (tag, content) = after.split_once('>')?;
             if tag.ends_with('/') && (tag == "/" || tag.starts_with(char::is_whitespace)) {
                 rest = content;
                 return Some("");

@@ -42,6 +42,10 @@ pub(super) struct Given {
     pub(super) gateways: BTreeSet<String>,
     /// There was a folder, so that recordings that are not here are missing.
     pub(super) folder: bool,
+    /// There is a spool, so that what no store has must be here.
+    pub(super) spool: bool,
+    /// There is a store, so that what it has must be here.
+    pub(super) store: bool,
     /// How long they are together.
     pub(super) bytes: u64,
     files: usize,
@@ -106,6 +110,7 @@ impl Given {
                 Err(error) => return Err(VerifyError::io(&path)(error)),
             };
             if about.is_dir() {
+                self.spool |= entry.file_name() == "spool";
                 self.walk(&path, depth.saturating_add(1))?;
             } else if about.is_file() {
                 self.add(&path, about.len())?;
@@ -122,6 +127,7 @@ impl Given {
             return Err(VerifyError::TooMany);
         }
         self.bytes = self.bytes.saturating_add(bytes);
+        self.store |= is_stored(path);
         match kind {
             Kind::Ledger => self.ledger.push(path.to_owned()),
             Kind::Checkpoints => self.checkpoints.push((path.to_owned(), false)),
@@ -223,6 +229,12 @@ impl Kind {
             None
         })
     }
+}
+
+/// Whether a file is one of a store, by the names of the folders that it is in.
+fn is_stored(path: &Path) -> bool {
+    let above = path.parent().and_then(Path::parent).and_then(Path::file_name);
+    ["recordings", "ledger", "checkpoints"].into_iter().any(|name| above.is_some_and(|a| a == name))
 }
 
 /// Whether a name is `FIRST-LAST.jsonl`, as a store's objects with entries of a ledger are called.

@@ -33,8 +33,10 @@ pub(super) struct Pin {
     pub(super) damage_known: bool,
     /// Its session was admitted, or it was recovered.
     pub(super) admitted: bool,
-    /// It was erased, or its time was over: what is left of it is gone from one end or the other.
-    pub(super) erased: bool,
+    /// The store has it, and it is so long, in bytes: it left the spool.
+    pub(super) stored: Option<u64>,
+    /// It was erased, or its time was over: it need not be anywhere.
+    pub(super) gone: bool,
 }
 
 /// What ledgers say of recordings, or of those of one round.
@@ -96,10 +98,6 @@ impl Pins {
             }
         } else if let LedgerEvent::TrailClosed { session, head } = event {
             self.pin(ledger, *session, |pin| pin.end = Some(*head));
-        } else if let LedgerEvent::Erased { session, .. } | LedgerEvent::Expired { session, .. } =
-            event
-        {
-            self.pin(ledger, *session, |pin| pin.erased = true);
         } else if let LedgerEvent::TrailRecovered { session, head, damage } = event {
             self.pin(ledger, *session, |pin| {
                 pin.end = Some(*head);
@@ -107,6 +105,12 @@ impl Pins {
                 // A crash between the recording's first entry and the ledger's leaves one without.
                 pin.admitted = true;
             });
+        } else if let LedgerEvent::Stored { session, bytes, .. } = event {
+            self.pin(ledger, *session, |pin| pin.stored = Some(*bytes));
+        } else if let LedgerEvent::Erased { session, .. } | LedgerEvent::Expired { session, .. } =
+            event
+        {
+            self.pin(ledger, *session, |pin| pin.gone = true);
         }
     }
 

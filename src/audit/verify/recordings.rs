@@ -64,7 +64,7 @@ pub(super) fn verify(
     let none = given.recordings.is_empty() && given.stray.is_empty() && !given.folder;
     findings.ledger_only = none && pins.is_some_and(|pins| !pins.is_empty());
     let missing = |(session, pin): &(&SessionId, &Pin)| {
-        !pin.erased && !given.recordings.contains_key(session)
+        !pin.gone && !given.recordings.contains_key(session)
     };
     for (session, _) in pins.into_iter().flatten().filter(missing).filter(|_| !none) {
         let what =
@@ -135,7 +135,7 @@ impl<'a> Check<'a> {
         let path = self.copy.path();
         let parts = Parts::of(self.copy).map_err(VerifyError::io(path))?;
         let (places, gap) = (parts.places.clone(), parts.gap);
-        let erased = self.pin.is_some_and(|pin| pin.erased);
+        let erased = self.pin.is_some_and(|pin| pin.gone);
         if erased && gap.is_some() {
             return Ok(Checked::Erased);
         }

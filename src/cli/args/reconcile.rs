@@ -11,7 +11,7 @@ use crate::cli::args::Gateway;
 /// A target's own log, and the record that it is held against.
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Reconcile {
-    /// The gateway's state folder, or a copy of it; without it, the gateway is asked
+    /// The gateway's state folder, or a copy of recordings and keys; without it, the gateway is asked
     #[arg(value_name = "DIR")]
     pub(in crate::cli) record: Option<PathBuf>,
     #[command(flatten)]

@@ -67,6 +67,8 @@ fn a_basis_that_ends_refuses_the_next_command_of_a_live_session() {
         assert_eq!(readmit(&permit, &snapshot, over).unwrap_err().code, RefusalCode::Residency);
         let all = select().reads;
         assert!(reveal(&permit, &snapshot, &all, over).shown().is_empty());
+        // A refused command does not put off the end.
+        assert_eq!(permit.valid_until(), Some(over));
     }
 }
 

@@ -233,7 +233,8 @@ impl<'a> Need<'a> {
     }
 
     fn refusal(&self, basis: &Basis, mechanism: &Mechanism) -> Option<(usize, Why)> {
-        let in_force = basis.window().holds(self.date) && mechanism.window().holds(self.date);
+        let in_force =
+            mechanism.window_of(basis).holds(self.date) && mechanism.window().holds(self.date);
         let derogates = match mechanism.kind {
             MechanismKind::Safeguard | MechanismKind::Exemption => true,
             MechanismKind::Prohibition => false,

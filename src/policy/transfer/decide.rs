@@ -308,9 +308,10 @@ fn constant_until(flow: &Flow<'_>, pack: &Pack, bases: &[Basis]) -> Option<Date>
     let prohibited = file.mechanism.iter().filter(|row| mine(&row.regime) && row.when.is_some());
     let concerned_bases = bases.iter().filter(|basis| places.contains(&&basis.importer_country));
     let registered = concerned_bases.flat_map(|basis| {
-        let mechanism = pack.mechanism(&basis.mechanism).map(Row::window);
+        let mechanism = pack.mechanism(&basis.mechanism);
+        let own = mechanism.map_or_else(|| basis.window(), |row| row.window_of(basis));
         let assessment = basis.tia.as_ref().map(Assessment::window);
-        [Some(basis.window()), mechanism, assessment].into_iter().flatten()
+        [Some(own), mechanism.map(Row::window), assessment].into_iter().flatten()
     });
     let windows = regimes.chain(classes).chain(none).chain(zones).chain(adequacy.map(Row::window));
     let windows = windows.chain(concern).chain(numbers).chain(local);

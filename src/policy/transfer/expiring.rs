@@ -10,6 +10,7 @@ use jiff::civil::Date;
 use crate::model::RuleId;
 use crate::policy::transfer::basis::Basis;
 use crate::policy::transfer::pack::Pack;
+use crate::policy::transfer::rows::Row;
 
 /// How long before its end something is told, in days.
 pub const WARNED_DAYS_BEFORE: u16 = 30;
@@ -52,10 +53,12 @@ pub fn expiring(bases: &[Basis], pack: &Pack, date: Date, days: u16) -> Vec<Expi
     let of_basis = |basis: &Basis| {
         let id = || basis.id.clone();
         let assessment = basis.tia.as_ref().map(|tia| (tia.review_by, Ends::Assessment(id())));
-        let mechanism = pack.mechanism_ends(&basis.mechanism).map(|last| {
+        let row = pack.mechanism(&basis.mechanism);
+        let last_day = row.and_then(|row| row.window_of(basis).to).unwrap_or(basis.valid_to);
+        let mechanism = row.and_then(|row| row.window().to).map(|last| {
             (last, Ends::Mechanism { basis: id(), mechanism: basis.mechanism.clone() })
         });
-        [Some((basis.valid_to, Ends::Basis(id()))), assessment, mechanism].into_iter().flatten()
+        [Some((last_day, Ends::Basis(id()))), assessment, mechanism].into_iter().flatten()
     };
     let review = (pack.review_by(), Ends::Pack { version: pack.version().to_owned() });
     let all = bases.iter().flat_map(of_basis).chain([review]);

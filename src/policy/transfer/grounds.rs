@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 
+use jiff::ToSpan;
 use jiff::civil::Date;
 use serde::Deserialize;
 use toml::Spanned;
@@ -14,6 +15,7 @@ use crate::model::DataClass;
 use crate::model::RuleId;
 use crate::model::principal::Entity;
 use crate::model::principal::Role;
+use crate::policy::transfer::basis::Basis;
 use crate::policy::transfer::rows::Checked;
 use crate::policy::transfer::rows::Row;
 use crate::policy::transfer::rows::Window;
@@ -207,6 +209,8 @@ pub(super) struct Mechanism {
     pub(super) needs_filing: bool,
     /// Attribute of an exporter that may not use it.
     pub(super) excluded_exporters: Option<String>,
+    /// How many years one is good for at most, whatever the register says.
+    validity_years: Option<u8>,
     valid_from: Date,
     valid_to: Option<Date>,
     source: String,
@@ -216,6 +220,15 @@ pub(super) struct Mechanism {
 row!(Mechanism, "mechanism", |_row| Vec::new());
 
 impl Mechanism {
+    /// The days on which `basis`, which makes use of this, holds.
+    pub(super) fn window_of(&self, basis: &Basis) -> Window {
+        let registered = basis.window();
+        let Some(years) = self.validity_years else { return registered };
+        let end = basis.valid_from.saturating_add(i64::from(years).years());
+        let last = end.yesterday().unwrap_or(basis.valid_from);
+        Window { to: registered.to.map(|to| to.min(last)), ..registered }
+    }
+
     pub(super) fn excludes(&self, exporter: &Entity) -> bool {
         self.excluded_exporters.as_ref().is_some_and(|name| admits(exporter, name))
     }

@@ -149,11 +149,6 @@ impl Pack {
         })
     }
 
-    /// The last day of `mechanism` itself, where its law ends.
-    pub(super) fn mechanism_ends(&self, mechanism: &RuleId) -> Option<Date> {
-        self.mechanism(mechanism)?.window().to
-    }
-
     /// The longest entry of the class map that covers `class`.
     pub(super) fn class(&self, class: &DataClass, date: Date) -> Option<&Class> {
         let rows = self.file.class.iter().filter(|row| row.window().holds(date));

@@ -257,7 +257,9 @@ mod tests {
         clock.set("2026-12-01T00:00:00Z".parse().unwrap());
         match guard.ask(read(), ()) {
             Asked::Settled(Settled::No(refusal)) => {
-                assert_eq!(refusal.code, RefusalCode::Residency);
+                assert_eq!(refusal.code, RefusalCode::SessionEnded);
+                assert!(refusal.rules.iter().any(|rule| rule.as_str() == "EUM-SCC2"));
+                assert!(refusal.reason.contains("not in force on this day"), "{refusal}");
             }
             Asked::Settled(Settled::Go(..)) | Asked::Held(_) => panic!("not refused"),
         }

@@ -41,6 +41,7 @@ use crate::audit::Trail;
 use crate::audit::TrailEvent;
 use crate::audit::Unrecorded;
 use crate::audit::entry::Volume;
+use crate::audit::ocsf::Feed;
 use crate::model::Clock;
 use crate::model::Command;
 use crate::model::DataClass;
@@ -108,6 +109,8 @@ pub struct Parts {
     pub registry: Arc<Registry>,
     /// Where the index of sessions and holds is written.
     pub journal: Journal,
+    /// Where commands are told to whoever watches, once they are recorded.
+    pub feed: Feed,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// How much of a command's result is kept, in bytes.
@@ -344,6 +347,7 @@ impl Guard {
             snapshot: self.newly_named(snapshot.version()),
         };
         self.trail.append(&event).map_err(|error| self.unrecorded(&error))?;
+        self.parts.feed.offer(self.session(), self.now(), &event);
         if matches!(verdict, Verdict::Deny(_)) && !observed {
             self.state().denied += 1;
         }

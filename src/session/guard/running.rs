@@ -148,7 +148,9 @@ impl Running {
             sent_cut: kept.sent_cut,
         };
         drop(kept);
-        self.guard.trail.note(&event)
+        self.guard.trail.note(&event)?;
+        self.guard.parts.feed.offer(self.guard.session(), self.guard.now(), &event);
+        Ok(())
     }
 
     fn is_terminal(&self) -> bool {

@@ -158,7 +158,7 @@ mod tests {
             ("execute fetch from s/p: SELECT 1", Says::Fetches(text.clone())),
             ("duration: 0.123 ms  statement: SELECT 1", Says::Runs(text.clone())),
             ("duration: 0.123 ms  execute s: SELECT 1", Says::Runs(text.clone())),
-            ("duration: 0.123 ms  parse s: SELECT 1", Says::Prepared(text.clone())),
+            ("duration: 0.123 ms  parse s: SELECT 1", Says::Prepared(text)),
             ("connection received: host=::1 port=51234", Says::Received(Some(51234))),
             ("connection received: host=[local]", Says::Received(None)),
             ("connection authorized: user=a database=b", Says::Authorized),

@@ -246,16 +246,12 @@ fn cells(row: &str) -> Option<Vec<String>> {
             loop {
                 let (text, after) = quoted.split_once('"')?;
                 cell.push_str(text);
-                match after.strip_prefix('"') {
-                    Some(more) => {
-                        cell.push('"');
-                        quoted = more;
-                    }
-                    None => {
-                        rest = after;
-                        break;
-                    }
-                }
+                let Some(more) = after.strip_prefix('"') else {
+                    rest = after;
+                    break;
+                };
+                cell.push('"');
+                quoted = more;
             }
         } else {
             let end = rest.find(',').unwrap_or(rest.len());

@@ -12,6 +12,7 @@ use std::collections::VecDeque;
 
 use jiff::Timestamp;
 
+use crate::audit::entry::Ending;
 use crate::audit::reconcile::options::Options;
 use crate::audit::reconcile::postgres::entry;
 use crate::audit::reconcile::postgres::entry::Message;
@@ -55,13 +56,24 @@ struct Session<'a> {
     commands: Vec<Held<'a>>,
     /// Commands that nothing was matched with yet, by text.
     open: HashMap<Digest, VecDeque<usize>>,
-    /// What was matched last, and whether its failure was seen: an error tells its statement again.
-    last: Option<(Digest, bool)>,
+    /// What the log said last.
+    last: Option<Last>,
+}
+
+/// The statement that the log said last in a session: an error tells its statement again.
+#[derive(Debug, Clone, Copy)]
+struct Last {
+    digest: Digest,
+    /// The command that it was matched with.
+    command: Option<usize>,
+    /// Its error was told.
+    failed: bool,
 }
 
 #[derive(Debug)]
 struct Held<'a> {
     recorded: &'a RecordedCommand,
+    digest: Digest,
     matched: bool,
 }
 
@@ -206,34 +218,28 @@ impl<'a> Postgres<'a> {
             }
             Says::Fetches(text) => {
                 // It goes on with what was matched when it began.
-                let known = session.commands.iter().any(|held| {
-                    held.matched && Digest::of(held.recorded.text.as_bytes()) == text.digest
-                });
-                if known {
+                if session.commands.iter().any(|held| held.matched && held.digest == text.digest) {
                     return;
                 }
                 Err(text)
             }
-            Says::Prepared(text) => match session.take(text.digest, &[true]) {
+            Says::Prepared(text) => match session.take(text.digest, &[prepares]) {
                 Some(_) => return,
-                // It may have been logged at its execution already.
-                None if session.last.is_some_and(|(digest, _)| digest == text.digest) => return,
+                // It may have been told by its failure already.
+                None if session.last.is_some_and(|last| last.digest == text.digest) => return,
                 None => Err(text),
             },
-            Says::Failed(text) => match &mut session.last {
-                Some((digest, failed)) if *digest == text.digest && !*failed => {
-                    *failed = true;
+            Says::Failed(text) => {
+                if session.failed_again(text.digest) {
                     return;
                 }
-                _ => {
-                    let taken = session.take(text.digest, &[false, true]);
-                    session.last = Some((text.digest, true));
-                    taken.ok_or(text)
-                }
-            },
+                let taken = session.take(text.digest, &[has_failed, runs, prepares]);
+                session.last = Some(Last { digest: text.digest, command: taken, failed: true });
+                taken.ok_or(text)
+            }
             Says::Runs(text) => {
-                let taken = session.take(text.digest, &[false]);
-                session.last = Some((text.digest, false));
+                let taken = session.take(text.digest, &[runs]);
+                session.last = Some(Last { digest: text.digest, command: taken, failed: false });
                 taken.ok_or(text)
             }
             Says::Other(text) => Err(text),
@@ -248,10 +254,10 @@ impl<'a> Postgres<'a> {
     /// A statement on a session's backend that the session did not ask for.
     fn unmatched(&mut self, at: usize, message: &Message, text: &Text) {
         let Some(session) = self.sessions.get(at) else { return };
-        let denied = session.commands.iter().find(|held| {
-            held.recorded.fate() == Fate::Kept
-                && Digest::of(held.recorded.text.as_bytes()) == text.digest
-        });
+        let denied = session
+            .commands
+            .iter()
+            .find(|held| held.recorded.fate() == Fate::Kept && held.digest == text.digest);
         let kind = if denied.is_some() { Kind::RanThoughDenied } else { Kind::Unrecorded };
         let number = denied.map(|held| held.recorded.number);
         let note = "it came on a session's own connection".to_owned();
@@ -277,10 +283,6 @@ impl<'a> Postgres<'a> {
             Says::Failed(text) => Stuff::Failed(text),
         };
         let who = who(message);
-        if self.options.excepts(&who) {
-            self.report.log.excepted = self.report.log.excepted.saturating_add(1);
-            return;
-        }
         if let Stuff::Failed(text) = &what {
             // An error tells its statement again.
             let told = |stray: &&Stray| stray.process == message.process && stray.log == self.log;
@@ -303,13 +305,11 @@ impl<'a> Postgres<'a> {
         for (at, session) in self.sessions.iter().enumerate().filter(|(_, s)| !s.linked) {
             for (number, held) in session.commands.iter().enumerate() {
                 if held.recorded.fate() != Fate::Kept && held.recorded.verb != PREPARES {
-                    let digest = Digest::of(held.recorded.text.as_bytes());
-                    open.entry(digest).or_default().push_back((at, number));
+                    open.entry(held.digest).or_default().push_back((at, number));
                 }
             }
         }
         for stray in std::mem::take(&mut self.strays) {
-            self.report.log.items = self.report.log.items.saturating_add(1);
             let text = match &stray.what {
                 Stuff::Statement(text) | Stuff::Failed(text) => Some(text),
                 Stuff::Login => None,
@@ -326,10 +326,17 @@ impl<'a> Postgres<'a> {
             {
                 held.matched = true;
                 let log = &mut self.report.log;
+                log.items = log.items.saturating_add(1);
                 log.matched = log.matched.saturating_add(1);
                 log.matched_by_text = log.matched_by_text.saturating_add(1);
                 continue;
             }
+            // Only now: a gateway's own login may be among those that need no record.
+            if self.options.excepts(&stray.who) {
+                self.report.log.excepted = self.report.log.excepted.saturating_add(1);
+                continue;
+            }
+            self.report.log.items = self.report.log.items.saturating_add(1);
             let kind = if text.is_some() { Kind::Unrecorded } else { Kind::Login };
             let what = text.map_or_else(|| "a login".to_owned(), |text| text.shown.clone());
             let (line, at) = (Some(stray.line), stray.at);
@@ -410,36 +417,62 @@ const RECENT_MAX: usize = 256;
 
 impl<'a> Session<'a> {
     fn of(recorded: &'a RecordedSession) -> Self {
-        let held = |recorded| Held { recorded, matched: false };
+        let held = |recorded: &'a RecordedCommand| {
+            let digest = Digest::of(recorded.text.as_bytes());
+            Held { recorded, digest, matched: false }
+        };
         let commands = recorded.commands.iter().map(held).collect::<Vec<_>>();
         let mut open = HashMap::<Digest, VecDeque<usize>>::new();
         for (at, held) in commands.iter().enumerate() {
             if held.recorded.fate() != Fate::Kept {
-                let digest = Digest::of(held.recorded.text.as_bytes());
-                open.entry(digest).or_default().push_back(at);
+                open.entry(held.digest).or_default().push_back(at);
             }
         }
         Self { recorded, linked: false, commands, open, last: None }
     }
 
-    /// Matches the first command with this text that nothing was matched with, of those that only
-    /// prepare (`true`) or that run (`false`), in the order of `prepares`.
-    fn take(&mut self, digest: Digest, prepares: &[bool]) -> Option<usize> {
+    /// Matches a command with this text that nothing was matched with: the first of those that the
+    /// first of `kinds` is about, else of the second, and so on.
+    fn take(&mut self, digest: Digest, kinds: &[fn(&RecordedCommand) -> bool]) -> Option<usize> {
         let open = self.open.get_mut(&digest)?;
-        let found = prepares.iter().find_map(|prepares| {
-            open.iter().position(|at| {
-                let held = self.commands.get(*at);
-                held.is_some_and(|held| (held.recorded.verb == PREPARES) == *prepares)
-            })
+        let found = kinds.iter().find_map(|is| {
+            open.iter().position(|at| self.commands.get(*at).is_some_and(|held| is(held.recorded)))
         })?;
         let at = open.remove(found)?;
         self.commands.get_mut(at)?.matched = true;
         Some(at)
     }
+
+    /// Whether an error is about the statement that was logged last, which tells nothing new. It is
+    /// about another with the same text where that one ended well and one that failed is left.
+    fn failed_again(&mut self, digest: Digest) -> bool {
+        let Some(last) = self.last.filter(|last| last.digest == digest && !last.failed) else {
+            return false;
+        };
+        let command = |at: usize| self.commands.get(at).map(|held| held.recorded);
+        let went_well = last.command.and_then(command).is_some_and(|c| !has_failed(c));
+        let mut left = self.open.get(&digest).into_iter().flatten();
+        if went_well && left.any(|at| command(*at).is_some_and(has_failed)) {
+            return false;
+        }
+        self.last = Some(Last { failed: true, ..last });
+        true
+    }
 }
 
-/// `app@crm from 10.0.0.1`, as far as the log says it; patterns of exceptions are about the part
-/// before ` from `.
+fn prepares(command: &RecordedCommand) -> bool {
+    command.verb == PREPARES
+}
+
+fn runs(command: &RecordedCommand) -> bool {
+    command.verb != PREPARES
+}
+
+fn has_failed(command: &RecordedCommand) -> bool {
+    matches!(command.ending, Some(Ending::Failed { .. }))
+}
+
+/// `app@crm`, as far as the log says it.
 fn who(message: &Message) -> String {
     let user = message.user.as_deref().unwrap_or("?");
     let database = message.database.as_deref().unwrap_or("?");
