@@ -148,7 +148,7 @@ fn an_erased_recording_is_gone_and_the_record_stays_sound() {
     assert!(shown.code == 1 && shown.err.contains("by olaf: case 7"), "{shown:?}");
     let verified = gateway.verify();
     assert_eq!(verified.code, 0, "{verified:?}");
-    assert!(gateway.ledger().iter().any(|line| line["event"]["is"] == "erased"));
+    assert!(gateway.ledger().iter().any(|entry| entry["is"] == "erased"));
 }
 
 #[test]

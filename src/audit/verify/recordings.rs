@@ -63,9 +63,8 @@ pub(super) fn verify(
     }
     let none = given.recordings.is_empty() && given.stray.is_empty() && !given.folder;
     findings.ledger_only = none && pins.is_some_and(|pins| !pins.is_empty());
-    let missing = |(session, pin): &(&SessionId, &Pin)| {
-        !pin.gone && !given.recordings.contains_key(session)
-    };
+    let missing =
+        |(session, pin): &(&SessionId, &Pin)| !pin.gone && !given.recordings.contains_key(session);
     for (session, _) in pins.into_iter().flatten().filter(missing).filter(|_| !none) {
         let what =
             "the recording is missing: the ledger names it, and does not say that it is gone";
