@@ -26,7 +26,9 @@ mod retention;
 mod search;
 mod sessions;
 mod signing;
+mod stream;
 mod table;
+mod viewers;
 #[cfg(test)]
 mod tests;
 
@@ -73,6 +75,7 @@ use fail::Fail;
 use purpose::Purpose;
 
 pub use signing::Signing;
+pub use viewers::Viewers;
 
 /// Longest body of a call, in bytes.
 pub const BODY_BYTES_MAX: usize = 1024 * 1024;
@@ -105,6 +108,8 @@ pub struct Resources {
     pub ssh_host_key: String,
     /// Who is in the midst of signing in.
     pub signing: Signing,
+    /// Who reads a recording as a stream now.
+    pub viewers: Viewers,
 }
 
 /// The API, ready to answer.
@@ -150,6 +155,7 @@ impl Api {
             .route("/api/v1/sessions", get(sessions::list))
             .route("/api/v1/sessions/search", get(search::search))
             .route("/api/v1/sessions/{id}", get(sessions::show))
+            .route("/api/v1/sessions/{id}/stream", get(stream::stream))
             .route("/api/v1/sessions/{id}/kill", post(sessions::kill))
             .route("/api/v1/sessions/{id}/hold", post(retention::hold))
             .route("/api/v1/sessions/{id}/release", post(retention::release))

@@ -143,8 +143,8 @@ pub fn files_beside(path: &Path) -> Vec<PathBuf> {
     let dir = path.parent().unwrap_or(path);
     let ours = |path: &PathBuf| {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        let is = |prefix: &str| name.starts_with(prefix) && name.ends_with(".jsonl");
-        is("ledger") || is("checkpoints")
+        let ours = name.starts_with("ledger") || name.starts_with("checkpoints");
+        ours && path.extension().is_some_and(|extension| extension == "jsonl")
     };
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
     let mut files = entries.map(|entry| entry.path()).filter(ours).collect::<Vec<_>>();

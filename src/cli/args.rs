@@ -5,6 +5,7 @@ pub(super) mod access;
 pub(super) mod ledger;
 pub(super) mod reconcile;
 pub(super) mod records;
+pub(super) mod replay;
 
 use std::path::PathBuf;
 

@@ -93,8 +93,14 @@ fn tell(report: &Report) {
         let (all, entries) = (report.recordings, report.recording_entries);
         line(format!("recordings: {all} with {entries} entries"));
     }
-    if report.behind > 0 {
-        line(format!("{} of them run, and are not wholly in the store yet", report.behind));
+    for (count, what) in [
+        (report.behind, "not wholly in the store yet"),
+        (report.elsewhere, "in the store or the spool, of which no files were given"),
+        (report.gone, "erased, or their time was over, as the ledger says"),
+    ] {
+        if count > 0 {
+            line(format!("recordings: {count} {what}"));
+        }
     }
     line(verdict(report).to_owned());
 }
@@ -109,7 +115,7 @@ fn of_ledger(ledger: &LedgerReport) -> String {
         (ledger.held, "counted by a checkpoint that was kept"),
     ];
     for (entries, how) in counted.into_iter().filter(|(entries, _)| *entries > 0) {
-        text.push_str(&format!(", {entries} {how}"));
+        text.extend([", ", &entries.to_string(), " ", how]);
     }
     text
 }

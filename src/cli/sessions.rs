@@ -1,4 +1,4 @@
-//! Listing, searching, showing and ending sessions.
+//! Listing, searching, showing and ending sessions. Seeing them again is `replay`.
 
 use serde_json::Value;
 use serde_json::json;
@@ -10,6 +10,7 @@ use crate::cli::client::CallError;
 use crate::cli::client::Client;
 use crate::cli::encode;
 use crate::cli::print;
+use crate::cli::replay;
 use crate::cli::show;
 
 /// `weir sessions …`
@@ -32,6 +33,8 @@ pub(super) fn run(sessions: Sessions, as_json: bool) -> Result<(), CallError> {
             let path = path(&format!("/sessions/{session}"), &purpose.collect::<Vec<_>>());
             (Client::new(&gateway)?.get(&path)?, show::session)
         }
+        Sessions::Replay(args) => return replay::replay(*args, as_json),
+        Sessions::Watch(args) => return replay::watch(&args, as_json),
         Sessions::Kill { session, gateway } => {
             let path = format!("/sessions/{session}/kill");
             let killed = |answer: &Value| print::line(&format!("{} is ended", show::id(answer)));

@@ -271,7 +271,7 @@ pub(super) fn judgement(answer: &Value) {
     line(&format!("snapshot: {}", text(answer, "version")));
 }
 
-fn headline(event: &Value) -> String {
+pub(super) fn headline(event: &Value) -> String {
     let number = plain(&event["number"]);
     match event["is"].as_str().unwrap_or_default() {
         "opened" => format!(
@@ -315,7 +315,7 @@ fn headline(event: &Value) -> String {
     }
 }
 
-fn details(event: &Value) -> Vec<String> {
+pub(super) fn details(event: &Value) -> Vec<String> {
     let mut lines = Vec::new();
     if event["is"] == "opened" {
         let transfer = &event["transfer"];

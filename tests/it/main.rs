@@ -53,6 +53,7 @@ mod postgres_login;
 mod psql18;
 mod reconcile;
 mod record;
+mod replay;
 mod residency;
 mod sign_in;
 mod site;

@@ -101,11 +101,19 @@ fn somebody_elses_session_is_for_those_whom_policy_lets() {
 fn verify_finds_a_changed_removed_and_reordered_entry_and_a_lost_tail() {
     let demo = Demo::shared();
     demo.psql("alice", &["SELECT 1", "SELECT 2"]);
+    let kept = Kept::of(demo);
     let copy = copy_of(demo);
     let sound = verify(copy.path(), &[]);
     assert!(sound.code == 0 && sound.out.contains("internally consistent only"), "{sound:?}");
-    let checkpoint = sound.out.rsplit(": ").next().unwrap().trim().to_owned();
-    assert_eq!(verify(copy.path(), &["--checkpoint", &checkpoint]).code, 0);
+    let Kept { file, key, .. } = &kept;
+    let checkpoint = file.to_str().unwrap();
+    let held = verify(copy.path(), &["--checkpoint", checkpoint]);
+    assert!(held.code == 0 && held.out.contains("goes on from the checkpoint"), "{held:?}");
+    let signed = verify(copy.path(), &["--key", key]);
+    assert!(
+        signed.code == 0 && signed.out.contains("signed by a key that you trust"),
+        "{signed:?}"
+    );
 
     let ledger = copy.path().join("ledger.jsonl");
     let text = fs::read_to_string(&ledger).unwrap();
@@ -123,9 +131,89 @@ fn verify_finds_a_changed_removed_and_reordered_entry_and_a_lost_tail() {
         assert!(ran.code == 4 && ran.out.contains("DAMAGED"), "{ran:?}");
         assert!(ran.out.contains("entry") && ran.out.contains("byte"), "{ran:?}");
     }
-    // A tail that was cut off cleanly is found with the checkpoint that was kept.
-    fs::write(&ledger, lines[..lines.len() - 1].join("\n") + "\n").unwrap();
-    assert_eq!(verify(copy.path(), &["--checkpoint", &checkpoint]).code, 4);
+    // A tail that was cut off cleanly, with the checkpoints that count it, and all that was said of
+    // recordings since, is found with the checkpoint that was kept.
+    let ran = |lines: &[String]| {
+        fs::write(&ledger, lines.join("\n") + "\n").unwrap();
+        verify(copy.path(), &["--checkpoint", checkpoint])
+    };
+    fs::remove_file(copy.path().join("checkpoints.jsonl")).unwrap();
+    for uploaded in ["store/checkpoints", "store/ledger"] {
+        let _not_yet = fs::remove_dir_all(copy.path().join(uploaded));
+    }
+    assert_eq!(ran(&lines).code, 0);
+    let lost = ran(&lines[..kept.entries - 1]);
+    assert!(lost.code == 4 && lost.out.contains("tail was lost"), "{lost:?}");
+}
+
+/// A checkpoint that somebody fetched, and the public key that they were told.
+struct Kept {
+    _dir: tempfile::TempDir,
+    file: std::path::PathBuf,
+    key: String,
+    entries: usize,
+}
+
+impl Kept {
+    fn of(demo: &Demo) -> Self {
+        let answer = demo.weir_json("dana", &["audit", "checkpoint"]);
+        let (note, key) = (answer["checkpoint"].as_str().unwrap(), &answer["verifier"]);
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("kept");
+        fs::write(&file, note).unwrap();
+        let entries = note.lines().nth(1).unwrap().parse().unwrap();
+        Self { _dir: dir, file, key: key.as_str().unwrap().to_owned(), entries }
+    }
+}
+
+#[test]
+fn the_record_verifies_with_files_alone_where_there_is_no_network() {
+    let demo = Demo::shared();
+    demo.psql("alice", &["SELECT 1"]);
+    let kept = Kept::of(demo);
+    let copy = copy_of(demo);
+    let mut alone = Command::new("unshare");
+    alone.args(["--map-root-user", "--net"]).arg(parts::weir()).args(["audit", "verify"]);
+    alone.arg(copy.path()).arg("--checkpoint").arg(&kept.file).args(["--key", &kept.key]);
+    let ran = Ran::of(&alone.env_clear().output().unwrap());
+    assert!(ran.code == 0 && ran.out.contains("goes on from the checkpoint"), "{ran:?}");
+    let entry = kept.file.with_file_name("receipt.tlog-proof");
+    let mut prove = Command::new("unshare");
+    prove.args(["--map-root-user", "--net"]).arg(parts::weir()).args(["audit", "prove", "1"]);
+    prove.arg("--from").arg(copy.path()).arg("--output").arg(&entry);
+    let ran = Ran::of(&prove.env_clear().output().unwrap());
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let ran = verify(&entry, &["--key", &kept.key]);
+    assert!(ran.code == 0 && ran.out.contains("\"is\":\"started\""), "{ran:?}");
+}
+
+#[test]
+fn a_receipt_that_the_gateway_gives_verifies_alone() {
+    let demo = Demo::shared();
+    demo.psql("alice", &["SELECT 'receipt'"]);
+    let session = wait_for("the session", || {
+        let all = demo.weir_json("alice", &["sessions", "ls"]);
+        all[0]["session"].as_str().map(str::to_owned)
+    });
+    let kept = Kept::of(demo);
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("receipt");
+    let output = file.to_str().unwrap();
+    let ran = Ran::of(&demo.weir("dana", &["audit", "prove", &session, "--output", output]));
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let ran = verify(&file, &["--key", &kept.key]);
+    assert!(ran.code == 0 && ran.out.contains(&session), "{ran:?}");
+    assert!(ran.out.contains("\"is\":\"admitted\""), "{ran:?}");
+    // Any change is noticed, and another's key proves nothing.
+    let text = read(&file);
+    fs::write(&file, text.replacen("index ", "index 1", 1)).unwrap();
+    assert_eq!(verify(&file, &["--key", &kept.key]).code, 4);
+    // Who may not read the ledger gets no receipt, and asking is on record.
+    let ran = Ran::of(&demo.weir("alice", &["audit", "prove", &session]));
+    assert_eq!(ran.code, 1, "{ran:?}");
+    let ledger = read(demo.state.join("ledger.jsonl"));
+    let asked = |line: &&str| line.contains("\"prove\"") && line.contains(&session);
+    assert_eq!(ledger.lines().filter(asked).count(), 2, "a receipt and a refusal");
 }
 
 #[test]

@@ -22,6 +22,7 @@ use crate::api::Api;
 use crate::api::Reader;
 use crate::api::Resources;
 use crate::api::Signing;
+use crate::api::Viewers;
 use crate::api::pages::in_url;
 use crate::model::Command;
 use crate::model::Origin;
@@ -107,6 +108,7 @@ impl Site {
             reader: Arc::new(NoReader),
             ssh_host_key: "ssh-ed25519 AAAA".to_owned(),
             signing: Signing::default(),
+            viewers: Viewers::default(),
         });
         let api = Api::of(Arc::clone(&resources));
         Self { world, api, resources }

@@ -2,6 +2,7 @@
 //! has grown to its size.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::OccupiedEntry;
 use std::fs::File;
 use std::io::BufRead;
 use std::io::BufReader;
@@ -103,7 +104,7 @@ impl Checkpoints {
             }
         }
         let due = self.notes.first_entry().filter(|first| first.key().0 <= size);
-        let Some(((_, path), held)) = due.map(|first| first.remove_entry()) else {
+        let Some(((_, path), held)) = due.map(OccupiedEntry::remove_entry) else {
             return Ok(None);
         };
         let again = note(&path)?.map(|found| Found { held, ..found });

@@ -163,16 +163,14 @@ impl Given {
         let dir = path.parent().unwrap_or(path);
         let session = name(dir).and_then(|name| name.parse::<SessionId>().ok());
         let from = name(path).and_then(|name| name.strip_suffix(".seg")?.parse::<u64>().ok());
-        let (session, from) = match (session, from) {
-            (Some(session), Some(from)) => (session, from),
-            // One that was taken out of its folder, and is the first.
-            (None, _) | (_, None) => match header_session(path)? {
-                Some(session) => (session, 0),
-                None => {
-                    self.stray.push(path.to_owned());
-                    return Ok(());
-                }
-            },
+        // One that was taken out of its folder may be the first.
+        let told = match session.zip(from) {
+            None => header_session(path)?.map(|session| (session, 0)),
+            Some(told) => Some(told),
+        };
+        let Some((session, from)) = told else {
+            self.stray.push(path.to_owned());
+            return Ok(());
         };
         let place = (session, dir.to_owned());
         self.segments.entry(place).or_default().insert(from, path.to_owned());

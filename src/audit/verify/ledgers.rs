@@ -213,7 +213,9 @@ impl Ledger {
 pub(super) struct Ledgers<'a, 'f> {
     keys: &'a [Verifier],
     gateways: &'a BTreeSet<String>,
-    ledgers: Vec<Ledger>,
+    /// There was a folder, which is taken as a whole.
+    folder: bool,
+    all: Vec<Ledger>,
     checkpoints: Checkpoints,
     /// Receipts, by the number of the entry that they are of.
     receipts: BTreeMap<u64, Vec<&'a Read>>,
@@ -236,7 +238,8 @@ impl<'a, 'f> Ledgers<'a, 'f> {
         Ok(Self {
             keys: &options.keys,
             gateways: &given.gateways,
-            ledgers: Vec::new(),
+            folder: given.folder,
+            all: Vec::new(),
             checkpoints: Checkpoints::open(&given.checkpoints, findings)?,
             receipts: by_number,
             pins,
@@ -247,29 +250,36 @@ impl<'a, 'f> Ledgers<'a, 'f> {
     /// The ledgers, and what they say of recordings, once everything was read.
     pub(super) fn finish(mut self) -> Result<(Vec<Ledger>, Pins), VerifyError> {
         self.meet_until(u64::MAX)?;
-        for ledger in &mut self.ledgers {
+        if self.all.is_empty() && !self.gateways.is_empty() {
+            let what = "there is a gateway's state here, and not its ledger";
+            self.findings.problem(Problem::of(Path::new("ledger.jsonl"), what));
+        }
+        for ledger in &mut self.all {
             for problem in ledger.last(self.keys, self.gateways) {
                 self.findings.problem(problem);
             }
         }
-        Ok((self.ledgers, self.pins))
+        Ok((self.all, self.pins))
     }
 
     fn meet_until(&mut self, size: u64) -> Result<(), VerifyError> {
         while let Some(found) = self.checkpoints.next_until(size, self.findings)? {
             let origin = found.checkpoint.origin.as_str();
-            let called = self.ledgers.iter().position(|l| l.is_called(origin) == Some(true));
-            let only = self.ledgers.first().filter(|_| self.ledgers.len() == 1);
+            let called = self.all.iter().position(|l| l.is_called(origin) == Some(true));
+            let only = self.all.first().filter(|_| self.all.len() == 1);
             let unnamed = only.filter(|only| only.is_called(origin).is_none()).map(|_| 0);
             let at = called.or(unnamed);
-            let none = self.ledgers.is_empty();
-            let met = match at.and_then(|at| self.ledgers.get_mut(at)) {
-                Some(ledger) => ledger.meet(found),
-                None if none => alone(&found, self.keys),
-                None => Err(found.problem(format!(
-                    "the checkpoint is about the ledger {origin}, which is not among the files"
-                ))),
-            };
+            let none = self.all.is_empty();
+            let met =
+                match at.and_then(|at| self.all.get_mut(at)) {
+                    Some(ledger) => ledger.meet(found),
+                    None if none && (found.held || self.folder) => Err(found
+                        .problem("the ledger that the checkpoint is about is not among the files")),
+                    None if none => alone(&found, self.keys),
+                    None => Err(found.problem(format!(
+                        "the checkpoint is about the ledger {origin}, which is not among the files"
+                    ))),
+                };
             if let Err(problem) = met {
                 self.findings.problem(problem);
             }
@@ -289,11 +299,11 @@ fn alone(found: &Found, keys: &[Verifier]) -> Result<(), Problem> {
 
 impl Visit for Ledgers<'_, '_> {
     fn begin(&mut self, file: &Path, prev: Digest) {
-        self.ledgers.push(Ledger::new(file, prev, self.keys));
+        self.all.push(Ledger::new(file, prev, self.keys));
     }
 
     fn entry(&mut self, at: usize, entry: &Entry) {
-        let Some(ledger) = self.ledgers.get_mut(at) else { return };
+        let Some(ledger) = self.all.get_mut(at) else { return };
         ledger.head = Head { entries: entry.line.n, digest: entry.digest };
         if ledger.whole {
             ledger.frontier.push(tree::leaf(&entry.text));
@@ -320,7 +330,7 @@ impl Visit for Ledgers<'_, '_> {
     }
 
     fn broken(&mut self, at: usize) {
-        if let Some(ledger) = self.ledgers.get_mut(at) {
+        if let Some(ledger) = self.all.get_mut(at) {
             ledger.whole = false;
         }
     }

@@ -35,6 +35,10 @@ pub(super) fn verify(
 ) -> Result<(), VerifyError> {
     for (session, copies) in given.recordings.iter().filter(|(session, _)| turn.has(**session)) {
         let pin = pins.and_then(|pins| pins.get(session));
+        if pin.is_some_and(|pin| pin.gone) {
+            // Its key is destroyed; what a store still has of it is noise.
+            continue;
+        }
         let (mut most, mut short) = (None, None);
         for copy in copies {
             if pins.is_some() && pin.is_none() {
@@ -63,14 +67,29 @@ pub(super) fn verify(
     }
     let none = given.recordings.is_empty() && given.stray.is_empty() && !given.folder;
     findings.ledger_only = none && pins.is_some_and(|pins| !pins.is_empty());
-    let missing =
-        |(session, pin): &(&SessionId, &Pin)| !pin.gone && !given.recordings.contains_key(session);
-    for (session, _) in pins.into_iter().flatten().filter(missing).filter(|_| !none) {
+    for (session, pin) in pins.into_iter().flatten().filter(|_| !none) {
+        if pin.gone {
+            findings.gone = findings.gone.saturating_add(1);
+        } else if !given.recordings.contains_key(session) {
+            missing(given, *session, pin, findings);
+        }
+    }
+    Ok(())
+}
+
+/// A recording is not among the files.
+fn missing(given: &Given, session: SessionId, pin: &Pin, findings: &mut Findings<'_>) {
+    let elsewhere = match pin.stored {
+        Some(_) => !given.store,
+        None => given.store && !given.spool,
+    };
+    if elsewhere {
+        findings.elsewhere = findings.elsewhere.saturating_add(1);
+    } else {
         let what =
             "the recording is missing: the ledger names it, and does not say that it is gone";
         findings.problem(Problem::of(Path::new(&format!("{session}.wrec")), what));
     }
-    Ok(())
 }
 
 /// Says of recordings of which nobody can tell whose they are what is wrong with them.
@@ -134,7 +153,7 @@ impl<'a> Check<'a> {
         let path = self.copy.path();
         let parts = Parts::of(self.copy).map_err(VerifyError::io(path))?;
         let (places, gap) = (parts.places.clone(), parts.gap);
-        let erased = self.pin.is_some_and(|pin| pin.gone);
+        let erased = self.pin.is_some_and(|pin| pin.erased);
         if erased && gap.is_some() {
             return Ok(Checked::Erased);
         }
@@ -182,6 +201,12 @@ impl<'a> Check<'a> {
             return Ok(Checked::Wrong);
         }
         let Some((last, _)) = self.heads.last_key_value() else {
+            let stored = self.pin.filter(|pin| !pin.damage_known).and_then(|pin| pin.stored);
+            if let Some(stored) = stored.filter(|stored| *stored != bytes) {
+                let what = format!("it ends here, and the ledger says that it has {stored} bytes");
+                findings.problem(problem(what));
+                return Ok(Checked::Wrong);
+            }
             return Ok(Checked::Whole(head.entries));
         };
         let what =

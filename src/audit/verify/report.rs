@@ -32,8 +32,12 @@ pub struct Report {
     pub recordings: u64,
     /// How many entries they have in all.
     pub recording_entries: u64,
-    /// How many recordings of sessions that run are not wholly in the store yet.
+    /// How many recordings are not wholly in the store yet.
     pub behind: u64,
+    /// How many recordings are where no files were given from: in the store, or in the spool.
+    pub elsewhere: u64,
+    /// How many recordings were erased, or their time was over, as the ledger says.
+    pub gone: u64,
     /// No recordings were given, so none was checked.
     pub ledger_only: bool,
     /// The receipts.
@@ -159,6 +163,8 @@ pub(super) struct Findings<'a> {
     pub(super) recordings: u64,
     pub(super) recording_entries: u64,
     pub(super) behind: u64,
+    pub(super) elsewhere: u64,
+    pub(super) gone: u64,
     pub(super) ledger_only: bool,
     pub(super) receipts: Vec<ReceiptReport>,
 }
@@ -174,6 +180,8 @@ impl<'a> Findings<'a> {
             recordings: 0,
             recording_entries: 0,
             behind: 0,
+            elsewhere: 0,
+            gone: 0,
             ledger_only: false,
             receipts: Vec::new(),
         }
@@ -215,6 +223,8 @@ impl<'a> Findings<'a> {
             recordings: self.recordings,
             recording_entries: self.recording_entries,
             behind: self.behind,
+            elsewhere: self.elsewhere,
+            gone: self.gone,
             ledger_only: self.ledger_only,
             receipts: self.receipts,
             problems: self.problems,

@@ -10,6 +10,8 @@ use crate::audit::note::Verifier;
 use crate::cli::args::Gateway;
 use crate::cli::args::ledger::Kept;
 use crate::cli::args::reconcile::Reconcile;
+use crate::cli::args::replay::Replay;
+use crate::cli::args::replay::Watch;
 use crate::model::Country;
 use crate::model::DataClass;
 use crate::model::SessionId;
@@ -48,6 +50,13 @@ pub(in crate::cli) enum Sessions {
         #[command(flatten)]
         gateway: Gateway,
     },
+    /// Play a terminal again, or print any other session as a transcript
+    ///
+    /// Keys while a terminal is played: space stops it and lets it go on, + and - (or > and <) change the
+    /// speed, . is one step, [ and ] go to the command or typed line before and after, q ends it.
+    Replay(Box<Replay>),
+    /// See a live session as it goes; Ctrl-C ends the look, not the session
+    Watch(Watch),
     /// End a live session
     Kill {
         /// The session's id
