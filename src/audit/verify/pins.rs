@@ -98,10 +98,6 @@ impl Pins {
             }
         } else if let LedgerEvent::TrailClosed { session, head } = event {
             self.pin(ledger, *session, |pin| pin.end = Some(*head));
-        } else if let LedgerEvent::Erased { session, .. } | LedgerEvent::Expired { session, .. } =
-            event
-        {
-            self.pin(ledger, *session, |pin| pin.erased = true);
         } else if let LedgerEvent::TrailRecovered { session, head, damage } = event {
             self.pin(ledger, *session, |pin| {
                 pin.end = Some(*head);

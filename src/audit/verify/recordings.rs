@@ -48,7 +48,7 @@ pub(super) fn verify(
             match Check::of(copy, *session, pin).run(ledgers, findings)? {
                 Checked::Whole(entries) => most = most.max(Some(entries)),
                 Checked::Short(problem) => short = Some(problem),
-                Checked::Wrong | Checked::Erased => {}
+                Checked::Wrong => {}
             }
         }
         // The store may not have all of it yet: then the spool has, or the session runs.
@@ -123,8 +123,6 @@ enum Checked {
     Short(Problem),
     /// What is wrong was said.
     Wrong,
-    /// It was erased, and what is left of it has a gap or no end.
-    Erased,
 }
 
 /// One copy of a recording, being checked.
@@ -153,10 +151,6 @@ impl<'a> Check<'a> {
         let path = self.copy.path();
         let parts = Parts::of(self.copy).map_err(VerifyError::io(path))?;
         let (places, gap) = (parts.places.clone(), parts.gap);
-        let erased = self.pin.is_some_and(|pin| pin.erased);
-        if erased && gap.is_some() {
-            return Ok(Checked::Erased);
-        }
         let reader = BufReader::with_capacity(256 * 1024, parts);
         let problem = |damage: Damage| {
             let (path, from) = place(&places, damage.byte, path);
@@ -211,9 +205,6 @@ impl<'a> Check<'a> {
         };
         let what =
             format!("it ends here, and the ledger names its entry {last}: its tail was lost");
-        if erased {
-            return Ok(Checked::Erased);
-        }
         if matches!(self.copy, Copy::Segments(_)) {
             return Ok(Checked::Short(problem(what)));
         }
