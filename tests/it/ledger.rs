@@ -21,15 +21,15 @@ exporter = "acme-de"
 importer = "acme-sg"
 importer_country = "SG"
 document_sha256 = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
-valid_from = "2020-01-01"
-valid_to = "2099-12-31"
+valid_from = 2020-01-01
+valid_to = 2099-12-31
 owner = "dpo@acme.example"
 approved_by = "board"
 
 [bases.tia]
 reference = "TIA-7"
-date = "2020-01-01"
-review_by = "2099-12-31"
+date = 2020-01-01
+review_by = 2099-12-31
 
 [targets.customers]
 "#;
@@ -148,7 +148,7 @@ fn an_erased_recording_is_gone_and_the_record_stays_sound() {
     assert!(shown.code == 1 && shown.err.contains("by olaf: case 7"), "{shown:?}");
     let verified = gateway.verify();
     assert_eq!(verified.code, 0, "{verified:?}");
-    assert!(gateway.ledger().iter().any(|line| line["event"]["is"] == "erased"));
+    assert!(gateway.ledger().iter().any(|entry| entry["is"] == "erased"));
 }
 
 #[test]
