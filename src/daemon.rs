@@ -16,7 +16,9 @@ mod kms;
 mod providers;
 mod record;
 mod reader;
+mod reindex;
 mod reload;
+mod retention;
 mod serve;
 mod ssh_host;
 mod stores;
@@ -252,6 +254,7 @@ pub async fn start(config_file: &Path) -> Result<Running, StartError> {
     let (audit, store) = record::open(&loaded, &version, &clock).await?;
     let archive = archive::open(&loaded, &audit, &store).await?;
     let indexer = archive::Indexer::new(Arc::clone(&audit), store.clone());
+    let reindex = Arc::new(store::Reindex::default());
     let access = Arc::new(keys::access(&loaded)?);
     let tls = Arc::new(translate::tls(&loaded, Some(access.ca_pem()))?);
     let logins = logins(&loaded, &store, &identity, &clock)?;
@@ -299,11 +302,13 @@ pub async fn start(config_file: &Path) -> Result<Running, StartError> {
     };
     let api = Api::new(api::Resources {
         gateway: Arc::clone(&gateway),
-        store,
+        store: store.clone(),
         archive: Arc::clone(&archive),
+        reindex: Arc::clone(&reindex),
         reader: Arc::new(reader),
         ssh_host_key: ssh_host_key.clone(),
         signing: api::Signing::default(),
+        viewers: api::Viewers::default(),
     });
     let own = Arc::new(serve::Own(api));
     let front = Arc::new(serve::Front {
@@ -320,14 +325,16 @@ pub async fn start(config_file: &Path) -> Result<Running, StartError> {
         tokio::spawn(record::flush(Arc::clone(&audit))),
         tokio::spawn(record::keep(Arc::clone(&audit))),
         tokio::spawn(archive::keep(Arc::clone(&archive), indexer)),
+        tokio::spawn(reindex::keep(Arc::clone(&archive), store.clone(), reindex)),
         tokio::spawn(logins.watch()),
-        tokio::spawn(expiring::watch(
-            gateway.parts.version.clone(),
-            Arc::clone(&gateway.parts.clock),
-        )),
+        tokio::spawn(expiring::watch(gateway.parts.version.clone(), Arc::clone(&audit))),
         tokio::spawn(ssh_host::certify_again(Arc::clone(&front))),
     ];
     tasks.extend(events::start(&loaded, fed).await?);
+    if let Some(days) = &loaded.file.audit.retention.days {
+        let days = u32::try_from(days.get()).unwrap_or(u32::MAX);
+        tasks.push(tokio::spawn(retention::keep(Arc::clone(&archive), store, days)));
+    }
     for options in translate::listeners(&loaded.file) {
         let listener = Listener::bind(options)?;
         let address = listener.local_addr();

@@ -10,6 +10,7 @@ mod browser;
 mod certificates;
 mod check;
 mod credentials;
+mod entries;
 mod explain;
 mod fail;
 mod filter;
@@ -19,11 +20,15 @@ mod oauth;
 mod pages;
 mod purpose;
 mod rates;
+mod record;
 mod requests;
+mod retention;
 mod search;
 mod sessions;
 mod signing;
+mod stream;
 mod table;
+mod viewers;
 #[cfg(test)]
 mod tests;
 
@@ -63,12 +68,14 @@ use crate::model::refusal::RefusalCode;
 use crate::model::verdict::Masks;
 use crate::policy;
 use crate::session::Gateway;
+use crate::store::Reindex;
 use crate::store::Store;
 
 use fail::Fail;
 use purpose::Purpose;
 
 pub use signing::Signing;
+pub use viewers::Viewers;
 
 /// Longest body of a call, in bytes.
 pub const BODY_BYTES_MAX: usize = 1024 * 1024;
@@ -93,12 +100,16 @@ pub struct Resources {
     pub store: Store,
     /// The region's store, and what reads recordings from it.
     pub archive: Arc<Archive>,
+    /// Who makes the index again, where somebody asks for it.
+    pub reindex: Arc<Reindex>,
     /// Who reads commands.
     pub reader: Arc<dyn Reader>,
     /// The gateway's SSH host key, as a line of OpenSSH's `known_hosts` has it.
     pub ssh_host_key: String,
     /// Who is in the midst of signing in.
     pub signing: Signing,
+    /// Who reads a recording as a stream now.
+    pub viewers: Viewers,
 }
 
 /// The API, ready to answer.
@@ -144,13 +155,21 @@ impl Api {
             .route("/api/v1/sessions", get(sessions::list))
             .route("/api/v1/sessions/search", get(search::search))
             .route("/api/v1/sessions/{id}", get(sessions::show))
+            .route("/api/v1/sessions/{id}/stream", get(stream::stream))
             .route("/api/v1/sessions/{id}/kill", post(sessions::kill))
+            .route("/api/v1/sessions/{id}/hold", post(retention::hold))
+            .route("/api/v1/sessions/{id}/release", post(retention::release))
+            .route("/api/v1/sessions/{id}/erase", post(retention::erase))
             .route("/api/v1/requests", get(requests::list))
             .route("/api/v1/requests/{id}", get(requests::show))
             .route("/api/v1/requests/{id}/approve", post(requests::approve))
             .route("/api/v1/requests/{id}/deny", post(requests::deny))
+            .route("/api/v1/ledger", get(entries::list))
+            .route("/api/v1/ledger/export", get(entries::export))
             .route("/api/v1/ledger/checkpoint", get(ledger::checkpoint))
             .route("/api/v1/ledger/receipts/{id}", get(ledger::receipt))
+            .route("/api/v1/audit/status", get(record::status))
+            .route("/api/v1/audit/reindex", get(record::reindexing).post(record::reindex))
             .route("/api/v1/policy/explain", post(explain::explain))
             .fallback(unknown_path)
             .with_state(resources);

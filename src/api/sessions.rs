@@ -1,4 +1,4 @@
-//! Sessions: list them, show one's record, end one.
+//! Sessions: list them, show one's record, end one. What streams a record is `stream`.
 
 use std::sync::Arc;
 
@@ -96,7 +96,7 @@ pub(super) async fn show(
     let mut recording = Recording::find(&resources, session).await?;
     let opened = recording.opened()?;
     let own = is_own(&caller, &opened.principal);
-    allow_replay(&resources, &caller, &opened, (&purpose, own))?;
+    allow_replay(&resources, &caller, &opened, ("replay", &purpose, own))?;
     let withheld = !own && hides_something(&resources, &caller, &opened.target);
     let mut shown = Shown {
         session,
@@ -133,15 +133,16 @@ pub(super) async fn kill(
     Ok(Json(serde_json::json!({ "session": session, "killed": true })))
 }
 
-fn allow_replay(
+/// Whether the caller may look at a session, which is on record as `action`.
+pub(super) fn allow_replay(
     resources: &Resources,
     caller: &Caller,
     opened: &Opened,
-    purpose: (&Purpose, bool),
+    (action, purpose, own): (&str, &Purpose, bool),
 ) -> Result<(), Fail> {
     let ask = policy::Ask::Replay { target: &opened.target, owner: &opened.principal };
-    let noted = ("replay", opened.session.to_string());
-    caller.may_look(resources, &ask, noted, purpose).map(|_| ())
+    let noted = (action, opened.session.to_string());
+    caller.may_look(resources, &ask, noted, (purpose, own)).map(|_| ())
 }
 
 /// A recording that is being read for somebody.
@@ -155,22 +156,14 @@ impl Recording {
     async fn find(resources: &Resources, session: SessionId) -> Result<Self, Fail> {
         match resources.archive.recording(session).await {
             Ok(entries) => Ok(Self { entries, first: None, damage: None }),
-            Err(ReadError::Missing(_)) => Err(Fail::not_found("session")),
-            Err(error @ ReadError::Erased { .. }) => Err(Fail::gone(&error.to_string())),
-            Err(error) => Err(Fail::ours(&error)),
+            Err(error) => Err(unreadable(&error)),
         }
     }
 
     /// What the first entry says.
     fn opened(&mut self) -> Result<Opened, Fail> {
         let first = self.next()?.ok_or_else(|| Fail::not_found("session"))?;
-        let opened = match &first.what {
-            What::Event(event) => match &**event {
-                TrailEvent::Opened(opened) => Some((**opened).clone()),
-                _ => None,
-            },
-            What::Data { .. } => None,
-        };
+        let opened = opening(&first);
         self.first = Some(first);
         opened.ok_or_else(|| Fail::not_found("session"))
     }
@@ -191,7 +184,31 @@ impl Recording {
     }
 }
 
-fn is_own(caller: &Caller, owner: &Principal) -> bool {
+/// Why a recording is not shown.
+pub(super) fn unreadable(error: &ReadError) -> Fail {
+    match error {
+        ReadError::Missing(_) => Fail::not_found("session"),
+        ReadError::Erased { .. } => Fail::gone(&error.to_string()),
+        ReadError::Storage(_)
+        | ReadError::Shelf(_)
+        | ReadError::Key(_)
+        | ReadError::Io(_)
+        | ReadError::Name(_) => Fail::ours(error),
+    }
+}
+
+/// What a recording's first entry says, if `entry` is one.
+pub(super) fn opening(entry: &Entry) -> Option<Opened> {
+    match &entry.what {
+        What::Event(event) => match &**event {
+            TrailEvent::Opened(opened) => Some((**opened).clone()),
+            _ => None,
+        },
+        What::Data { .. } => None,
+    }
+}
+
+pub(super) fn is_own(caller: &Caller, owner: &Principal) -> bool {
     caller.principal().issuer == owner.issuer && caller.principal().subject == owner.subject
 }
 
@@ -212,6 +229,6 @@ pub(super) fn hides_something(resources: &Resources, caller: &Caller, target: &T
     masks.hides_any(classes)
 }
 
-fn parse(id: &str) -> Result<SessionId, Fail> {
+pub(super) fn parse(id: &str) -> Result<SessionId, Fail> {
     id.parse().map_err(|_| Fail::not_found("session"))
 }

@@ -13,6 +13,7 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::audit::chain::Head;
+use crate::audit::transfer::TransferFacts;
 use crate::model::Command;
 use crate::model::CredentialId;
 use crate::model::DataClass;
@@ -334,6 +335,10 @@ pub enum LedgerEvent {
         classes: BTreeSet<DataClass>,
         /// On what legal basis.
         basis: TransferNote,
+        /// Who, at which target, from where, and what it rests on. `None`: it was written before the
+        /// ledger said so.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        facts: Option<Box<TransferFacts>>,
     },
     /// How much a transfer moved so far, and whether that is all.
     TransferVolume {
@@ -344,6 +349,9 @@ pub enum LedgerEvent {
         /// How much of it may have carried each class.
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
         classes: BTreeMap<DataClass, Volume>,
+        /// Of a write transfer, how much went to the target: commands as `rows`, and their bytes.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        written: BTreeMap<DataClass, Volume>,
         /// The session has ended.
         closed: bool,
     },
@@ -477,7 +485,7 @@ pub enum LedgerEvent {
     BasisEnds {
         /// Which.
         id: RuleId,
-        /// What of it: `basis`, `assessment` or `law data`.
+        /// What of it: `basis`, `assessment`, `mechanism` or `law data`.
         what: String,
         /// Its last day.
         last_day: jiff::civil::Date,

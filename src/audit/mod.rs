@@ -24,6 +24,7 @@ mod aws;
 pub mod archive;
 pub mod chain;
 pub mod entry;
+pub mod export;
 pub mod follow;
 pub mod keys;
 pub mod kms;
@@ -41,6 +42,7 @@ pub mod spool;
 pub mod storage;
 pub mod told;
 pub mod trail;
+pub mod transfer;
 pub mod tree;
 pub mod verify;
 #[cfg(test)]

@@ -347,6 +347,12 @@ impl Audit {
         lock(&self.open).iter().map(|(session, trail)| (*session, trail.bytes())).collect()
     }
 
+    /// How many entries the recordings of sessions that run have.
+    pub fn trail_heads(&self) -> Vec<(SessionId, u64)> {
+        let open = lock(&self.open);
+        open.iter().map(|(session, trail)| (*session, trail.head().entries)).collect()
+    }
+
     /// Sessions that ended, whose recordings the store has not wholly yet.
     pub fn closed_trails(&self) -> io::Result<BTreeSet<SessionId>> {
         Folders::sessions(&self.folders.closed)
@@ -366,6 +372,11 @@ impl Audit {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             Ok(()) | Err(_) => Ok(()),
         }
+    }
+
+    /// When a record counts as written.
+    pub fn level(&self) -> Level {
+        if self.syncer.is_some() { Level::Disk } else { Level::Process }
     }
 
     /// Whether sessions may begin: `Some` says why not. What runs goes on.

@@ -25,6 +25,16 @@ pub enum Level {
     Disk,
 }
 
+impl Level {
+    /// The word in configurations.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Process => "process",
+            Self::Disk => "disk",
+        }
+    }
+}
+
 /// How much all recordings of a spool may take together.
 #[derive(Debug)]
 pub struct Room {

@@ -1,9 +1,11 @@
 //! What can be typed. The commands that sign in and connect are in [`access`], those about what
-//! happened in [`records`].
+//! happened in [`records`] and [`ledger`].
 
 pub(super) mod access;
+pub(super) mod ledger;
 pub(super) mod reconcile;
 pub(super) mod records;
+pub(super) mod replay;
 
 use std::path::PathBuf;
 
@@ -84,6 +86,9 @@ pub(super) enum Command {
     Proxy(access::Proxy),
     /// Turn what a team has into entries of a gateway's catalogue
     Import(access::Import),
+    /// Read the ledger: who was let in, which transfers there were, what was changed
+    #[command(subcommand)]
+    Ledger(ledger::Ledger),
     /// List, show and end sessions
     #[command(subcommand)]
     Sessions(records::Sessions),

@@ -11,6 +11,7 @@ use serde_json::Value;
 use crate::cli::args::Gateway;
 use crate::cli::encode;
 use crate::cli::home::Home;
+use crate::cli::lines::Lines;
 use crate::cli::profile::Profile;
 use crate::cli::profile::Profiles;
 use crate::cli::wallet::Wallet;
@@ -20,6 +21,9 @@ use crate::model::fault::Chain;
 use crate::tls;
 use crate::upstream::Configured;
 use crate::upstream::Fetcher;
+
+/// How long an answer may take that takes long to make, in milliseconds.
+const PATIENT_MS_MAX: u64 = 300_000;
 
 /// Why a call came to nothing; each has its exit code.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +37,9 @@ pub(super) enum CallError {
     /// The gateway said no.
     #[error("{0}")]
     Refused(String),
+    /// A record is damaged.
+    #[error("{0}")]
+    Damaged(String),
 }
 
 /// A gateway to talk to; knows nobody's credential.
@@ -109,13 +116,25 @@ impl Link {
         self.send(&Method::POST, path, None, Some(("application/x-www-form-urlencoded", body)))
     }
 
-    fn send(
+    /// Asks for something that comes line by line, in JSON.
+    fn open(&self, path: &str, token: &SecretString) -> Result<Lines, CallError> {
+        let (uri, request) = self.request(&Method::GET, path, Some(token))?;
+        let runtime = runtime()?;
+        let request = request
+            .uri(uri)
+            .body(Bytes::new())
+            .map_err(|error| CallError::Usage(error.to_string()))?;
+        let arriving = runtime.block_on(self.fetcher.open(request));
+        Lines::begin(runtime, arriving.map_err(|error| unreached(&error))?)
+    }
+
+    /// A request to a path of the gateway, with its URL.
+    fn request(
         &self,
         method: &Method,
         path: &str,
         token: Option<&SecretString>,
-        body: Option<(&str, Bytes)>,
-    ) -> Result<Answer, CallError> {
+    ) -> Result<(http::Uri, http::request::Builder), CallError> {
         let url = format!("{}{path}", self.base);
         let uri = url
             .parse::<http::Uri>()
@@ -128,6 +147,17 @@ impl Link {
             value.set_sensitive(true);
             request = request.header(http::header::AUTHORIZATION, value);
         }
+        Ok((uri, request))
+    }
+
+    fn send(
+        &self,
+        method: &Method,
+        path: &str,
+        token: Option<&SecretString>,
+        body: Option<(&str, Bytes)>,
+    ) -> Result<Answer, CallError> {
+        let (uri, mut request) = self.request(method, path, token)?;
         let mut content = Bytes::new();
         if let Some((kind, body)) = body {
             request = request.header(http::header::CONTENT_TYPE, kind);
@@ -168,6 +198,12 @@ impl Client {
         Ok(Self { link, profile, home, given })
     }
 
+    /// The same, which waits longer: for answers that take long to make.
+    pub(super) fn patient(self) -> Self {
+        let fetcher = self.link.fetcher.clone().within_ms(PATIENT_MS_MAX);
+        Self { link: Link { fetcher, ..self.link }, ..self }
+    }
+
     /// The way to the gateway.
     pub(super) fn link(&self) -> &Link {
         &self.link
@@ -200,6 +236,11 @@ impl Client {
         self.call(&Method::GET, path, None)
     }
 
+    /// Asks for something that comes line by line.
+    pub(super) fn lines(&self, path: &str) -> Result<Lines, CallError> {
+        self.link.open(&format!("/api/v1{path}"), &self.token()?)
+    }
+
     pub(super) fn post(&self, path: &str, body: &Value) -> Result<Value, CallError> {
         self.call(&Method::POST, path, Some(body))
     }
@@ -217,7 +258,7 @@ impl Client {
 }
 
 /// That the gateway was not reached: why, and what to do about it.
-fn unreached(error: &(dyn std::error::Error + 'static)) -> CallError {
+pub(super) fn unreached(error: &(dyn std::error::Error + 'static)) -> CallError {
     let hint = match tls::doubt(error) {
         Some(tls::Doubt::Time) => format!(
             "the gateway's certificate is not good at {:.0}, which is the time here: if it is not, \

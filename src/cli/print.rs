@@ -32,6 +32,12 @@ pub(super) fn raw(text: &str) {
     let _gone = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
+/// Prints bytes as they are. `false`: whoever read them has gone.
+pub(super) fn bytes(bytes: &[u8]) -> bool {
+    let mut out = io::stdout().lock();
+    out.write_all(bytes).and_then(|()| out.flush()).is_ok()
+}
+
 /// Prints columns, each as wide as its widest cell; the last one is not padded.
 pub(super) fn table(head: &[&str], rows: &[Vec<String>]) {
     let mut widths = head.iter().map(|cell| cell.chars().count()).collect::<Vec<_>>();

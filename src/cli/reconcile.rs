@@ -79,7 +79,7 @@ pub(super) fn run(args: &Reconcile, as_json: bool) -> ExitCode {
             print::complain(&print::tame(&error.to_string()));
             ExitCode::from(match error {
                 Failed::Call(CallError::Unreached(_)) => 3,
-                Failed::Damaged(_) => 4,
+                Failed::Call(CallError::Damaged(_)) | Failed::Damaged(_) => 4,
                 Failed::Call(CallError::Usage(_) | CallError::Refused(_))
                 | Failed::File { .. }
                 | Failed::Usage(_) => 2,

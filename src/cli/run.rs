@@ -19,6 +19,7 @@ use crate::cli::client::Client;
 use crate::cli::connect;
 use crate::cli::import;
 use crate::cli::kubectl;
+use crate::cli::ledger;
 use crate::cli::login;
 use crate::cli::man;
 use crate::cli::print;
@@ -81,6 +82,7 @@ pub(super) fn command(args: Args) -> ExitCode {
             answer(&gateway, hold.as_str(), "deny", &json!({ "reason": reason }), as_json)
         }
         Command::Sessions(sessions) => sessions::run(sessions, as_json),
+        Command::Ledger(ledger) => ledger::run(ledger, as_json),
         Command::Policy(policy) => explain(policy, as_json),
     };
     ended(called)
@@ -99,6 +101,8 @@ fn audit(audit: Audit, as_json: bool) -> ExitCode {
         Audit::Prove { id, end, from, output, gateway } => {
             record::prove((&id, end), &from, output.as_deref(), &gateway)
         }
+        Audit::Status(gateway) => get(&gateway, "/audit/status", show::record, as_json),
+        Audit::Reindex(gateway) => record::reindex(&gateway, as_json),
         Audit::Checkpoint { from, gateway } => record::checkpoint(&from, &gateway, as_json),
         Audit::Keygen { purpose, origin, file } => record::keygen(purpose, origin, &file, as_json),
     })
@@ -119,6 +123,7 @@ fn code(error: &CallError) -> ExitCode {
         CallError::Refused(_) => 1,
         CallError::Usage(_) => 2,
         CallError::Unreached(_) => 3,
+        CallError::Damaged(_) => 4,
     })
 }
 

@@ -1,14 +1,16 @@
-//! Listing, searching, showing and ending sessions.
+//! Listing, searching, showing and ending sessions. Seeing them again is `replay`.
 
 use serde_json::Value;
 use serde_json::json;
 
+use crate::cli::args::ledger::Kept;
 use crate::cli::args::records::Sessions;
 use crate::cli::args::records::Which;
 use crate::cli::client::CallError;
 use crate::cli::client::Client;
 use crate::cli::encode;
 use crate::cli::print;
+use crate::cli::replay;
 use crate::cli::show;
 
 /// `weir sessions …`
@@ -31,11 +33,23 @@ pub(super) fn run(sessions: Sessions, as_json: bool) -> Result<(), CallError> {
             let path = path(&format!("/sessions/{session}"), &purpose.collect::<Vec<_>>());
             (Client::new(&gateway)?.get(&path)?, show::session)
         }
+        Sessions::Replay(args) => return replay::replay(*args, as_json),
+        Sessions::Watch(args) => return replay::watch(&args, as_json),
         Sessions::Kill { session, gateway } => {
             let path = format!("/sessions/{session}/kill");
             let killed = |answer: &Value| print::line(&format!("{} is ended", show::id(answer)));
             (Client::new(&gateway)?.post(&path, &json!({}))?, killed)
         }
+        Sessions::Hold(kept) => {
+            let held = |answer: &Value| print::line(&format!("{} is held", show::id(answer)));
+            (keep(&kept, "hold")?, held)
+        }
+        Sessions::Release(kept) => {
+            let free =
+                |answer: &Value| print::line(&format!("{} is held no more", show::id(answer)));
+            (keep(&kept, "release")?, free)
+        }
+        Sessions::Erase(kept) => (keep(&kept, "erase")?, show::erased),
     };
     if as_json {
         print::json(&answer);
@@ -43,6 +57,12 @@ pub(super) fn run(sessions: Sessions, as_json: bool) -> Result<(), CallError> {
         shown(&answer);
     }
     Ok(())
+}
+
+/// Holds, releases or erases a recording.
+fn keep(kept: &Kept, verb: &str) -> Result<Value, CallError> {
+    let path = format!("/sessions/{}/{verb}", kept.session);
+    Client::new(&kept.gateway)?.patient().post(&path, &json!({ "reason": kept.reason }))
 }
 
 fn path(of: &str, parameters: &[(&str, String)]) -> String {

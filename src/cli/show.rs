@@ -1,5 +1,7 @@
 //! Answers of the API, as people read them. Whatever came from outside is tamed first.
 
+mod record;
+
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -9,6 +11,10 @@ use crate::cli::print::tame;
 use crate::model::Clock;
 use crate::model::clock::System;
 use crate::model::place::PlaceMethod;
+
+pub(super) use record::entries;
+pub(super) use record::erased;
+pub(super) use record::record;
 
 pub(super) fn whoami(answer: &Value) {
     let principal = &answer["principal"];
@@ -265,7 +271,7 @@ pub(super) fn judgement(answer: &Value) {
     line(&format!("snapshot: {}", text(answer, "version")));
 }
 
-fn headline(event: &Value) -> String {
+pub(super) fn headline(event: &Value) -> String {
     let number = plain(&event["number"]);
     match event["is"].as_str().unwrap_or_default() {
         "opened" => format!(
@@ -309,7 +315,7 @@ fn headline(event: &Value) -> String {
     }
 }
 
-fn details(event: &Value) -> Vec<String> {
+pub(super) fn details(event: &Value) -> Vec<String> {
     let mut lines = Vec::new();
     if event["is"] == "opened" {
         let transfer = &event["transfer"];

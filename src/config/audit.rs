@@ -29,6 +29,17 @@ pub struct Audit {
     pub kms: Option<Kms>,
     /// Where it is kept for good.
     pub store: Store,
+    /// For how long.
+    pub retention: Retention,
+}
+
+/// `[audit.retention]`: how long recordings are kept. The ledger is kept for ever.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Retention {
+    /// So many days after a session's end its recording is erased, unless it is under a legal hold.
+    /// Left out: never.
+    pub days: Option<Within<1, 36_500>>,
 }
 
 /// `level`: when a record counts as written.
@@ -76,6 +87,7 @@ impl Default for Audit {
             events: Vec::new(),
             kms: None,
             store: Store::default(),
+            retention: Retention::default(),
         }
     }
 }

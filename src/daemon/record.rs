@@ -4,7 +4,9 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+use std::time::Instant;
 
+use jiff::Timestamp;
 use secrecy::ExposeSecret;
 use toml::Spanned;
 
@@ -37,6 +39,9 @@ use crate::store::Store;
 
 /// How often the heads of open trails go into the ledger, and a checkpoint is signed.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(10);
+
+/// By how much the clock may differ between two looks without that it was set, in milliseconds.
+const CLOCK_STEP_MS_MAX: i64 = 1_000;
 
 /// Opens the record and the state database, and says in the ledger what is in force.
 pub(super) async fn open(
@@ -178,16 +183,47 @@ pub(super) async fn flush(audit: Arc<Audit>) {
     }
 }
 
-/// Puts the heads of open trails into the ledger and signs checkpoints, until it is ended.
+/// Puts the heads of open trails into the ledger and signs checkpoints, until it is ended. A clock
+/// that was set meanwhile is in the ledger as well.
 pub(super) async fn keep(audit: Arc<Audit>) {
+    let mut watch = ClockWatch::new(&**audit.clock());
     let mut ticks = tokio::time::interval(CHECKPOINT_EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         let audit = Arc::clone(&audit);
+        if let Some(by_ms) = watch.stepped(&**audit.clock()) {
+            tracing::warn!(by_ms, "the clock was set");
+            if let Err(error) = audit.record(&LedgerEvent::ClockStepped { by_ms }) {
+                tracing::error!(fault = "gateway", "{}", Chain(&error));
+            }
+        }
         if tokio::task::spawn_blocking(move || pin(&audit)).await.is_err() {
             return;
         }
+    }
+}
+
+/// Holds the clock on the wall against one that nobody sets.
+struct ClockWatch {
+    at: Timestamp,
+    then: Instant,
+}
+
+impl ClockWatch {
+    fn new(clock: &dyn Clock) -> Self {
+        Self { at: clock.now(), then: Instant::now() }
+    }
+
+    /// By how many milliseconds the clock was set since the last time, if by more than a second.
+    fn stepped(&mut self, clock: &dyn Clock) -> Option<i64> {
+        let (at, then) = (clock.now(), Instant::now());
+        let by_wall = at.duration_since(self.at).as_millis();
+        let passed = i128::try_from(then.duration_since(self.then).as_millis()).unwrap_or(0);
+        (self.at, self.then) = (at, then);
+        let by = by_wall.saturating_sub(passed);
+        let by = i64::try_from(by).unwrap_or(i64::MAX);
+        (by.abs() > CLOCK_STEP_MS_MAX).then_some(by)
     }
 }
 
@@ -206,4 +242,22 @@ pub(super) fn end(audit: &Audit, stopped: &LedgerEvent) {
         tracing::error!(fault = "gateway", "{}", Chain(&error));
     }
     pin(audit);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::clock::Standing;
+
+    #[test]
+    fn a_clock_that_is_set_is_noticed_and_one_that_goes_is_not() {
+        let noon = Timestamp::from_second(1_795_262_400).unwrap();
+        let clock = Standing::at(noon);
+        let mut watch = ClockWatch::new(&clock);
+        assert_eq!(watch.stepped(&clock), None);
+        clock.set(noon + Duration::from_hours(1));
+        assert!(watch.stepped(&clock).unwrap() > 3_500_000);
+        clock.set(noon);
+        assert!(watch.stepped(&clock).unwrap() < -3_500_000);
+    }
 }

@@ -13,6 +13,7 @@ use crate::model::DataClass;
 use crate::model::EntityId;
 use crate::model::Origin;
 use crate::model::Principal;
+use crate::model::RuleId;
 use crate::model::principal::Entity;
 use crate::model::principal::Kind;
 use crate::model::target::WithoutBasis;
@@ -95,6 +96,11 @@ impl Law {
 
     pub(super) fn gateway(&self) -> &GatewayFacts {
         &self.gateway
+    }
+
+    /// A basis on file.
+    pub(super) fn basis(&self, id: &RuleId) -> Option<&Basis> {
+        self.bases.iter().find(|basis| basis.id == *id)
     }
 
     pub(super) fn entity(&self, id: Option<&EntityId>) -> Option<&Entity> {

@@ -16,6 +16,7 @@ use crate::model::Country;
 use crate::model::DataClass;
 use crate::model::EntityId;
 use crate::model::RegionName;
+use crate::model::RuleId;
 use crate::model::TargetFacts;
 use crate::model::TargetName;
 use crate::model::digest::Digest;
@@ -135,6 +136,11 @@ impl Snapshot {
     /// The legal entities by id.
     pub fn entity(&self, id: &EntityId) -> Option<&Entity> {
         self.law.entity(Some(id))
+    }
+
+    /// The legal basis on file with this id.
+    pub fn basis(&self, id: &RuleId) -> Option<&Basis> {
+        self.law.basis(id)
     }
 
     /// Legal bases, their assessments and the law data, where they end within

@@ -24,6 +24,7 @@ pub(super) fn sqlite() -> Migrator {
             "commands and keys",
             include_str!("../../migrations/sqlite/0004_commands_and_keys.sql"),
         ),
+        (5, "retention", include_str!("../../migrations/sqlite/0005_retention.sql")),
     ])
 }
 
@@ -36,6 +37,7 @@ pub(super) fn postgres() -> Migrator {
             "commands and keys",
             include_str!("../../migrations/postgres/0004_commands_and_keys.sql"),
         ),
+        (5, "retention", include_str!("../../migrations/postgres/0005_retention.sql")),
     ])
 }
 

@@ -57,6 +57,9 @@ pub struct SessionRow {
     pub bytes: u64,
     /// Values masked.
     pub masked: u64,
+    /// When its recording was erased, or expired.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub erased_at: Option<Timestamp>,
 }
 
 /// A hold, as the index has it.
@@ -154,6 +157,7 @@ fn session_row(row: &Row) -> Result<SessionRow, StoreError> {
         rows: row.count("rows_out")?,
         bytes: row.count("bytes_out")?,
         masked: row.count("masked")?,
+        erased_at: row.maybe_time("erased_at")?,
     })
 }
 

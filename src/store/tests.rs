@@ -4,6 +4,7 @@ mod commands;
 mod index;
 mod logins;
 mod outage;
+mod retention;
 mod server;
 
 use std::collections::BTreeMap;

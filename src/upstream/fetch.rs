@@ -3,6 +3,7 @@
 //!
 //! No redirects, no proxy, no cookies, one bounded body: whatever else a place says is an error.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,10 +16,14 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
+use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
+use crate::upstream::Arriving;
 use crate::upstream::Configured;
 use crate::upstream::DialError;
+use crate::upstream::arriving::Connection;
 use crate::upstream::bare;
 use crate::upstream::reach;
 
@@ -128,6 +133,40 @@ impl Fetcher {
         &self,
         request: http::Request<Bytes>,
     ) -> Result<http::Response<Bytes>, FetchError> {
+        let request = self.prepared(request)?;
+        self.in_time(self.exchange(request)).await
+    }
+
+    /// Likewise, but the body is handed on as it comes, however long that takes and however much it
+    /// is. The bound on time is for the answer's head.
+    pub async fn open(&self, request: http::Request<Bytes>) -> Result<Arriving, FetchError> {
+        let request = self.prepared(request)?;
+        let opened = async {
+            let stream = reach(&self.place).await?;
+            match &self.tls {
+                Some(tls) => self.begin(self.encrypted(tls, stream).await?, request).await,
+                None => self.begin(stream, request).await,
+            }
+        };
+        self.in_time(opened).await
+    }
+
+    async fn in_time<T>(
+        &self,
+        exchange: impl Future<Output = Result<T, FetchError>>,
+    ) -> Result<T, FetchError> {
+        tokio::time::timeout(Duration::from_millis(self.within_ms), exchange).await.unwrap_or_else(
+            |_| {
+                let host = self.place.host().to_owned();
+                Err(FetchError::Slow { host, within_ms: self.within_ms })
+            },
+        )
+    }
+
+    fn prepared(
+        &self,
+        request: http::Request<Bytes>,
+    ) -> Result<http::Request<Full<Bytes>>, FetchError> {
         let (mut head, body) = request.into_parts();
         if !self.serves(&head.uri) {
             return Err(FetchError::NotConfigured(head.uri.to_string()));
@@ -139,13 +178,7 @@ impl Fetcher {
         head.headers.insert(http::header::CONNECTION, close);
         let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
         head.uri = path.parse().map_err(|e: http::uri::InvalidUri| self.failed(e))?;
-        let request = http::Request::from_parts(head, Full::new(body));
-        tokio::time::timeout(Duration::from_millis(self.within_ms), self.exchange(request))
-            .await
-            .unwrap_or_else(|_| {
-                let host = self.place.host().to_owned();
-                Err(FetchError::Slow { host, within_ms: self.within_ms })
-            })
+        Ok(http::Request::from_parts(head, Full::new(body)))
     }
 
     async fn exchange(
@@ -154,11 +187,43 @@ impl Fetcher {
     ) -> Result<http::Response<Bytes>, FetchError> {
         let stream = reach(&self.place).await?;
         let Some(tls) = &self.tls else { return self.talk(stream, request).await };
+        self.talk(self.encrypted(tls, stream).await?, request).await
+    }
+
+    async fn encrypted(
+        &self,
+        tls: &Arc<ClientConfig>,
+        stream: TcpStream,
+    ) -> Result<TlsStream<TcpStream>, FetchError> {
         let name = self.place.host().to_owned();
         let name = ServerName::try_from(name).map_err(|e| self.failed(e))?;
         let connector = TlsConnector::from(Arc::clone(tls));
-        let stream = connector.connect(name, stream).await.map_err(|e| self.failed(e))?;
-        self.talk(stream, request).await
+        connector.connect(name, stream).await.map_err(|e| self.failed(e))
+    }
+
+    async fn begin(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        request: http::Request<Full<Bytes>>,
+    ) -> Result<Arriving, FetchError> {
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|e| self.failed(e))?;
+        let mut connection: Connection = Box::pin(connection);
+        let (answer, over) = {
+            let answer = sender.send_request(request);
+            tokio::pin!(answer);
+            tokio::select! {
+                answer = &mut answer => (answer, false),
+                ended = &mut connection => match ended {
+                    Ok(()) => (answer.await, true),
+                    Err(error) => return Err(self.failed(error)),
+                },
+            }
+        };
+        let answer = answer.map_err(|e| self.failed(e))?;
+        let connection = (!over).then_some(connection);
+        Ok(Arriving::new(self.place.host().to_owned(), answer, connection))
     }
 
     async fn talk(

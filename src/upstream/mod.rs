@@ -8,6 +8,7 @@
 //!
 //! Knows no protocol and makes no decision: an address that is not pinned cannot be dialled.
 
+mod arriving;
 mod fetch;
 
 use std::io;
@@ -27,6 +28,7 @@ use crate::model::refusal::RefusalCode;
 use crate::policy::Permit;
 use crate::target::Pinned;
 
+pub use arriving::Arriving;
 pub use fetch::FetchError;
 pub use fetch::Fetched;
 pub use fetch::Fetcher;

@@ -1,7 +1,6 @@
 //! The region's store behind a gateway: what it gets, and what happens when it is slow to come, gone,
 //! elsewhere, or does not let the gateway in.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
 use std::process::Stdio;
@@ -16,6 +15,7 @@ use crate::gateway::Gateway;
 use crate::gateway::Prepared;
 use crate::stores::ACCESS_KEY;
 use crate::stores::Make;
+use crate::stores::PLAIN;
 use crate::stores::Peer;
 use crate::stores::REGION;
 use crate::stores::SECRET_KEY;
@@ -39,7 +39,8 @@ fn at(peer: &Peer, region: &str, secret: &str) -> Prepared {
 }
 
 fn names(peer: &Peer, under: &str) -> Vec<String> {
-    let (status, listed) = peer.s3("GET", &format!("recordings?list-type=2&prefix={under}"), &[]);
+    let (status, listed) =
+        peer.s3("GET", &format!("recordings?list-type=2&prefix={under}"), PLAIN, "");
     assert_eq!(status, 200, "{listed}");
     let keys = listed.split("<Key>").skip(1).map(|rest| rest.split('<').next().unwrap().to_owned());
     keys.collect()
@@ -52,7 +53,10 @@ fn is_stored(gateway: &Gateway, session: &str) -> bool {
 
 fn last_session(gateway: &Gateway) -> String {
     let ledger = gateway.ledger();
-    let last = ledger.iter().rev().find(|event| event["is"] == "admitted").unwrap();
+    let person = |event: &&serde_json::Value| {
+        event["is"] == "admitted" && event["principal"]["kind"] == "person"
+    };
+    let last = ledger.iter().rev().find(person).unwrap();
     last["session"].as_str().unwrap().to_owned()
 }
 
@@ -149,7 +153,7 @@ fn with_full_capture_the_bytes_recorded_are_the_bytes_relayed() {
     let demo = Demo::shared();
     // Numbers: half of what people move is about as compressible.
     let command = format!("seq 1 100000000000 | head -c {bytes}");
-    let mut ssh = crate::ssh::ssh_at(demo, gateway.port(), "dana", &command);
+    let mut ssh = crate::ssh::ssh_at(demo, gateway.port(), "alice", &command);
     let mut child = ssh.stdout(Stdio::piped()).spawn().unwrap();
     let mut seen = Sha256::new();
     let mut out = child.stdout.take().unwrap();
@@ -222,14 +226,13 @@ fn at_level_disk_everything_works_as_it_does() {
     prepared.config.push_str("\n[audit]\nlevel = \"disk\"\n");
     let gateway = prepared.start();
     let texts = (0..20).map(|n| format!("SELECT {n}")).collect::<Vec<_>>();
-    let mut clients = BTreeMap::new();
     std::thread::scope(|scope| {
-        for client in 0..4 {
-            let (gateway, texts) = (&gateway, &texts);
+        let ask = || {
             let texts = texts.iter().map(String::as_str).collect::<Vec<_>>();
-            clients.insert(client, scope.spawn(move || gateway.psql("alice", &texts)));
-        }
-        for (_, client) in std::mem::take(&mut clients) {
+            gateway.psql("alice", &texts)
+        };
+        let clients = (0..4).map(|_| scope.spawn(ask)).collect::<Vec<_>>();
+        for client in clients {
             let ran = client.join().unwrap();
             assert_eq!((ran.code, ran.out.lines().count()), (0, 20), "{}", ran.err);
         }

@@ -18,10 +18,10 @@ use crate::demo::wait_for;
 use crate::parts;
 
 /// The account on `web-1` that the demo offers.
-const LOGIN: &str = "deploy@web-1";
+pub(crate) const LOGIN: &str = "deploy@web-1";
 
 /// `ssh <options> -l <user> localhost <words>` as a person.
-fn ssh_to(demo: &Demo, person: &str, user: &str, words: &[&str]) -> Command {
+pub(crate) fn ssh_to(demo: &Demo, person: &str, user: &str, words: &[&str]) -> Command {
     let mut ssh = signed_in(demo, person, "ssh");
     ssh.args(["-F", demo.text("/ssh_config"), "-p", &demo.port().to_string(), "-l", user]);
     ssh.args(words);
@@ -64,7 +64,7 @@ fn count(demo: &Demo, marker: &str) -> usize {
 }
 
 /// Alice's session in which `text` was asked for, once its record has all of `more`.
-fn session_with(demo: &Demo, text: &str, more: &[&str]) -> (String, String) {
+pub(crate) fn session_with(demo: &Demo, text: &str, more: &[&str]) -> (String, String) {
     wait_for(&format!("a session with {text}"), || {
         let all = demo.weir_json("alice", &["sessions", "ls", "--limit", "500"]);
         all.as_array().unwrap().iter().filter(|s| s["protocol"] == "ssh").find_map(|session| {

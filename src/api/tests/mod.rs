@@ -1,6 +1,7 @@
 //! The gateway's own host, asked as programs and browsers ask it, on a gateway in memory.
 
 mod pages;
+mod retention;
 mod search;
 mod tokens;
 
@@ -21,6 +22,7 @@ use crate::api::Api;
 use crate::api::Reader;
 use crate::api::Resources;
 use crate::api::Signing;
+use crate::api::Viewers;
 use crate::api::pages::in_url;
 use crate::model::Command;
 use crate::model::Origin;
@@ -102,9 +104,11 @@ impl Site {
             gateway: world.gateway(),
             archive: world.archive(store.clone()),
             store,
+            reindex: Arc::default(),
             reader: Arc::new(NoReader),
             ssh_host_key: "ssh-ed25519 AAAA".to_owned(),
             signing: Signing::default(),
+            viewers: Viewers::default(),
         });
         let api = Api::of(Arc::clone(&resources));
         Self { world, api, resources }

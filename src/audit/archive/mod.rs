@@ -59,6 +59,8 @@ pub struct Archive {
     tally: Mutex<Tally>,
     /// How far everything is, as far as this process knows. One round at a time.
     progress: tokio::sync::Mutex<Progress>,
+    /// Whoever holds, releases or erases recordings has it.
+    alone: tokio::sync::Mutex<()>,
 }
 
 /// Why something could not be brought to the store now.
@@ -96,7 +98,8 @@ impl Archive {
         shelf: Arc<dyn Shelf>,
     ) -> Self {
         let (tally, progress) = (Mutex::default(), tokio::sync::Mutex::default());
-        Self { audit, storage, shelf, gateway, tally, progress }
+        let alone = tokio::sync::Mutex::default();
+        Self { audit, storage, shelf, gateway, tally, progress, alone }
     }
 
     /// The store.
@@ -161,6 +164,17 @@ impl Archive {
         self.tally().health(self.storage.shown(), used, max)
     }
 
+    /// What is recorded here.
+    pub fn audit(&self) -> &Arc<Audit> {
+        &self.audit
+    }
+
+    /// Waits until nobody else holds, releases or erases a recording. As long as the guard lives,
+    /// nobody does.
+    pub async fn alone(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.alone.lock().await
+    }
+
     /// Erases a session's recording: its key is destroyed, and its objects are deleted as far as the
     /// store lets go of them. The ledger says so first. What it pinned stays pinned.
     pub async fn erase(
@@ -168,13 +182,20 @@ impl Archive {
         session: SessionId,
         event: LedgerEvent,
     ) -> Result<Erased, ArchiveError> {
-        let (by, reason) = match &event {
-            LedgerEvent::Erased { by, reason, .. } => (by.name.clone(), reason.clone()),
-            other => ("retention".to_owned(), format!("its time is over: {other:?}")),
+        let (by, reason) = if let LedgerEvent::Erased { by, reason, .. } = &event {
+            (by.name.clone(), reason.clone())
+        } else if let LedgerEvent::Expired { kept_days, .. } = &event {
+            ("retention".to_owned(), format!("recordings are kept for {kept_days} days"))
+        } else {
+            ("the gateway".to_owned(), "it was erased".to_owned())
         };
+        // Nothing of it may be on its way to the store or the shelf meanwhile.
+        let progress = self.progress.lock().await;
         self.audit.record(&event)?;
+        self.put_up(session).await?;
         let destroyed = self.shelf.destroy(session, &by, &reason).await?;
         self.audit.forget(session)?;
+        drop(progress);
         let prefix = upload::folder_of(session)?;
         let mut left = 0_usize;
         for object in self.storage.list(Some(&prefix)).await? {
@@ -185,6 +206,17 @@ impl Archive {
             }
         }
         Ok(Erased { destroyed, locked_objects: left })
+    }
+
+    /// Puts a key on the shelf that is in the spool alone, so that the shelf knows when and by whom it
+    /// was destroyed.
+    async fn put_up(&self, session: SessionId) -> Result<(), ArchiveError> {
+        if self.shelf.find(session).await?.is_none()
+            && let Ok(wrapped) = self.audit.spooled_wrapped(session)
+        {
+            self.shelf.put(session, &wrapped).await?;
+        }
+        Ok(())
     }
 
     fn tally(&self) -> std::sync::MutexGuard<'_, Tally> {

@@ -41,6 +41,48 @@ pub(in crate::audit) fn entries(
     walk::walk(files, &mut Each(each))
 }
 
+/// Gives each entry of a single ledger to `each`, and whatever is wrong with its chain to `problem`.
+/// The number of ledgers that there are.
+pub(in crate::audit) fn entries_and_problems(
+    files: &[PathBuf],
+    each: impl FnMut(&Entry),
+    problem: impl FnMut(Problem),
+) -> Result<usize, VerifyError> {
+    let mut strict = Strict { each, problem, ledgers: 0 };
+    walk::walk(files, &mut strict)?;
+    Ok(strict.ledgers)
+}
+
+struct Strict<F, P> {
+    each: F,
+    problem: P,
+    ledgers: usize,
+}
+
+impl<F: FnMut(&Entry), P: FnMut(Problem)> Visit for Strict<F, P> {
+    fn begin(&mut self, _file: &Path, _prev: Digest) {
+        self.ledgers = self.ledgers.saturating_add(1);
+    }
+
+    fn entry(&mut self, ledger: usize, entry: &Entry) {
+        if ledger == 0 {
+            (self.each)(entry);
+        }
+    }
+
+    fn broken(&mut self, _ledger: usize) {}
+
+    fn counted(&mut self, _number: u64) -> Result<(), VerifyError> {
+        Ok(())
+    }
+
+    fn problem(&mut self, problem: Problem) {
+        (self.problem)(problem);
+    }
+
+    fn read(&mut self, _bytes: u64) {}
+}
+
 struct Each<F>(F);
 
 impl<F: FnMut(&Entry)> Visit for Each<F> {

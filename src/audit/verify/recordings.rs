@@ -35,10 +35,6 @@ pub(super) fn verify(
 ) -> Result<(), VerifyError> {
     for (session, copies) in given.recordings.iter().filter(|(session, _)| turn.has(**session)) {
         let pin = pins.and_then(|pins| pins.get(session));
-        if pin.is_some_and(|pin| pin.gone) {
-            // Its key is destroyed; what a store still has of it is noise.
-            continue;
-        }
         if let Some(first) = copies.first().filter(|_| pins.is_some() && pin.is_none()) {
             let what = "the ledger knows nothing of this recording";
             findings.problem(Problem::of(first.path(), what));
@@ -83,7 +79,7 @@ fn every_copy(
         match Check::of(copy, session, pin).run(ledgers, findings)? {
             Checked::Whole(entries) => most = most.max(Some(entries)),
             Checked::Short(problem) => short = Some(problem),
-            Checked::Wrong => {}
+            Checked::Wrong | Checked::Gone => {}
         }
     }
     // The store may not have all of it yet: then the spool has, or the session runs.
@@ -146,6 +142,8 @@ enum Checked {
     Short(Problem),
     /// What is wrong was said.
     Wrong,
+    /// It is gone, as the ledger says, and what is left of it has a gap or no end.
+    Gone,
 }
 
 /// One copy of a recording, being checked.
@@ -174,6 +172,10 @@ impl<'a> Check<'a> {
         let path = self.copy.path();
         let parts = Parts::of(self.copy).map_err(VerifyError::io(path))?;
         let (places, gap) = (parts.places.clone(), parts.gap);
+        let gone = self.pin.is_some_and(|pin| pin.gone);
+        if gone && gap.is_some() {
+            return Ok(Checked::Gone);
+        }
         let reader = BufReader::with_capacity(256 * 1024, parts);
         let problem = |damage: Damage| {
             let (path, from) = place(&places, damage.byte, path);
@@ -219,7 +221,7 @@ impl<'a> Check<'a> {
         }
         let Some((last, _)) = self.heads.last_key_value() else {
             let stored = self.pin.filter(|pin| !pin.damage_known).and_then(|pin| pin.stored);
-            if let Some(stored) = stored.filter(|stored| *stored != bytes) {
+            if let Some(stored) = stored.filter(|stored| *stored != bytes && !gone) {
                 let what = format!("it ends here, and the ledger says that it has {stored} bytes");
                 findings.problem(problem(what));
                 return Ok(Checked::Wrong);
@@ -228,6 +230,9 @@ impl<'a> Check<'a> {
         };
         let what =
             format!("it ends here, and the ledger names its entry {last}: its tail was lost");
+        if gone {
+            return Ok(Checked::Gone);
+        }
         if matches!(self.copy, Copy::Segments(_)) {
             return Ok(Checked::Short(problem(what)));
         }

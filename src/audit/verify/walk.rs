@@ -43,7 +43,7 @@ pub(in crate::audit) struct Entry {
     /// The line, without line feed.
     pub(in crate::audit) text: Vec<u8>,
     /// The digest of the line.
-    pub(super) digest: Digest,
+    pub(in crate::audit) digest: Digest,
     /// Where it begins, in bytes.
     pub(super) byte: u64,
 }

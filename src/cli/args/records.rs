@@ -8,7 +8,10 @@ use crate::audit::keys::Purpose as KeyPurpose;
 use crate::audit::note::KeyName;
 use crate::audit::note::Verifier;
 use crate::cli::args::Gateway;
+use crate::cli::args::ledger::Kept;
 use crate::cli::args::reconcile::Reconcile;
+use crate::cli::args::replay::Replay;
+use crate::cli::args::replay::Watch;
 use crate::model::Country;
 use crate::model::DataClass;
 use crate::model::SessionId;
@@ -47,6 +50,13 @@ pub(in crate::cli) enum Sessions {
         #[command(flatten)]
         gateway: Gateway,
     },
+    /// Play a terminal again, or print any other session as a transcript
+    ///
+    /// Keys while a terminal is played: space stops it and lets it go on, + and - (or > and <) change the
+    /// speed, . is one step, [ and ] go to the command or typed line before and after, q ends it.
+    Replay(Box<Replay>),
+    /// See a live session as it goes; Ctrl-C ends the look, not the session
+    Watch(Watch),
     /// End a live session
     Kill {
         /// The session's id
@@ -55,6 +65,12 @@ pub(in crate::cli) enum Sessions {
         #[command(flatten)]
         gateway: Gateway,
     },
+    /// Put a recording under legal hold: it is kept, whatever its time
+    Hold(Kept),
+    /// Lift the legal hold of a recording
+    Release(Kept),
+    /// Erase a recording for good: its key is destroyed, and nobody can read it any more
+    Erase(Kept),
 }
 
 /// What for.
@@ -157,6 +173,10 @@ pub(in crate::cli) enum Audit {
         #[command(flatten)]
         gateway: Gateway,
     },
+    /// Say how the record does: its store, its index, its checkpoint, its keys
+    Status(Gateway),
+    /// Make the index of commands again from the recordings, and wait until it is made
+    Reindex(Gateway),
     /// Print the latest signed checkpoint of the ledger, to be kept elsewhere
     Checkpoint {
         /// A state folder, or files with checkpoints; without any, the gateway is asked

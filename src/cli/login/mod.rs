@@ -185,6 +185,7 @@ pub(super) fn logout(args: &access::Logout, as_json: bool) -> Result<(), CallErr
                 CallError::Usage(_) => CallError::Usage(why),
                 CallError::Unreached(_) => CallError::Unreached(why),
                 CallError::Refused(_) => CallError::Refused(why),
+                CallError::Damaged(_) => CallError::Damaged(why),
             });
         }
     }

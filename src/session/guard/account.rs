@@ -13,13 +13,21 @@ use crate::audit::entry::Opened;
 use crate::audit::entry::Proof;
 use crate::audit::entry::TransferNote;
 use crate::audit::entry::Volume;
+use crate::audit::transfer::BasisNote;
+use crate::audit::transfer::PartyNote;
+use crate::audit::transfer::TransferFacts;
+use crate::audit::transfer::WayNote;
 use crate::identity::Verified;
 use crate::model::Command;
 use crate::model::DataClass;
+use crate::model::EntityId;
 use crate::model::Refusal;
 use crate::policy;
 use crate::policy::Permit;
 use crate::policy::Snapshot;
+use crate::policy::transfer::Basis;
+use crate::policy::transfer::Decision;
+use crate::policy::transfer::Obligation;
 use crate::policy::transfer::Outcome;
 use crate::session::guard::Guard;
 
@@ -56,7 +64,7 @@ fn proof(identity: &Verified) -> Option<Proof> {
     })
 }
 
-fn note(decision: &policy::transfer::Decision) -> TransferNote {
+fn note(decision: &Decision) -> TransferNote {
     TransferNote {
         outcome: decision.outcome.to_string(),
         rows: decision.rows.clone(),
@@ -64,10 +72,76 @@ fn note(decision: &policy::transfer::Decision) -> TransferNote {
     }
 }
 
+/// What is known of a transfer. Of the register, what is on file now under the ids that decided.
+fn facts(permit: &Permit, snapshot: &Snapshot, decision: &Decision, read: bool) -> TransferFacts {
+    let (target, principal) = (permit.target(), permit.principal());
+    let party = |id: Option<&EntityId>| {
+        let entity = id.and_then(|id| snapshot.entity(id));
+        PartyNote {
+            entity: id.cloned(),
+            country: entity.map(|entity| entity.country.clone()),
+            role: entity.map(|entity| entity.role),
+        }
+    };
+    let (owner, own) = (party(Some(&target.owner)), party(principal.entity.as_ref()));
+    let (exporter, importer) = if read { (owner, own) } else { (own, owner) };
+    let ways = decision.legs.iter().map(|leg| WayNote {
+        way: leg.leg.to_string(),
+        regime: leg.regime.clone(),
+        outcome: leg.outcome.to_string(),
+        place: leg.place.clone(),
+    });
+    let bases = decision.bases.iter().filter_map(|id| snapshot.basis(id)).map(basis);
+    TransferFacts {
+        principal: Arc::clone(principal),
+        origin: permit.origin().clone(),
+        target: target.name.clone(),
+        protocol: target.protocol,
+        region: target.region.clone(),
+        data_country: target.country.clone(),
+        exporter,
+        importer,
+        ways: ways.collect(),
+        bases: bases.collect(),
+        duties: decision.obligations.iter().map(duty).collect(),
+        snapshot: if read { permit.version() } else { snapshot.version() },
+        rules: permit.rules().to_vec(),
+        valid_until: decision.valid_until,
+    }
+}
+
+fn basis(basis: &Basis) -> BasisNote {
+    BasisNote {
+        id: basis.id.clone(),
+        mechanism: basis.mechanism.clone(),
+        document: basis.document,
+        valid_from: basis.valid_from,
+        valid_to: basis.valid_to,
+        owner: basis.owner.clone(),
+        approved_by: basis.approved_by.clone(),
+        assessment: basis.tia.as_ref().map(|tia| tia.reference.clone()),
+        filing: basis.filing.clone(),
+    }
+}
+
+fn duty(duty: &Obligation) -> String {
+    match duty {
+        Obligation::LogPlace => "log-place".to_owned(),
+        Obligation::LedgerRow => "ledger-row".to_owned(),
+        Obligation::SecondBasis(row) => format!("second-basis:{row}"),
+        Obligation::ConsentReference => "consent-reference".to_owned(),
+        Obligation::Filing => "filing".to_owned(),
+    }
+}
+
 impl Guard {
     /// Opens the transfer to the target in the ledger, where a command carries personal data.
     pub(super) fn writes(&self, command: &Command, snapshot: &Snapshot) -> Result<(), Refusal> {
-        if command.writes.is_empty() || self.state().writing {
+        if command.writes.is_empty() {
+            return Ok(());
+        }
+        if self.state().writing {
+            self.wrote(command, 1, command.text.len());
             return Ok(());
         }
         let decision = policy::write_transfer(&self.permit, snapshot, &command.writes, self.now())?;
@@ -83,10 +157,25 @@ impl Guard {
             direction: "write".to_owned(),
             classes: command.writes.clone(),
             basis: note(&decision),
+            facts: Some(Box::new(facts(&self.permit, snapshot, &decision, false))),
         };
         self.parts.audit.record(&event).map_err(|error| self.unrecorded(&error))?;
         self.state().writing = true;
+        self.wrote(command, 1, command.text.len());
         Ok(())
+    }
+
+    /// Counts what goes to the target with a command that writes, where that is a transfer.
+    pub(super) fn wrote(&self, command: &Command, commands: u64, bytes: usize) {
+        let mut state = self.state();
+        if !state.writing {
+            return;
+        }
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        for class in &command.writes {
+            let written = state.written.entry(class.clone()).or_default();
+            written.add(Volume { rows: commands, bytes, masked: 0 });
+        }
     }
 
     /// Counts what is released of an answer that may carry `classes`; before the first byte of a
@@ -111,6 +200,7 @@ impl Guard {
                 direction: "read".to_owned(),
                 classes,
                 basis: note(decision),
+                facts: Some(Box::new(facts(&self.permit, &self.snapshot(), decision, true))),
             })?;
             state.reading = Some(0);
         }
@@ -124,11 +214,12 @@ impl Guard {
             && state.volume.bytes.saturating_sub(told) >= TRANSFER_NOTE_BYTES
         {
             let (session, volume) = (self.session(), state.volume);
-            let classes = state.carried.clone();
+            let (classes, written) = (state.carried.clone(), state.written.clone());
             self.parts.audit.record(&LedgerEvent::TransferVolume {
                 session,
                 volume,
                 classes,
+                written,
                 closed: false,
             })?;
             state.reading = Some(state.volume.bytes);

@@ -142,6 +142,8 @@ struct State {
     volume: Volume,
     /// How much of it may have carried each class, since a transfer is open.
     carried: BTreeMap<DataClass, Volume>,
+    /// How much went to the target in commands that write each class, since a transfer is open.
+    written: BTreeMap<DataClass, Volume>,
     /// Transfers that are open in the ledger, by direction, and what it was last told of them.
     reading: Option<u64>,
     writing: bool,
@@ -186,6 +188,7 @@ impl Guard {
             masks: None,
             volume: Volume::default(),
             carried: BTreeMap::new(),
+            written: BTreeMap::new(),
             reading: None,
             writing: false,
             denied: 0,
@@ -449,11 +452,12 @@ impl Drop for Guard {
     fn drop(&mut self) {
         let session = self.session();
         self.parts.registry.leave(session);
-        let (volume, classes, reason, transfers, denied) = {
+        let (volume, (classes, written), reason, transfers, denied) = {
             let mut state = self.state();
             let reason = state.reason.take().unwrap_or_else(|| "connection ended".to_owned());
             let transfers = state.reading.is_some() || state.writing;
             let carried = std::mem::take(&mut state.carried);
+            let carried = (carried, std::mem::take(&mut state.written));
             (state.volume, carried, reason, transfers, state.denied)
         };
         let commands = self.live.commands();
@@ -463,7 +467,8 @@ impl Drop for Guard {
         let audit = &self.parts.audit;
         let mut closing = Ok(());
         if transfers {
-            let event = LedgerEvent::TransferVolume { session, volume, classes, closed: true };
+            let event =
+                LedgerEvent::TransferVolume { session, volume, classes, written, closed: true };
             closing = audit.record(&event).map(|_| ());
         }
         let last = TrailEvent::Closed { reason, commands, volume };

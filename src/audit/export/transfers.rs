@@ -1,0 +1,221 @@
+//! Transfers, put together from the entries that open, count and close them.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde::Serialize;
+
+use crate::audit::LedgerEvent;
+use crate::audit::chain::Line;
+use crate::audit::entry::HoldEnding;
+use crate::audit::entry::TransferNote;
+use crate::audit::entry::Volume;
+use crate::audit::export::Window;
+use crate::audit::transfer::TransferFacts;
+use crate::model::DataClass;
+use crate::model::HoldId;
+use crate::model::SessionId;
+
+/// A transfer: what an auditor asks of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Transfer {
+    /// The number of the entry that opened it.
+    pub entry: u64,
+    /// When that was.
+    pub opened_at: Timestamp,
+    /// The number of the entry that says how much it was in the end.
+    pub closed_entry: Option<u64>,
+    /// When that was.
+    pub closed_at: Option<Timestamp>,
+    /// Whether it is over, and how.
+    pub state: State,
+    /// Its session.
+    pub session: SessionId,
+    /// `read` or `write`.
+    pub direction: String,
+    /// The exporter's entity.
+    pub exporter: String,
+    /// The importer's entity.
+    pub importer: String,
+    /// Where the data became available.
+    pub place: Option<String>,
+    /// On what legal basis, and whether it is a transfer at all: a place may be logged only.
+    pub basis: TransferNote,
+    /// Who, from where, at what, and what it rests on. `None`: it is older than that.
+    pub facts: Option<Box<TransferFacts>>,
+    /// How much each class may have been of it. A class without anything moved nothing.
+    pub classes: BTreeMap<DataClass, Volume>,
+    /// How much was released in all. Of a write: how much went to the target.
+    pub volume: Volume,
+    /// Approvals of commands of the session.
+    pub approvals: Vec<Approval>,
+}
+
+/// How a transfer stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// Its session has not ended; the volume is at least so much.
+    Open,
+    /// Its session ended.
+    Closed,
+    /// Its session did not end in order; the volume is at least what its recording has.
+    Unclean,
+}
+
+impl State {
+    /// The word in exports.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Closed => "closed",
+            Self::Unclean => "unclean",
+        }
+    }
+}
+
+/// A command that somebody let go on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Approval {
+    /// The hold.
+    pub hold: HoldId,
+    /// Who approved it.
+    pub by: String,
+    /// The number of the entry that says so.
+    pub entry: u64,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// Puts transfers together, entry by entry. What is in memory is about sessions that are not over.
+#[derive(Debug, Default)]
+pub struct Transfers {
+    window: Window,
+    open: BTreeMap<SessionId, Vec<Transfer>>,
+    /// Who approved what in a session.
+    approvals: BTreeMap<SessionId, Vec<Approval>>,
+    /// Of which session a hold is that waits.
+    holds: BTreeMap<HoldId, SessionId>,
+    finished: Vec<Transfer>,
+}
+
+impl Transfers {
+    /// Those that touch `window`.
+    pub fn within(window: Window) -> Self {
+        Self { window, ..Self::default() }
+    }
+
+    /// Reads the next entry.
+    pub fn read(&mut self, line: &Line<LedgerEvent>) {
+        if let LedgerEvent::Held { hold, session, .. } = &line.event {
+            self.holds.insert(hold.clone(), *session);
+        } else if let LedgerEvent::HoldEnded { hold, ending } = &line.event {
+            self.answered(line, hold, ending);
+        } else if let LedgerEvent::TransferVolume { session, volume, classes, written, closed } =
+            &line.event
+        {
+            let state = if *closed { State::Closed } else { State::Open };
+            self.count(line, *session, state, (*volume, classes, written));
+        } else if let LedgerEvent::TransferUnclean { session, volume } = &line.event {
+            let none = BTreeMap::new();
+            self.count(line, *session, State::Unclean, (*volume, &none, &none));
+        } else if let LedgerEvent::TrailClosed { session, .. }
+        | LedgerEvent::TrailRecovered { session, .. } = &line.event
+        {
+            self.over(*session);
+        } else if let Some(transfer) = opened(line) {
+            self.open.entry(transfer.session).or_default().push(transfer);
+        }
+    }
+
+    /// Those that are complete since the last time.
+    pub fn take(&mut self) -> Vec<Transfer> {
+        std::mem::take(&mut self.finished)
+    }
+
+    /// Those whose sessions go on.
+    pub fn finish(mut self) -> Vec<Transfer> {
+        for session in self.open.keys().copied().collect::<Vec<_>>() {
+            self.over(session);
+        }
+        self.finished
+    }
+
+    fn answered(&mut self, line: &Line<LedgerEvent>, hold: &HoldId, ending: &HoldEnding) {
+        let Some(session) = self.holds.remove(hold) else { return };
+        if let HoldEnding::Approved { by } = ending {
+            let (hold, by) = (hold.clone(), by.clone());
+            let approval = Approval { hold, by, entry: line.n, at: line.at };
+            self.approvals.entry(session).or_default().push(approval);
+        }
+    }
+
+    fn count(
+        &mut self,
+        line: &Line<LedgerEvent>,
+        session: SessionId,
+        state: State,
+        (volume, carried, written): (
+            Volume,
+            &BTreeMap<DataClass, Volume>,
+            &BTreeMap<DataClass, Volume>,
+        ),
+    ) {
+        for transfer in self.open.get_mut(&session).into_iter().flatten() {
+            let reads = transfer.direction == "read";
+            let classes = if reads { carried } else { written };
+            for (class, volume) in classes {
+                transfer.classes.insert(class.clone(), *volume);
+            }
+            transfer.volume = if reads {
+                volume
+            } else {
+                // A command may write several classes: its bytes went to the target once.
+                let most = classes.values().max_by_key(|volume| volume.bytes);
+                most.copied().unwrap_or(transfer.volume)
+            };
+            transfer.state = state;
+            if state != State::Open {
+                transfer.closed_entry = Some(line.n);
+                transfer.closed_at = Some(line.at);
+            }
+        }
+    }
+
+    fn over(&mut self, session: SessionId) {
+        let approvals = self.approvals.remove(&session).unwrap_or_default();
+        self.holds.retain(|_, of| *of != session);
+        for mut transfer in self.open.remove(&session).unwrap_or_default() {
+            if self.window.touches(transfer.opened_at, transfer.closed_at) {
+                transfer.approvals.clone_from(&approvals);
+                self.finished.push(transfer);
+            }
+        }
+    }
+}
+
+fn opened(line: &Line<LedgerEvent>) -> Option<Transfer> {
+    let LedgerEvent::TransferOpened { session, from, to, place, direction, classes, basis, facts } =
+        &line.event
+    else {
+        return None;
+    };
+    Some(Transfer {
+        entry: line.n,
+        opened_at: line.at,
+        closed_entry: None,
+        closed_at: None,
+        state: State::Open,
+        session: *session,
+        direction: direction.clone(),
+        exporter: from.clone(),
+        importer: to.clone(),
+        place: place.clone(),
+        basis: basis.clone(),
+        facts: facts.clone(),
+        classes: classes.iter().map(|class| (class.clone(), Volume::default())).collect(),
+        volume: Volume::default(),
+        approvals: Vec::new(),
+    })
+}
