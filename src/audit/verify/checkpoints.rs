@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io::BufRead;
 use std::io::BufReader;
 use std::io::Read;
+use std::io::Take;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -54,7 +55,8 @@ pub(super) struct Checkpoints {
 struct Lines {
     path: PathBuf,
     held: bool,
-    reader: BufReader<File>,
+    /// What comes behind the length that the file has now may count entries that are read no more.
+    reader: BufReader<Take<File>>,
     byte: u64,
     next: Option<Found>,
     size: u64,
@@ -68,7 +70,8 @@ impl Checkpoints {
         let mut all = Self { notes: BTreeMap::new(), lines: Vec::new() };
         for (path, held) in files {
             let file = File::open(path).map_err(VerifyError::io(path))?;
-            let mut reader = BufReader::new(file);
+            let length = file.metadata().map_err(VerifyError::io(path))?.len();
+            let mut reader = BufReader::new(file.take(length));
             let begins = reader.fill_buf().map_err(VerifyError::io(path))?;
             if begins.first() == Some(&b'{') || path.extension().is_some_and(|e| e == "jsonl") {
                 let (path, held) = (path.clone(), *held);

@@ -15,6 +15,7 @@ use crate::audit::note::SignedNote;
 use crate::audit::proof;
 use crate::audit::recording::Chunks;
 use crate::audit::spool;
+use crate::audit::spool::Folders;
 use crate::audit::verify::Options;
 use crate::audit::verify::VerifyError;
 use crate::model::SessionId;
@@ -42,8 +43,10 @@ pub(super) struct Given {
     pub(super) gateways: BTreeSet<String>,
     /// There was a folder, so that recordings that are not here are missing.
     pub(super) folder: bool,
-    /// There is a spool, so that what no store has must be here.
-    pub(super) spool: bool,
+    /// The spools: what no store has must be there.
+    pub(super) spools: Vec<PathBuf>,
+    /// The folders with the recordings of stores.
+    archives: Vec<PathBuf>,
     /// There is a store, so that what it has must be here.
     pub(super) store: bool,
     /// How long they are together.
@@ -95,6 +98,23 @@ impl Given {
         Ok(given)
     }
 
+    /// Looks for a recording once more, where it may have come or gone to meanwhile.
+    pub(super) fn again(&self, session: SessionId) -> Option<Copy> {
+        let spooled = self.spools.iter().find_map(|dir| {
+            let folders = Folders { open: dir.join("open"), closed: dir.join("closed") };
+            folders.find(session)
+        });
+        spooled.map(Copy::Whole).or_else(|| {
+            let segments = self.archives.iter().flat_map(|dir| {
+                let found = fs::read_dir(dir.join(session.to_string()));
+                found.into_iter().flatten().flatten().map(|entry| entry.path())
+            });
+            let segments = segments.filter_map(|path| Some((segment_of(&path)?, path)));
+            let segments = segments.collect::<BTreeMap<_, _>>();
+            (!segments.is_empty()).then_some(Copy::Segments(segments))
+        })
+    }
+
     fn walk(&mut self, dir: &Path, depth: usize) -> Result<(), VerifyError> {
         if depth > DEPTH_MAX {
             return Ok(());
@@ -110,7 +130,11 @@ impl Given {
                 Err(error) => return Err(VerifyError::io(&path)(error)),
             };
             if about.is_dir() {
-                self.spool |= entry.file_name() == "spool";
+                if entry.file_name() == "spool" {
+                    self.spools.push(path.clone());
+                } else if entry.file_name() == "recordings" {
+                    self.archives.push(path.clone());
+                }
                 self.walk(&path, depth.saturating_add(1))?;
             } else if about.is_file() {
                 self.add(&path, about.len())?;
@@ -159,10 +183,10 @@ impl Given {
     }
 
     fn segment(&mut self, path: &Path) -> Result<(), VerifyError> {
-        let name = |path: &Path| path.file_name().and_then(|name| name.to_str()).map(str::to_owned);
         let dir = path.parent().unwrap_or(path);
-        let session = name(dir).and_then(|name| name.parse::<SessionId>().ok());
-        let from = name(path).and_then(|name| name.strip_suffix(".seg")?.parse::<u64>().ok());
+        let session = dir.file_name().and_then(|name| name.to_str());
+        let session = session.and_then(|name| name.parse::<SessionId>().ok());
+        let from = segment_of(path);
         // One that was taken out of its folder may be the first.
         let told = match session.zip(from) {
             None => header_session(path)?.map(|session| (session, 0)),
@@ -227,6 +251,11 @@ impl Kind {
             None
         })
     }
+}
+
+/// Where in its recording a segment begins, by its name, in bytes.
+fn segment_of(path: &Path) -> Option<u64> {
+    path.file_name()?.to_str()?.strip_suffix(".seg")?.parse().ok()
 }
 
 /// Whether a file is one of a store, by the names of the folders that it is in.

@@ -95,6 +95,11 @@ pub enum VerifyError {
 }
 
 impl VerifyError {
+    /// A file that was there is there no more.
+    fn is_missing(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+
     fn io(path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io { path, source }

@@ -35,34 +35,19 @@ pub(super) fn verify(
 ) -> Result<(), VerifyError> {
     for (session, copies) in given.recordings.iter().filter(|(session, _)| turn.has(**session)) {
         let pin = pins.and_then(|pins| pins.get(session));
-        if pin.is_some_and(|pin| pin.gone) {
-            // Its key is destroyed; what a store still has of it is noise.
-            continue;
+        if let Some(first) = copies.first().filter(|_| pins.is_some() && pin.is_none()) {
+            let what = "the ledger knows nothing of this recording";
+            findings.problem(Problem::of(first.path(), what));
         }
-        let (mut most, mut short) = (None, None);
-        for copy in copies {
-            if pins.is_some() && pin.is_none() {
-                let what = "the ledger knows nothing of this recording";
-                findings.problem(Problem::of(copy.path(), what));
-            }
-            match Check::of(copy, *session, pin).run(ledgers, findings)? {
-                Checked::Whole(entries) => most = most.max(Some(entries)),
-                Checked::Short(problem) => short = Some(problem),
-                Checked::Wrong => {}
-            }
-        }
-        // The store may not have all of it yet: then the spool has, or the session runs.
-        let runs = pin.is_some_and(|pin| pin.end.is_none());
-        match short {
-            Some(_) if most.is_some() || runs => {
-                findings.behind = findings.behind.saturating_add(1);
-            }
-            Some(problem) => findings.problem(problem),
-            None => {}
-        }
-        if let Some(entries) = most {
-            findings.recordings = findings.recordings.saturating_add(1);
-            findings.recording_entries = findings.recording_entries.saturating_add(entries);
+        let checked = every_copy(copies, (*session, pin), ledgers, findings);
+        // A gateway that runs moves its files: then it is looked for once more.
+        let moved = checked.as_ref().is_err_and(VerifyError::is_missing);
+        if !moved {
+            checked?;
+        } else if let Some(copy) = given.again(*session) {
+            every_copy(&[copy], (*session, pin), ledgers, findings)?;
+        } else {
+            findings.elsewhere = findings.elsewhere.saturating_add(1);
         }
     }
     let none = given.recordings.is_empty() && given.stray.is_empty() && !given.folder;
@@ -70,9 +55,43 @@ pub(super) fn verify(
     for (session, pin) in pins.into_iter().flatten().filter(|_| !none) {
         if pin.gone {
             findings.gone = findings.gone.saturating_add(1);
-        } else if !given.recordings.contains_key(session) {
+        } else if given.recordings.contains_key(session) {
+            // It was checked above.
+        } else if let Some(copy) = given.again(*session) {
+            // It was begun while others were verified.
+            every_copy(&[copy], (*session, Some(pin)), ledgers, findings)?;
+        } else {
             missing(given, *session, pin, findings);
         }
+    }
+    Ok(())
+}
+
+/// Checks every copy of one recording.
+fn every_copy(
+    copies: &[Copy],
+    (session, pin): (SessionId, Option<&Pin>),
+    ledgers: &[Ledger],
+    findings: &mut Findings<'_>,
+) -> Result<(), VerifyError> {
+    let (mut most, mut short) = (None, None);
+    for copy in copies {
+        match Check::of(copy, session, pin).run(ledgers, findings)? {
+            Checked::Whole(entries) => most = most.max(Some(entries)),
+            Checked::Short(problem) => short = Some(problem),
+            Checked::Wrong | Checked::Gone => {}
+        }
+    }
+    // The store may not have all of it yet: then the spool has, or the session runs.
+    let runs = pin.is_some_and(|pin| pin.end.is_none());
+    match short {
+        Some(_) if most.is_some() || runs => findings.behind = findings.behind.saturating_add(1),
+        Some(problem) => findings.problem(problem),
+        None => {}
+    }
+    if let Some(entries) = most {
+        findings.recordings = findings.recordings.saturating_add(1);
+        findings.recording_entries = findings.recording_entries.saturating_add(entries);
     }
     Ok(())
 }
@@ -81,7 +100,7 @@ pub(super) fn verify(
 fn missing(given: &Given, session: SessionId, pin: &Pin, findings: &mut Findings<'_>) {
     let elsewhere = match pin.stored {
         Some(_) => !given.store,
-        None => given.store && !given.spool,
+        None => given.store && given.spools.is_empty(),
     };
     if elsewhere {
         findings.elsewhere = findings.elsewhere.saturating_add(1);
@@ -123,6 +142,8 @@ enum Checked {
     Short(Problem),
     /// What is wrong was said.
     Wrong,
+    /// It is gone, as the ledger says, and what is left of it has a gap or no end.
+    Gone,
 }
 
 /// One copy of a recording, being checked.
@@ -151,6 +172,10 @@ impl<'a> Check<'a> {
         let path = self.copy.path();
         let parts = Parts::of(self.copy).map_err(VerifyError::io(path))?;
         let (places, gap) = (parts.places.clone(), parts.gap);
+        let gone = self.pin.is_some_and(|pin| pin.gone);
+        if gone && gap.is_some() {
+            return Ok(Checked::Gone);
+        }
         let reader = BufReader::with_capacity(256 * 1024, parts);
         let problem = |damage: Damage| {
             let (path, from) = place(&places, damage.byte, path);
@@ -196,7 +221,7 @@ impl<'a> Check<'a> {
         }
         let Some((last, _)) = self.heads.last_key_value() else {
             let stored = self.pin.filter(|pin| !pin.damage_known).and_then(|pin| pin.stored);
-            if let Some(stored) = stored.filter(|stored| *stored != bytes) {
+            if let Some(stored) = stored.filter(|stored| *stored != bytes && !gone) {
                 let what = format!("it ends here, and the ledger says that it has {stored} bytes");
                 findings.problem(problem(what));
                 return Ok(Checked::Wrong);
@@ -205,6 +230,9 @@ impl<'a> Check<'a> {
         };
         let what =
             format!("it ends here, and the ledger names its entry {last}: its tail was lost");
+        if gone {
+            return Ok(Checked::Gone);
+        }
         if matches!(self.copy, Copy::Segments(_)) {
             return Ok(Checked::Short(problem(what)));
         }

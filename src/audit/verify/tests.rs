@@ -406,6 +406,25 @@ fn a_recording_is_the_one_that_the_ledger_names_or_none() {
     finds(&sound.alone(), "its header is cut off");
 }
 
+/// A gateway that runs goes on while its record is verified.
+#[test]
+fn recordings_that_come_or_move_meanwhile_are_found_again() {
+    let sound = Sound::new();
+    let options = Options { files: vec![sound.dir.path().to_owned()], ..Options::default() };
+    let folders = Folders::of(sound.dir.path());
+    let given = given::Given::find(&options).unwrap();
+    let recordings = sound.recordings();
+    let sessions = Folders::sessions(&folders.closed).unwrap();
+    for (session, path) in sessions.iter().zip(&recordings) {
+        let found = given.again(*session);
+        assert!(matches!(found, Some(given::Copy::Whole(found)) if found == *path));
+        fs::rename(path, spool::recording_of(&folders.open, *session)).unwrap();
+        assert!(given.again(*session).is_some(), "it moved");
+        fs::remove_file(spool::recording_of(&folders.open, *session)).unwrap();
+        assert!(given.again(*session).is_none(), "it is gone");
+    }
+}
+
 /// What the ledger says of a recording decides whether it must be here.
 #[test]
 fn a_recording_may_be_in_the_store_or_gone_as_the_ledger_says() {
