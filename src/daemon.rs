@@ -243,6 +243,7 @@ pub async fn asked_to_stop() -> &'static str {
 }
 
 /// Starts a gateway. When this returns it listens.
+#[expect(clippy::too_many_lines, reason = "the composition root tells everything in its order")]
 pub async fn start(config_file: &Path) -> Result<Running, StartError> {
     tls::install();
     let loaded = config::load(config_file).map_err(BadConfig::from)?;
@@ -263,7 +264,7 @@ pub async fn start(config_file: &Path) -> Result<Running, StartError> {
 
     let (versions, version) = watch::channel(version);
     let (journal, journal_task) = Journal::start(store.clone());
-    let (feed, fed) = events::feed(&loaded);
+    let (feed, offered) = events::feed(&loaded);
     let parts = guard::Parts {
         audit: Arc::clone(&audit),
         version,
@@ -330,7 +331,7 @@ pub async fn start(config_file: &Path) -> Result<Running, StartError> {
         tokio::spawn(expiring::watch(gateway.parts.version.clone(), Arc::clone(&audit))),
         tokio::spawn(ssh_host::certify_again(Arc::clone(&front))),
     ];
-    tasks.extend(events::start(&loaded, fed).await?);
+    tasks.extend(events::start(&loaded, offered).await?);
     if let Some(days) = &loaded.file.audit.retention.days {
         let days = u32::try_from(days.get()).unwrap_or(u32::MAX);
         tasks.push(tokio::spawn(retention::keep(Arc::clone(&archive), store, days)));

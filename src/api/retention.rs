@@ -41,7 +41,11 @@ pub(super) async fn hold(
 ) -> Result<Json<Value>, Fail> {
     let (session, reason) = allowed(&resources, &caller, (&id, "legal-hold"), &why)?;
     let by = (caller.principal(), reason.as_str());
-    let held = resources.store.hold(&resources.archive, session, by).await.map_err(fail)?;
+    let held = resources
+        .store
+        .hold(&resources.archive, session, by)
+        .await
+        .map_err(|error| fail(&error))?;
     Ok(Json(json!(held)))
 }
 
@@ -54,7 +58,11 @@ pub(super) async fn release(
 ) -> Result<Json<Value>, Fail> {
     let (session, reason) = allowed(&resources, &caller, (&id, "release"), &why)?;
     let by = (caller.principal(), reason.as_str());
-    let held = resources.store.release(&resources.archive, session, by).await.map_err(fail)?;
+    let held = resources
+        .store
+        .release(&resources.archive, session, by)
+        .await
+        .map_err(|error| fail(&error))?;
     Ok(Json(json!(held)))
 }
 
@@ -69,7 +77,7 @@ pub(super) async fn erase(
     let by = Arc::clone(caller.principal());
     let event = LedgerEvent::Erased { session, by, reason };
     let erased = resources.store.erase(&resources.archive, session, event).await;
-    let erased = erased.map_err(fail)?;
+    let erased = erased.map_err(|error| fail(&error))?;
     Ok(Json(json!({
         "session": session,
         "erased": erased.destroyed,
@@ -93,12 +101,12 @@ fn allowed(
     Ok((session, said.to_owned()))
 }
 
-fn fail(error: EraseError) -> Fail {
+fn fail(error: &EraseError) -> Fail {
     let refused = |hint: &str| {
         let reason = error.to_string();
         Fail(Refusal::new(RefusalCode::Denied, reason).hint(hint))
     };
-    match &error {
+    match error {
         EraseError::Missing(_) => Fail::not_found("session"),
         EraseError::Elsewhere { .. } => refused("give that gateway's URL by --gateway"),
         EraseError::Live(_) => refused("end it first: weir sessions kill"),

@@ -199,13 +199,8 @@ pub(super) fn unreadable(error: &ReadError) -> Fail {
 
 /// What a recording's first entry says, if `entry` is one.
 pub(super) fn opening(entry: &Entry) -> Option<Opened> {
-    match &entry.what {
-        What::Event(event) => match &**event {
-            TrailEvent::Opened(opened) => Some((**opened).clone()),
-            _ => None,
-        },
-        What::Data { .. } => None,
-    }
+    let What::Event(event) = &entry.what else { return None };
+    if let TrailEvent::Opened(opened) = &**event { Some((**opened).clone()) } else { None }
 }
 
 pub(super) fn is_own(caller: &Caller, owner: &Principal) -> bool {

@@ -61,6 +61,7 @@ impl Follower {
 
     /// What was written since, up to its end at this moment: the next entry, or the end so far. Blocks
     /// as reading a file does.
+    #[expect(clippy::should_implement_trait, reason = "its end is only the end so far")]
     pub fn next(&mut self) -> io::Result<Seen<Entry>> {
         match self.entries.next()? {
             Seen::End if !self.ended => {
@@ -70,7 +71,7 @@ impl Follower {
                 self.ended = ended;
                 self.entries.next()
             }
-            seen => Ok(seen),
+            seen @ (Seen::One(_) | Seen::End | Seen::Damaged(_)) => Ok(seen),
         }
     }
 

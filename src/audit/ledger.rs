@@ -203,9 +203,15 @@ fn latest(path: &Path) -> io::Result<Option<SignedNote>> {
     let length = file.metadata()?.len();
     file.seek(SeekFrom::Start(length.saturating_sub(NOTE_BYTES_MAX)))?;
     let mut tail = Vec::new();
-    file.read_to_end(&mut tail)?;
-    let whole = tail.iter().rposition(|byte| *byte == b'\n').unwrap_or_default();
-    let lines = tail.get(..whole).unwrap_or_default();
+    Read::take(&mut file, NOTE_BYTES_MAX).read_to_end(&mut tail)?;
+    let end = tail.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at.saturating_add(1));
+    if end < tail.len() {
+        // The crash came in the midst of a line: no checkpoint was told of it, and none is lost.
+        let torn = u64::try_from(tail.len().saturating_sub(end)).unwrap_or_default();
+        tracing::warn!(bytes = torn, "half a checkpoint at the end of its file is cut off");
+        fs::OpenOptions::new().write(true).open(path)?.set_len(length.saturating_sub(torn))?;
+    }
+    let lines = tail.get(..end.saturating_sub(1)).unwrap_or_default();
     let read = |line: &[u8]| {
         let signed = serde_json::from_slice::<Signed>(line).ok()?;
         signed.note.parse::<SignedNote>().ok()

@@ -308,7 +308,7 @@ fn checkpoints_count_what_the_disk_has_and_a_lost_tail_stops_the_start() {
     let file = dir.path().join("ledger.jsonl");
     let text = fs::read_to_string(&file).unwrap();
     let end = text.trim_end().rfind('\n').unwrap() + 1;
-    fs::write(&file, &text[..end]).unwrap();
+    fs::write(&file, text.get(..end).unwrap()).unwrap();
     let error = open(dir.path()).expect_err("a lost tail").to_string();
     assert!(error.contains("checkpoint"), "{error}");
     fs::write(&file, text).unwrap();

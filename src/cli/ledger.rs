@@ -230,7 +230,7 @@ impl Out {
             Format::Csv => {
                 let note = statement.checkpoint.as_deref().unwrap_or_default();
                 let lines = std::iter::once(statement.text.as_str()).chain(note.lines());
-                lines.map(|line| format!("# {line}\n")).collect()
+                lines.fold(String::new(), |text, line| text + "# " + line + "\n")
             }
         };
         self.put(&text)

@@ -41,9 +41,9 @@ pub(super) struct Opener {
 /// wrapping keys; without any, the one of the state folder.
 pub(super) fn read(dir: &Path, only: Option<SessionId>, keys: &[PathBuf]) -> ExitCode {
     let found = offline::recordings(dir).map_err(|error| error.to_string());
-    let opened = found.and_then(|found| Ok((found, Opener::new(dir, keys)?)));
-    let (found, opener) = match opened {
-        Ok(opened) => opened,
+    let both = found.and_then(|found| Ok((found, Opener::new(dir, keys)?)));
+    let (found, opener) = match both {
+        Ok(both) => both,
         Err(why) => {
             print::complain(&format!("{} cannot be read: {why}", dir.display()));
             return ExitCode::from(2);

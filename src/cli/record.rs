@@ -229,14 +229,18 @@ pub(super) fn keygen(
     Ok(())
 }
 
+fn field<'a>(answer: &'a Value, name: &str) -> &'a Value {
+    answer.get(name).unwrap_or(&Value::Null)
+}
+
 /// Has the index made again, and says how far it is until it is made.
 pub(super) fn reindex(gateway: &Gateway, as_json: bool) -> Result<(), CallError> {
     let client = Client::new(gateway)?;
     let mut answer = client.post("/audit/reindex", &json!({}))?;
-    while answer["running"] == true {
+    while answer.get("running").is_some_and(|running| *running == json!(true)) {
         if io::stderr().is_terminal() {
-            let mut text = format!("{} recordings are read", answer["sessions"]);
-            if let Some(why) = answer["waits_for"].as_str() {
+            let mut text = format!("{} recordings are read", field(&answer, "sessions"));
+            if let Some(why) = field(&answer, "waits_for").as_str() {
                 text = format!("{text}; it waits: {}", print::tame(why));
             }
             print::progress(&text);
@@ -248,14 +252,12 @@ pub(super) fn reindex(gateway: &Gateway, as_json: bool) -> Result<(), CallError>
         print::json(&answer);
         return Ok(());
     }
-    let number = |name: &str| answer[name].as_u64().unwrap_or_default();
+    let number = |name: &str| field(&answer, name).as_u64().unwrap_or_default();
     let (sessions, entries) = (number("sessions"), number("entries"));
     print::line(&format!("the index is made of {sessions} recordings with {entries} entries"));
-    match number("unread") {
-        0 => {}
-        unread => {
-            print::line(&format!("{unread} cannot be read wholly: the gateway's log says why"))
-        }
+    let unread = number("unread");
+    if unread > 0 {
+        print::line(&format!("{unread} cannot be read wholly: the gateway's log says why"));
     }
     Ok(())
 }

@@ -33,7 +33,7 @@ pub(super) fn run(sessions: Sessions, as_json: bool) -> Result<(), CallError> {
             let path = path(&format!("/sessions/{session}"), &purpose.collect::<Vec<_>>());
             (Client::new(&gateway)?.get(&path)?, show::session)
         }
-        Sessions::Replay(args) => return replay::replay(*args, as_json),
+        Sessions::Replay(args) => return replay::replay(&args, as_json),
         Sessions::Watch(args) => return replay::watch(&args, as_json),
         Sessions::Kill { session, gateway } => {
             let path = format!("/sessions/{session}/kill");

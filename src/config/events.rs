@@ -72,7 +72,7 @@ impl TryFrom<String> for Destination {
                 "`{text}` is no destination; expected \"stdout\", \"file:…\" or \"https://…\""
             ));
         }
-        Url::try_from(text).map(Self::Http).map_err(|error| error.to_string())
+        Url::try_from(text).map(Self::Http)
     }
 }
 

@@ -88,8 +88,8 @@ pub(super) async fn keep(archive: Arc<Archive>, mut indexer: Indexer) {
 
 /// One round of index and archive; `true`: nothing is left behind.
 pub(super) async fn round(archive: &Archive, indexer: &mut Indexer, all: bool) -> bool {
-    let indexed = indexer.round().await;
-    archive.round(all, |session| indexer.lets_go(session)).await && indexed
+    let is_whole = indexer.round().await;
+    archive.round(all, |session| indexer.lets_go(session)).await && is_whole
 }
 
 /// Asks the store about itself at the start: a store elsewhere, or a credential that does not fit,

@@ -45,7 +45,7 @@ use crate::upstream::Fetcher;
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How long a destination that took nothing is left alone at first, and at most.
 const RETRY_FIRST: Duration = Duration::from_secs(1);
-const RETRY_MAX: Duration = Duration::from_secs(60);
+const RETRY_MAX: Duration = Duration::from_mins(1);
 
 /// Where commands are offered, and the ends of those destinations that asked for them.
 pub(super) fn feed(loaded: &Loaded) -> (Feed, Vec<Fed>) {

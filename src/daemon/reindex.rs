@@ -62,7 +62,7 @@ impl Task {
         self.reindex.note(|progress| {
             progress.waits_for = None;
             if !progress.running {
-                *progress = Default::default();
+                *progress = crate::store::ReindexProgress::default();
                 progress.running = true;
                 progress.begun_at = Some(now);
             }
@@ -75,8 +75,8 @@ impl Task {
             }
         }
         loop {
-            let shelf = self.archive.shelf();
-            let sessions = shelf.list(reached, SESSIONS_MAX).await.map_err(ReadError::from)?;
+            let keys = self.archive.shelf();
+            let sessions = keys.list(reached, SESSIONS_MAX).await.map_err(ReadError::from)?;
             if sessions.is_empty() {
                 break;
             }

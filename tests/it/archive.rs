@@ -146,7 +146,7 @@ fn a_store_in_another_region_or_a_wrong_credential_stops_the_start() {
 #[test]
 fn with_full_capture_the_bytes_recorded_are_the_bytes_relayed() {
     let bytes =
-        std::env::var("WEIR_CAPTURE_BYTES").ok().map_or(CAPTURE_BYTES, |n| n.parse().unwrap());
+        crate::parts::variable("WEIR_CAPTURE_BYTES").map_or(CAPTURE_BYTES, |n| n.parse().unwrap());
     let mut prepared = Prepared::new();
     prepared.config.push_str("\n[audit]\ncapture = \"full\"\n");
     let gateway = prepared.start();
@@ -164,7 +164,7 @@ fn with_full_capture_the_bytes_recorded_are_the_bytes_relayed() {
         if read == 0 {
             break;
         }
-        relayed += read as u64;
+        relayed += u64::try_from(read).unwrap();
         seen.update(&part[..read]);
     }
     let ran = finish(child);
@@ -210,7 +210,7 @@ fn recorded_output(gateway: &Gateway, session: &str) -> (u64, Vec<u8>) {
         match entries.next().unwrap() {
             Seen::One(entry) => {
                 if let What::Data { stream: Stream::Output, bytes, .. } = entry.what {
-                    count += bytes.len() as u64;
+                    count += u64::try_from(bytes.len()).unwrap();
                     digest.update(&bytes);
                 }
             }

@@ -23,7 +23,7 @@ fn ran(log: &Path, from: u64, marker: &str) -> BTreeMap<String, usize> {
     let mut file = File::open(log).unwrap();
     file.seek(SeekFrom::Start(from)).unwrap();
     let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes).unwrap();
+    Read::by_ref(&mut file).read_to_end(&mut bytes).unwrap();
     let mut all = BTreeMap::new();
     for line in String::from_utf8_lossy(&bytes).lines().filter(|line| line.contains(marker)) {
         let text = line
@@ -69,7 +69,7 @@ fn pgbench(gateway: &Gateway, script: &Path, protocol: &str) -> Command {
 
 #[test]
 fn after_every_kill_each_statement_in_the_targets_log_has_its_record() {
-    let rounds = std::env::var("WEIR_KILLS").ok().map_or(KILLS, |n| n.parse().unwrap());
+    let rounds = parts::variable("WEIR_KILLS").map_or(KILLS, |n| n.parse().unwrap());
     let log = Path::new(Demo::shared().text("/direct/postgres/log_file")).to_owned();
     let mut prepared = Prepared::new();
     prepared.config.push_str("\n[audit]\nresult_bytes_max = 1024\n");

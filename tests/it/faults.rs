@@ -65,7 +65,7 @@ pub(crate) fn noise(bytes: usize) -> String {
         state ^= state << 17;
         char::from(
             b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_."
-                [(state >> 58) as usize],
+                [usize::try_from(state >> 58).unwrap()],
         )
     };
     (0..bytes).map(letter).collect()

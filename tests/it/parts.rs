@@ -21,6 +21,12 @@ pub(crate) fn weir() -> PathBuf {
     PathBuf::from(env!("CARGO_BIN_EXE_weir"))
 }
 
+/// What the environment says of how long a test is to take.
+#[expect(clippy::disallowed_methods, reason = "`make test-long` asks for more by the environment")]
+pub(crate) fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
 /// The place of a private part, by its variable: `WEIR_KUBE`, `WEIR_NODE`, `WEIR_PYTHON`, …
 pub(crate) fn part(name: &str) -> PathBuf {
     static ALL: OnceLock<BTreeMap<String, PathBuf>> = OnceLock::new();

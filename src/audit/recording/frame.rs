@@ -90,20 +90,17 @@ pub(super) fn put_event(out: &mut Vec<u8>, at: Timestamp, event: &TrailEvent) ->
     out.extend_from_slice(&[EVENT, 0, 0, 0, 0]);
     let written = serde_json::to_writer(&mut *out, &Stamped { at, event });
     let length = out.len().saturating_sub(begin).saturating_sub(FRAME_HEAD_BYTES);
-    match u32::try_from(length).ok().filter(|_| length <= FRAME_BYTES_MAX && written.is_ok()) {
-        Some(length) => {
-            let place = out.get_mut(begin.saturating_add(1)..).and_then(|o| o.first_chunk_mut());
-            if let Some(place) = place {
-                *place = length.to_be_bytes();
-            }
-            Ok(())
+    let fits = u32::try_from(length).ok().filter(|_| length <= FRAME_BYTES_MAX);
+    if let Some(length) = fits.filter(|_| written.is_ok()) {
+        let place = out.get_mut(begin.saturating_add(1)..).and_then(|o| o.first_chunk_mut());
+        if let Some(place) = place {
+            *place = length.to_be_bytes();
         }
-        None => {
-            out.truncate(begin);
-            written?;
-            Err(io::Error::new(io::ErrorKind::FileTooLarge, "an entry over 8 MiB"))
-        }
+        return Ok(());
     }
+    out.truncate(begin);
+    written?;
+    Err(io::Error::new(io::ErrorKind::FileTooLarge, "an entry over 8 MiB"))
 }
 
 /// Appends a data frame to `out`. `bytes` are at most [`FRAME_BYTES_MAX`] less its head.

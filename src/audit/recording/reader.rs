@@ -31,10 +31,10 @@ pub enum Seen<T> {
 /// The chunks of a recording, whose chain is checked as they are read. No key is needed.
 #[derive(Debug)]
 pub struct Chunks<R> {
-    reader: R,
+    source: R,
     header: Header,
     head: Head,
-    chunks: u64,
+    number: u64,
     bytes: u64,
 }
 
@@ -53,7 +53,7 @@ impl<R: BufRead> Chunks<R> {
         Ok(match Header::read(&mut reader)? {
             Ok((header, bytes, digest)) => {
                 let head = Head { entries: 0, digest };
-                Ok(Self { reader, header, head, chunks: 0, bytes })
+                Ok(Self { source: reader, header, head, number: 0, bytes })
             }
             Err(what) => Err(Damage { entry: 0, byte: 0, what }),
         })
@@ -75,9 +75,13 @@ impl<R: BufRead> Chunks<R> {
     }
 
     /// The next chunk.
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "it fails in two ways, which are not the end"
+    )]
     pub fn next(&mut self) -> io::Result<Seen<Chunk>> {
         let mut head_bytes = [0; HEAD_BYTES];
-        match fill(&mut self.reader, &mut head_bytes)? {
+        match fill(&mut self.source, &mut head_bytes)? {
             0 => return Ok(Seen::End),
             HEAD_BYTES => {}
             _ => return Ok(Seen::Damaged(self.damage("the last chunk is cut off"))),
@@ -88,16 +92,16 @@ impl<R: BufRead> Chunks<R> {
         };
         let length = usize::try_from(head.body).unwrap_or(usize::MAX);
         let mut body = Vec::new();
-        let mut limited = io::Read::take(&mut self.reader, u64::from(head.body));
+        let mut limited = io::Read::take(&mut self.source, u64::from(head.body));
         let read = io::Read::read_to_end(&mut limited, &mut body)?;
         if read != length {
             return Ok(Seen::Damaged(self.damage("the last chunk is cut off")));
         }
-        if head.number != self.chunks.saturating_add(1) {
+        if head.number != self.number.saturating_add(1) {
             let what = format!(
                 "chunk {} stands where chunk {} should: chunks were removed, added or reordered",
                 head.number,
-                self.chunks.saturating_add(1)
+                self.number.saturating_add(1)
             );
             return Ok(Seen::Damaged(self.damage(what)));
         }
@@ -106,7 +110,7 @@ impl<R: BufRead> Chunks<R> {
             return Ok(Seen::Damaged(self.damage(what)));
         }
         let first = self.head.entries.saturating_add(1);
-        self.chunks = head.number;
+        self.number = head.number;
         self.head = Head {
             entries: self.head.entries.saturating_add(u64::from(head.frames)),
             digest: Digest::of_parts(&[&head_bytes, &body]),
@@ -159,7 +163,7 @@ impl<R: BufRead> Entries<R> {
 
     /// What it is read from.
     pub fn reader(&self) -> &R {
-        &self.chunks.reader
+        &self.chunks.source
     }
 
     /// Where the whole chunks that were read end.
@@ -173,6 +177,10 @@ impl<R: BufRead> Entries<R> {
     }
 
     /// The next entry.
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "it fails in two ways, which are not the end"
+    )]
     pub fn next(&mut self) -> io::Result<Seen<Entry>> {
         if self.rest.is_empty() {
             if self.taken != self.until {

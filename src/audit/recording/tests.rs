@@ -40,7 +40,9 @@ fn written(puts: &[Put]) -> (Vec<u8>, DataKey) {
     let mut writer = Writer::create(&path, &header(&key), &key, room.clone()).unwrap();
     for (at, put) in puts.iter().enumerate() {
         match put {
-            None => drop(writer.append(Timestamp::UNIX_EPOCH, &closed(at as u64)).unwrap()),
+            None => {
+                drop(writer.append(Timestamp::UNIX_EPOCH, &closed(at.try_into().unwrap())).unwrap())
+            }
             Some(bytes) => {
                 writer.data(Timestamp::UNIX_EPOCH, 1, Stream::Output, bytes).unwrap();
             }
@@ -48,11 +50,12 @@ fn written(puts: &[Put]) -> (Vec<u8>, DataKey) {
     }
     let head = writer.seal().unwrap();
     let bytes = std::fs::read(&path).unwrap();
-    assert_eq!(room.used(), bytes.len() as u64);
-    assert_eq!(writer.bytes(), bytes.len() as u64);
+    let length = u64::try_from(bytes.len()).unwrap();
+    assert_eq!(room.used(), length);
+    assert_eq!(writer.bytes(), length);
     let (entries, end, damage) = read(&bytes, &key);
     assert_eq!((end.entries, end.digest, damage), (head.entries, head.digest, None));
-    assert_eq!(entries.len() as u64, head.entries);
+    assert_eq!(u64::try_from(entries.len()).unwrap(), head.entries);
     (bytes, key)
 }
 

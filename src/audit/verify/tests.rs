@@ -412,7 +412,7 @@ fn recordings_that_come_or_move_meanwhile_are_found_again() {
     let sound = Sound::new();
     let options = Options { files: vec![sound.dir.path().to_owned()], ..Options::default() };
     let folders = Folders::of(sound.dir.path());
-    let given = given::Given::find(&options).unwrap();
+    let given = Given::find(&options).unwrap();
     let recordings = sound.recordings();
     let sessions = Folders::sessions(&folders.closed).unwrap();
     for (session, path) in sessions.iter().zip(&recordings) {

@@ -35,7 +35,7 @@ pub(in crate::cli) struct Reconcile {
     /// The zone of the log's times, such as Europe/Berlin, where they do not say it
     #[arg(long, value_name = "ZONE")]
     pub(in crate::cli) timezone: Option<String>,
-    /// PostgreSQL's log_line_prefix, where it is none of the usual ones
+    /// PostgreSQL's `log_line_prefix`, where it is none of the usual ones
     #[arg(long, value_name = "PREFIX", requires = "postgres_log")]
     pub(in crate::cli) log_line_prefix: Option<Prefix>,
     /// The region's wrapping keys, of a record in a folder; else the folder's wrapping.key
@@ -52,10 +52,10 @@ pub(in crate::cli) struct Reconcile {
 #[derive(Debug, clap::Args)]
 #[group(required = true, multiple = false)]
 pub(in crate::cli) struct Logs {
-    /// PostgreSQL's log: stderr, csvlog or jsonlog, with log_statement = all
+    /// PostgreSQL's log: stderr, csvlog or jsonlog, with `log_statement` = all
     #[arg(long, value_name = "FILE")]
     pub(in crate::cli) postgres_log: Vec<PathBuf>,
-    /// sshd's log: of syslog, of journalctl, or its own, with LogLevel VERBOSE
+    /// sshd's log: of syslog, of journalctl, or its own, with `LogLevel` VERBOSE
     #[arg(long, value_name = "FILE")]
     pub(in crate::cli) sshd_log: Vec<PathBuf>,
     /// A Kubernetes API server's audit log

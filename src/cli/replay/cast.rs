@@ -41,7 +41,7 @@ impl Cast {
             Line::Event { at, event } => match event["is"].as_str().unwrap_or_default() {
                 "opened" => {
                     let word = |value: &Value| value.as_str().map(tame).unwrap_or_default();
-                    let who = word(&event["principal"]["name"]);
+                    let who = word(event.pointer("/principal/name").unwrap_or(&Value::Null));
                     self.title = format!("{who} at {}", word(&event["target"]));
                     Vec::new()
                 }

@@ -63,7 +63,7 @@ const WITHHELD: &str = "what it showed is left out: it may carry a class that yo
 const UNDECIDED_MAX: usize = 10_000;
 
 /// `weir sessions replay`
-pub(super) fn replay(args: Replay, as_json: bool) -> Result<(), CallError> {
+pub(super) fn replay(args: &Replay, as_json: bool) -> Result<(), CallError> {
     let mut lines = open(&args.gateway, args.session, false, args.purpose.said.as_deref())?;
     let (runtime, coming) = lines.parts();
     if as_json {
@@ -151,7 +151,7 @@ async fn each(
     while let Some(line) = coming.next().await? {
         match Line::of(&line) {
             Line::End(end) => return Ok(Some(end)),
-            line => {
+            line @ (Line::Head { .. } | Line::Event { .. } | Line::Data { .. } | Line::Other) => {
                 if !tell(line)? {
                     return Ok(None);
                 }
@@ -164,7 +164,7 @@ async fn each(
 /// Prints the lines as they come.
 async fn print_json(coming: &mut Coming) -> Result<(), CallError> {
     while let Some(line) = coming.next().await? {
-        if !line["alive"].is_null() {
+        if !line.get("alive").is_none_or(Value::is_null) {
             continue;
         }
         if !print::bytes(format!("{line}\n").as_bytes()) {
@@ -283,8 +283,15 @@ impl Shown {
                     {
                         (at, Did::Line)
                     }
-                    Line::Event { at, event } if event["is"] == "command" => {
-                        (at, Did::Command(event["number"].as_u64().unwrap_or_default()))
+                    Line::Event { at, event }
+                        if event.get("is").is_some_and(|is| is == "command") =>
+                    {
+                        (
+                            at,
+                            Did::Command(
+                                event.get("number").and_then(Value::as_u64).unwrap_or_default(),
+                            ),
+                        )
                     }
                     Line::Head { withheld: true } => {
                         print::progress(WITHHELD);

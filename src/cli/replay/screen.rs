@@ -162,14 +162,15 @@ impl Screen {
                 0x20..=0x2f => self.goes_on(byte, At::Between),
                 _ => self.ends(byte, charset(&self.sequence), out),
             },
-            At::Control => match byte {
-                0x20..=0x3f => self.goes_on(byte, At::Control),
-                _ => {
+            At::Control => {
+                if (0x20..=0x3f).contains(&byte) {
+                    self.goes_on(byte, At::Control);
+                } else {
                     let kept = self.control(byte);
                     self.begin(At::Text);
                     out.extend_from_slice(&kept);
                 }
-            },
+            }
         }
     }
 

@@ -171,7 +171,7 @@ impl Timeline {
 
     fn previous_mark(&self, place: usize) -> usize {
         let before = self.steps.iter().enumerate().take(place);
-        let found = before.filter(|(_, step)| Self::is_mark(step)).last();
+        let found = before.rev().find(|(_, step)| Self::is_mark(step));
         found.map_or(0, |(place, _)| place)
     }
 }
