@@ -106,7 +106,7 @@ fn while_the_store_is_gone_sessions_go_on_until_the_spool_is_full_and_nothing_is
     });
     assert!(!gateway.log_lines("the store fails").is_empty());
     // The spool's bound: refused, with a clear word, and nothing reaches the target.
-    let filler = crate::faults::noise(200_000);
+    let filler = crate::faults::noise(100_000);
     let refused = wait_for("a refusal", || {
         let ran = gateway.psql("alice", &[&format!("SELECT 'filled' /* {filler} */")]);
         (ran.code != 0).then_some(ran)
@@ -122,7 +122,9 @@ fn while_the_store_is_gone_sessions_go_on_until_the_spool_is_full_and_nothing_is
     wait_for("room", || (gateway.psql("alice", &["SELECT 'again'"]).code == 0).then_some(()));
     let shown = gateway.weir_json("alice", &["sessions", "show", &sessions[1]]).to_string();
     assert!(shown.contains("outage 1"), "{shown}");
-    assert_eq!(gateway.verify().code, 4, "what the store has is not in the state folder");
+    // What the store has is not in the state folder, and verify says so without calling it damage.
+    let verified = gateway.verify();
+    assert_eq!(verified.code, 0, "{verified:?}");
 }
 
 #[test]
