@@ -27,6 +27,7 @@ use weir::model::SessionId;
 use weir::model::TargetFacts;
 use weir::model::TargetName;
 use weir::model::place::PlaceMethod;
+use weir::model::principal::Counters;
 use weir::model::principal::Entity;
 use weir::model::principal::Kind;
 use weir::model::principal::Role;
@@ -108,6 +109,7 @@ fn parts() -> Result<Parts, Wrong> {
         country: "DE".parse()?,
         role: Role::Controller,
         attributes: BTreeMap::new(),
+        counters: Counters::default(),
     };
     Ok(Parts {
         policies: vec![
@@ -127,6 +129,7 @@ fn parts() -> Result<Parts, Wrong> {
             labels: BTreeSet::from(["prod".to_owned()]),
             without_basis: WithoutBasis::Refuse,
             observe: false,
+            us_persons: None,
         }],
         gateway: GatewayFacts {
             id: "weir-eu".to_owned(),

@@ -41,7 +41,7 @@ fn written(puts: &[Put]) -> (Vec<u8>, DataKey) {
     for (at, put) in puts.iter().enumerate() {
         match put {
             None => {
-                drop(writer.append(Timestamp::UNIX_EPOCH, &closed(at.try_into().unwrap())).unwrap())
+                writer.append(Timestamp::UNIX_EPOCH, &closed(at.try_into().unwrap())).unwrap();
             }
             Some(bytes) => {
                 writer.data(Timestamp::UNIX_EPOCH, 1, Stream::Output, bytes).unwrap();
