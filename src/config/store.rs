@@ -181,7 +181,7 @@ enum RegionIn {
 
 impl Store {
     /// Where it is spoken to, and whether the bucket's name stands in the path. `None`: a folder, or
-    /// something is missing that [`problems`] tells of.
+    /// something is missing that `problems` tells of.
     pub fn origin(&self) -> Option<(Origin, bool)> {
         let (bucket, usual) = match self.url.as_ref()?.get_ref() {
             StoreUrl::Folder(_) => return None,
