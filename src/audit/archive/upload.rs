@@ -50,6 +50,15 @@ struct LedgerSent {
     at: Timestamp,
 }
 
+/// What became of sending a recording.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sending {
+    /// The store has it, as far as was asked.
+    Done,
+    /// Its key was destroyed: nothing is sent any more.
+    Erased,
+}
+
 /// The folder of a session's segments.
 pub(super) fn folder_of(session: SessionId) -> Result<Name, BadName> {
     format!("recordings/{session}").parse()
@@ -71,7 +80,10 @@ impl Archive {
     ) -> Result<(), ArchiveError> {
         let path = spool::recording_of(&self.audit.folders().closed, session);
         let length = std::fs::metadata(&path)?.len();
-        self.send(progress, session, &path, length).await?;
+        if self.send(progress, session, &path, length).await? == Sending::Erased {
+            self.audit.forget(session)?;
+            return Ok(());
+        }
         if !lets_go {
             return Ok(());
         }
@@ -105,7 +117,7 @@ impl Archive {
         match self.send(progress, session, &path, until).await {
             // It ended meanwhile and is with the closed ones: the next round has it.
             Err(ArchiveError::Spool(error)) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            sent => sent,
+            sent => sent.map(|_| ()),
         }
     }
 
@@ -116,7 +128,7 @@ impl Archive {
         session: SessionId,
         path: &Path,
         until: u64,
-    ) -> Result<(), ArchiveError> {
+    ) -> Result<Sending, ArchiveError> {
         let now = self.audit.clock().now();
         let known = progress.sessions.get(&session).copied();
         let mut sent = known.unwrap_or(Sent { bytes: 0, at: now, has_key: false });
@@ -124,7 +136,7 @@ impl Archive {
             if self.shelve(session).await? {
                 // It was erased while it waited here.
                 progress.sessions.remove(&session);
-                return Ok(());
+                return Ok(Sending::Erased);
             }
             sent.has_key = true;
             sent.bytes = self.stored(session).await?;
@@ -140,7 +152,7 @@ impl Archive {
             progress.sessions.insert(session, sent);
         }
         progress.sessions.insert(session, sent);
-        Ok(())
+        Ok(Sending::Done)
     }
 
     /// Puts a session's wrapped key on the shelf. `true`: the key was destroyed meanwhile.

@@ -154,6 +154,24 @@ fn where_there_is_no_room_nothing_is_written_and_the_rest_goes_on() {
     assert_eq!(room.used(), writer.bytes());
 }
 
+#[test]
+fn while_nothing_can_be_written_what_waits_does_not_grow() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = DataKey::generate().unwrap();
+    let path = dir.path().join("r.wrec");
+    let room = Room::new(1_000, 0);
+    let mut writer = Writer::create(&path, &header(&key), &key, room).unwrap();
+    let part = (0..2_048_u64)
+        .flat_map(|n| *crate::model::digest::Digest::of(&n.to_le_bytes()).as_bytes())
+        .collect::<Vec<_>>();
+    let mut refused = 0;
+    for _ in 0..200 {
+        refused += u32::from(writer.data(Timestamp::UNIX_EPOCH, 1, Stream::Output, &part).is_err());
+    }
+    assert!(refused >= 198, "{refused}");
+    assert!(writer.waiting_bytes() <= PLAIN_BYTES_MAX);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
     /// Any flipped bit is found without a key, but in the header's text before the first chunk says.

@@ -92,8 +92,15 @@ impl Writer {
         self.frames > 0
     }
 
+    /// How much waits to be written, in bytes.
+    #[cfg(test)]
+    pub(super) fn waiting_bytes(&self) -> usize {
+        self.waiting.len()
+    }
+
     /// Adds an event to the next chunk; it is not written yet.
     pub fn event(&mut self, at: Timestamp, event: &TrailEvent) -> io::Result<()> {
+        self.seal_if_full()?;
         frame::put_event(&mut self.waiting, at, event)?;
         self.frames = self.frames.saturating_add(1);
         self.seal_if_full()
@@ -102,6 +109,7 @@ impl Writer {
     /// Adds an event, and writes it with everything that waits. When this returns the event has left
     /// the process; when it fails the event is in no chunk and never will be.
     pub fn append(&mut self, at: Timestamp, event: &TrailEvent) -> io::Result<Head> {
+        self.seal_if_full()?;
         let (length, frames) = (self.waiting.len(), self.frames);
         frame::put_event(&mut self.waiting, at, event)?;
         self.frames = self.frames.saturating_add(1);
@@ -120,6 +128,7 @@ impl Writer {
         bytes: &[u8],
     ) -> io::Result<()> {
         for part in bytes.chunks(PART_BYTES_MAX) {
+            self.seal_if_full()?;
             frame::put_data(&mut self.waiting, at, command, stream, part)?;
             self.frames = self.frames.saturating_add(1);
             self.seal_if_full()?;
@@ -161,6 +170,8 @@ impl Writer {
         Ok(self.head)
     }
 
+    /// Called before a frame is added too: where chunks cannot be written, what waits must not grow
+    /// beyond what a chunk may hold.
     fn seal_if_full(&mut self) -> io::Result<()> {
         if self.waiting.len() >= CHUNK_BYTES { self.seal().map(|_| ()) } else { Ok(()) }
     }
