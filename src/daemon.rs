@@ -10,9 +10,11 @@
 mod events;
 mod expiring;
 mod archive;
+mod check;
 mod fetch;
 mod keys;
 mod kms;
+mod metrics;
 mod providers;
 mod record;
 mod reader;
@@ -46,7 +48,6 @@ use crate::audit::archive::Archive;
 use crate::audit::ocsf::TailError;
 use crate::config;
 use crate::config::Loaded;
-use crate::config::Report;
 use crate::config::file::LogFormat;
 use crate::identity;
 use crate::identity::Certifier;
@@ -76,6 +77,9 @@ use crate::tls;
 use crate::upstream::DialError;
 use translate::Files;
 
+pub use check::Checked;
+pub use check::check;
+pub use check::check_with_store;
 pub use stores::Stores;
 pub use translate::BadConfig;
 
@@ -196,28 +200,6 @@ pub fn serve(config_file: &Path) -> Result<(), StartError> {
     })
 }
 
-/// Checks a configuration, its policies and the files it names, and lists every address that the
-/// daemon may ever dial. Files that are missing here are warnings: the configuration may be for
-/// another machine.
-pub fn check(config_file: &Path) -> Result<Report, BadConfig> {
-    tls::install();
-    let loaded = config::load(config_file)?;
-    providers::identity(&loaded, Files::MayBeMissing)?;
-    translate::networks(&loaded, Files::MayBeMissing)?;
-    translate::check_state(&loaded)?;
-    stores::storage(&loaded, Files::MayBeMissing)?;
-    let version = translate::version(&loaded, Files::MayBeMissing)?;
-    events::check(&loaded)?;
-    let tls = &loaded.file.tls;
-    if [&tls.certificate_file, &tls.key_file].iter().all(|file| file.get_ref().exists()) {
-        translate::tls(&loaded, None)?;
-    }
-    let mut report = loaded.report();
-    let expiring = version.snapshot.expiring(clock::System.now());
-    report.warnings.extend(translate_law::warnings(&loaded, &expiring));
-    Ok(report)
-}
-
 /// A tokio runtime for a gateway.
 pub fn runtime(config_file: &Path) -> Result<tokio::runtime::Runtime, StartError> {
     tokio::runtime::Builder::new_multi_thread()
@@ -325,12 +307,17 @@ pub async fn start(config_file: &Path) -> Result<Running, StartError> {
     let mut tasks = vec![
         tokio::spawn(record::flush(Arc::clone(&audit))),
         tokio::spawn(record::keep(Arc::clone(&audit))),
-        tokio::spawn(archive::keep(Arc::clone(&archive), indexer)),
+        tokio::spawn(archive::keep(Arc::clone(&archive), indexer, archive::asked_every(&loaded))),
         tokio::spawn(reindex::keep(Arc::clone(&archive), store.clone(), reindex)),
         tokio::spawn(logins.watch()),
         tokio::spawn(expiring::watch(gateway.parts.version.clone(), Arc::clone(&audit))),
         tokio::spawn(ssh_host::certify_again(Arc::clone(&front))),
     ];
+    if let Some(address) = &loaded.file.metrics.address {
+        let listener = metrics::bind(*address.get_ref()).await?;
+        let measures = metrics::Measures::new(&gateway, &archive, &store);
+        tasks.push(tokio::spawn(metrics::serve(listener, measures)));
+    }
     tasks.extend(events::start(&loaded, offered).await?);
     if let Some(days) = &loaded.file.audit.retention.days {
         let days = u32::try_from(days.get()).unwrap_or(u32::MAX);

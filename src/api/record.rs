@@ -8,9 +8,7 @@ use serde_json::json;
 use crate::api::Caller;
 use crate::api::Shared;
 use crate::api::fail::Fail;
-use crate::audit::storage::Severity;
 use crate::policy;
-use crate::store::IndexLag;
 use crate::store::ReindexProgress;
 
 /// What policies read where somebody asks how the record does, and for its index to be made again.
@@ -21,19 +19,9 @@ const REINDEX: policy::Ask<'static> = policy::Ask::Administer { what: "reindex" 
 pub(super) async fn status(State(resources): Shared, caller: Caller) -> Result<Json<Value>, Fail> {
     caller.may(&resources, &STATUS, None)?;
     let audit = &resources.gateway.parts.audit;
-    let open = audit.open_trails().into_iter().map(|(session, _)| session).collect::<Vec<_>>();
-    let indexed = resources.store.index_cursors(&open).await.map_err(|error| Fail::ours(&error))?;
-    let heads = resources.gateway.parts.audit.trail_heads();
-    let lag = IndexLag::of(heads, &indexed);
+    let heads = audit.trail_heads();
+    let lag = resources.store.index_lag(&heads).await.map_err(|error| Fail::ours(&error))?;
     let asked = resources.archive.storage().probe().await;
-    let findings = asked.findings.iter().map(|finding| {
-        let severity = match finding.severity {
-            Severity::Stops => "stops",
-            Severity::Warns => "warns",
-            Severity::Notes => "notes",
-        };
-        json!({ "severity": severity, "what": finding.what, "next": finding.next })
-    });
     let checkpoint = audit.latest_checkpoint();
     let counted = checkpoint.as_ref().and_then(|note| note.checkpoint().ok());
     let wrapping = audit.keys().keys().map(|key| key.id().as_str()).collect::<Vec<_>>();
@@ -41,10 +29,10 @@ pub(super) async fn status(State(resources): Shared, caller: Caller) -> Result<J
         "region": audit.region(),
         "level": audit.level().as_str(),
         "store": resources.archive.health(),
-        "findings": findings.collect::<Vec<_>>(),
+        "findings": asked.findings,
         "index": lag,
         "reindex": resources.reindex.progress(),
-        "sessions_open": open.len(),
+        "sessions_open": heads.len(),
         "ledger": {
             "entries": audit.head().entries,
             "checkpointed": counted.map(|counted| counted.size),

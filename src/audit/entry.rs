@@ -289,20 +289,27 @@ pub enum LedgerEvent {
         /// The id of the key that wraps recordings' keys from here on.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         wrapping_key: Option<String>,
+        /// The SHA-256 of the configuration file. `None`: it was written before the ledger said so.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        configuration: Option<Digest>,
     },
     /// The gateway stopped in order.
     Stopped {
         /// Why.
         reason: String,
     },
-    /// A reload put another snapshot in force.
+    /// A reload put another snapshot or another configuration in force: policies, facts and law are
+    /// in the snapshot; addresses and references to credentials are in the configuration alone.
     Changed {
         /// The snapshot that was.
         from: Digest,
-        /// The snapshot that is.
+        /// The snapshot that is; it may be the same.
         to: Digest,
         /// Targets in observe mode.
         observed: Vec<TargetName>,
+        /// The SHA-256 of the configuration file. `None`: it was written before the ledger said so.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        configuration: Option<Digest>,
     },
     /// A session was admitted.
     Admitted(Box<Opened>),

@@ -13,6 +13,8 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
 
 use crate::audit::Unrecorded;
 use crate::audit::chain::Damage;
@@ -84,6 +86,8 @@ pub struct Audit {
     barred: Mutex<Option<String>>,
     /// The heads that were last put into the ledger, so that only changes are.
     noted: Mutex<BTreeMap<SessionId, Head>>,
+    /// What could not be written since the start.
+    failures: Arc<AtomicU64>,
 }
 
 /// The record cannot be opened, so the gateway does not start.
@@ -159,6 +163,7 @@ impl Audit {
             open: Mutex::default(),
             barred: Mutex::default(),
             noted: Mutex::default(),
+            failures: Arc::default(),
         };
         audit.recover(torn).map_err(failed(&options.dir))?;
         Ok(audit)
@@ -215,13 +220,16 @@ impl Audit {
         let writer = Writer::create(&path, &header, &key, Arc::clone(&self.room))
             .inspect_err(|_| drop(fs::remove_file(&key_path)))?;
         let (clock, syncer) = (Arc::clone(&self.clock), self.syncer.clone());
-        Ok(Trail::new(session, path, writer, clock, syncer))
+        Ok(Trail::new(session, path, writer, clock, syncer, Arc::clone(&self.failures)))
     }
 
     /// Appends one entry to the ledger. When it returns `Ok` the entry has left the process; at level
     /// `disk` the disk has it.
     pub fn record(&self, event: &LedgerEvent) -> Result<Head, Unrecorded> {
-        let unrecorded = |source| Unrecorded::new("an entry of the ledger", source);
+        let unrecorded = |source| {
+            self.failures.fetch_add(1, Ordering::Relaxed);
+            Unrecorded::new("an entry of the ledger", source)
+        };
         let appended = lock(&self.ledger).append(self.clock.now(), event);
         let Appended { head, file, due } = appended.map_err(unrecorded)?;
         if let Some(syncer) = &self.syncer {
@@ -382,6 +390,16 @@ impl Audit {
     /// Whether sessions may begin: `Some` says why not. What runs goes on.
     pub fn bar(&self, why: Option<String>) {
         *lock(&self.barred) = why;
+    }
+
+    /// Why no session may begin, if none may.
+    pub fn barred(&self) -> Option<String> {
+        lock(&self.barred).clone()
+    }
+
+    /// How many writes of the record failed since the start.
+    pub fn failures(&self) -> u64 {
+        self.failures.load(Ordering::Relaxed)
     }
 
     /// The entries of a session's recording, if it is in the spool; what waits is written first.

@@ -110,14 +110,18 @@ impl Folders {
         Ok(all)
     }
 
-    /// How much they take, in bytes.
+    /// How much they take, in bytes. A recording that goes away meanwhile takes nothing.
     pub fn bytes(&self) -> io::Result<u64> {
         let mut bytes = 0_u64;
         for dir in [&self.open, &self.closed] {
             for entry in std::fs::read_dir(dir)? {
                 let entry = entry?;
                 if session_of(&entry.path()).is_some() {
-                    bytes = bytes.saturating_add(entry.metadata()?.len());
+                    match entry.metadata() {
+                        Ok(found) => bytes = bytes.saturating_add(found.len()),
+                        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                        Err(error) => return Err(error),
+                    }
                 }
             }
         }

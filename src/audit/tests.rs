@@ -128,6 +128,7 @@ pub(in crate::audit) fn started(audit: &Audit, gateway: &str) {
         observed: Vec::new(),
         ledger_key: Some(audit.signer().to_owned()),
         wrapping_key: None,
+        configuration: None,
     };
     audit.record(&started).unwrap();
 }

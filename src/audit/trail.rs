@@ -8,7 +8,10 @@ use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
+
+use tokio::sync::watch;
 
 use crate::audit::Unrecorded;
 use crate::audit::chain::Head;
@@ -18,6 +21,7 @@ use crate::audit::recording::Writer;
 use crate::audit::spool::Syncer;
 use crate::model::Clock;
 use crate::model::SessionId;
+use crate::model::fault::Chain;
 
 /// One session's append-only record.
 ///
@@ -35,7 +39,9 @@ pub struct Trail {
     /// Something waits to be written.
     waits: AtomicBool,
     /// An entry could not be written. Nothing is forwarded any more.
-    lost: AtomicBool,
+    lost: watch::Sender<bool>,
+    /// Counts what could not be written, of all trails.
+    failures: Arc<AtomicU64>,
 }
 
 impl Trail {
@@ -45,9 +51,10 @@ impl Trail {
         writer: Writer,
         clock: Arc<dyn Clock>,
         syncer: Option<Arc<Syncer>>,
+        failures: Arc<AtomicU64>,
     ) -> Self {
-        let (waits, lost) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self { session, path, writer: Mutex::new(writer), clock, syncer, waits, lost }
+        let (waits, lost) = (AtomicBool::new(false), watch::Sender::new(false));
+        Self { session, path, writer: Mutex::new(writer), clock, syncer, waits, lost, failures }
     }
 
     /// The session whose record this is.
@@ -90,22 +97,29 @@ impl Trail {
         noted.map_err(|source| self.failed(source))
     }
 
-    /// Writes what waits.
+    /// Writes what waits. What cannot be written goes on waiting, and is logged the first time.
     pub(super) fn flush(&self) {
         if !self.waits.swap(false, Ordering::AcqRel) {
             return;
         }
         if let Err(source) = self.writer().seal() {
             self.waits.store(true, Ordering::Release);
+            let (first, session) = (!self.lost(), self.session);
             let error = self.failed(source);
-            let session = self.session;
-            tracing::error!(fault = "gateway", %session, "{}", crate::model::fault::Chain(&error));
+            if first {
+                tracing::error!(fault = "gateway", %session, "{}", Chain(&error));
+            }
         }
     }
 
     /// Whether an entry could not be written since the trail was opened.
     pub fn lost(&self) -> bool {
-        self.lost.load(Ordering::Acquire)
+        *self.lost.borrow()
+    }
+
+    /// Tells when that happens.
+    pub fn losing(&self) -> watch::Receiver<bool> {
+        self.lost.subscribe()
     }
 
     /// Where the trail stands: what is written of it.
@@ -123,7 +137,8 @@ impl Trail {
     }
 
     fn failed(&self, source: io::Error) -> Unrecorded {
-        self.lost.store(true, Ordering::Release);
+        self.lost.send_if_modified(|lost| !std::mem::replace(lost, true));
+        self.failures.fetch_add(1, Ordering::Relaxed);
         Unrecorded::new("an entry of the session's trail", source)
     }
 

@@ -39,11 +39,14 @@ pub(super) enum Command {
         #[arg(long, short, value_name = "FILE")]
         config: PathBuf,
     },
-    /// Check a configuration, its policies and the files it names; or how a token is read
+    /// Check a configuration, its policies, the files it names and its store; or how a token is read
     Check {
         /// The configuration
         #[arg(value_name = "FILE", required_unless_present = "token_read")]
         config: Option<PathBuf>,
+        /// Do not ask the store where it is and how it keeps what is written
+        #[arg(long, requires = "config")]
+        offline: bool,
         /// A file with a provider's token: ask the gateway how it reads it, and what its holder may
         /// reach
         #[arg(id = "token_read", long = "token", value_name = "FILE")]

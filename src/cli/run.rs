@@ -50,8 +50,14 @@ pub(super) fn command(args: Args) -> ExitCode {
                 if as_json { print::json(&ready.json()) } else { print::line(&ready.lines()) }
             }));
         }
-        Command::Check { config, token, gateway } => {
-            return check(config.as_deref(), token.as_deref(), &gateway.into(), as_json);
+        Command::Check { config, offline, token, gateway } => {
+            if let Some(config) = config {
+                if let Err(code) = check(&config, !offline, as_json) {
+                    return code;
+                }
+            }
+            let Some(token) = token else { return ExitCode::SUCCESS };
+            login::check_token(&gateway.into(), &token, as_json)
         }
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut super::command(), "weir", &mut std::io::stdout());
@@ -194,26 +200,27 @@ fn output(answer: &Value, shown: impl FnOnce(&Value), as_json: bool) {
     if as_json { print::json(answer) } else { shown(answer) }
 }
 
-fn check(
-    config: Option<&Path>,
-    token: Option<&Path>,
-    gateway: &Gateway,
-    as_json: bool,
-) -> ExitCode {
-    if let Some(config) = config {
-        match daemon::check(config) {
-            Ok(report) if as_json => print::json(&json!(report)),
-            Ok(report) => {
-                print::line(&report.to_string());
-                print::line("ok");
-            }
-            Err(error) => {
-                print::complain(&error.to_string());
-                return ExitCode::from(2);
-            }
+fn check(config: &Path, ask: bool, as_json: bool) -> Result<(), ExitCode> {
+    let checked = match daemon::check_with_store(config, ask) {
+        Ok(checked) => checked,
+        Err(error) => {
+            print::complain(&error.to_string());
+            return Err(ExitCode::from(2));
         }
+    };
+    if as_json {
+        print::json(&json!(checked));
+    } else {
+        print::line(print::tame(&checked.to_string()).trim_end());
     }
-    token.map_or(ExitCode::SUCCESS, |file| ended(login::check_token(gateway, file, as_json)))
+    if let Some(finding) = checked.stops() {
+        print::complain(&print::tame(&format!("the gateway would not start: {finding}")));
+        return Err(ExitCode::from(2));
+    }
+    if !as_json {
+        print::line("ok");
+    }
+    Ok(())
 }
 
 fn finished<E: std::error::Error + 'static>(result: Result<(), E>) -> ExitCode {

@@ -18,7 +18,7 @@ use crate::config::file::Proxy;
 use crate::config::file::Region;
 use crate::config::problem::Problem;
 use crate::config::problem::Source;
-use crate::config::store;
+use crate::config::store_check;
 use crate::config::target::Target;
 use crate::config::target::Tls;
 use crate::config::target::TlsMode;
@@ -232,7 +232,7 @@ impl Check<'_> {
     fn store(&mut self) {
         let region = self.file.regions.get(&self.file.gateway.region);
         let country = region.map(|region| &region.country);
-        self.problems.extend(store::problems(&self.file.audit.store, country, self.source));
+        self.problems.extend(store_check::problems(&self.file.audit.store, country, self.source));
     }
 
     fn basis(&mut self, basis: &Basis) {

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use crate::config::audit::Audit;
+use crate::config::metrics::Metrics;
 use crate::config::provider::Provider;
 use crate::config::state::State;
 use crate::config::target::Target;
@@ -68,6 +69,9 @@ pub struct File {
     /// What is kept.
     #[serde(default)]
     pub audit: Audit,
+    /// Where it shows what it measures of itself.
+    #[serde(default)]
+    pub metrics: Metrics,
     /// How long a command waits for an approval.
     #[serde(default)]
     pub holds: Holds,

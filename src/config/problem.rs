@@ -13,6 +13,7 @@ use serde::Serialize;
 use toml::Spanned;
 
 use crate::config::secret::WRITTEN_OUT;
+use crate::model::digest::Digest;
 
 /// Words in a line that make it stay hidden: somebody may have written a secret after them.
 const TELLTALES: [&str; 7] =
@@ -39,6 +40,11 @@ impl Source {
     /// The text.
     pub fn text(&self) -> &str {
         &self.text
+    }
+
+    /// The digest of the text, by which records name a configuration.
+    pub fn digest(&self) -> Digest {
+        Digest::of(self.text.as_bytes())
     }
 
     /// A problem with `value`, where it was written. `what` says what is wrong and, after a

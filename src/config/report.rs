@@ -168,6 +168,12 @@ impl Warnings<'_> {
         store.secrets().for_each(|secret| self.secret(secret));
         store.ca_file.iter().for_each(|path| self.file(path, path.get_ref(), false));
         self.all.extend(store.warnings(self.source));
+        if let Some(address) = &file.metrics.address
+            && !address.get_ref().ip().is_loopback()
+        {
+            let what = "whoever reaches this address reads the metrics: let only your Prometheus";
+            self.warn(address, what);
+        }
         self.folder(&gateway.policies_dir);
         self.file(&file.tls.certificate_file, file.tls.certificate_file.get_ref(), false);
         self.file(&file.tls.key_file, file.tls.key_file.get_ref(), true);

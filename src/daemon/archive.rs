@@ -34,8 +34,8 @@ use crate::store::StoreError;
 const ROUND_EVERY: Duration = Duration::from_secs(1);
 /// How long is waited at most before a store that failed is tried again.
 const RETRY_MAX: Duration = Duration::from_secs(30);
-/// How often the store is asked about itself.
-const PROBE_EVERY: Duration = Duration::from_mins(5);
+/// How often the store is asked about itself, where the configuration does not say.
+const ASKED_EVERY: Duration = Duration::from_mins(5);
 /// How long a recording waits for an index that fails before it leaves the spool without it.
 const INDEX_WAIT: Duration = Duration::from_mins(10);
 
@@ -55,10 +55,11 @@ pub(super) async fn open(
         store: "[audit.store]".to_owned(),
         what: Chain(&error).to_string(),
     })?;
-    probe(&storage, audit).await?;
     let shelf: Arc<dyn Shelf> = Arc::new(store.clone());
     let id = gateway.id.to_string();
-    Ok(Arc::new(Archive::new(Arc::clone(audit), id, Arc::new(storage), shelf)))
+    let archive = Archive::new(Arc::clone(audit), id, Arc::new(storage), shelf);
+    probe(&archive).await?;
+    Ok(Arc::new(archive))
 }
 
 /// Brings what there is to the store before the gateway ends; what does not get there stays in the
@@ -71,32 +72,39 @@ pub(super) async fn end(archive: &Archive) {
     }
 }
 
+/// How often the store is asked about itself.
+pub(super) fn asked_every(loaded: &Loaded) -> Duration {
+    let written = &loaded.file.audit.store.asked_every_s;
+    written.as_ref().map_or(ASKED_EVERY, |every| every.get_ref().seconds())
+}
+
 /// Keeps the archive and the index going, until it is ended.
-pub(super) async fn keep(archive: Arc<Archive>, mut indexer: Indexer) {
+pub(super) async fn keep(archive: Arc<Archive>, mut indexer: Indexer, asked_every: Duration) {
     let mut pause = ROUND_EVERY;
     let mut probed = Instant::now();
     loop {
         tokio::time::sleep(pause).await;
         let done = round(&archive, &mut indexer, false).await;
         pause = if done { ROUND_EVERY } else { (pause * 2).min(RETRY_MAX) };
-        if probed.elapsed() >= PROBE_EVERY {
+        if probed.elapsed() >= asked_every {
+            probe_again(&archive).await;
             probed = Instant::now();
-            probe_again(&archive, indexer.audit()).await;
         }
     }
 }
 
 /// One round of index and archive; `true`: nothing is left behind.
-pub(super) async fn round(archive: &Archive, indexer: &mut Indexer, all: bool) -> bool {
+async fn round(archive: &Archive, indexer: &mut Indexer, all: bool) -> bool {
     let is_whole = indexer.round().await;
     archive.round(all, |session| indexer.lets_go(session)).await && is_whole
 }
 
 /// Asks the store about itself at the start: a store elsewhere, or a credential that does not fit,
 /// stops it. A store that does not answer does not: the spool has room.
-pub(super) async fn probe(storage: &Storage, audit: &Audit) -> Result<(), StartError> {
-    let report = storage.probe().await;
-    tell(&report, audit)?;
+async fn probe(archive: &Archive) -> Result<(), StartError> {
+    let report = archive.storage().probe().await;
+    archive.note_findings(&report.findings);
+    tell(&report, archive.audit())?;
     let worst = report.findings.iter().find(|finding| finding.severity == Severity::Stops);
     match worst {
         Some(finding) => Err(StartError::Storage {
@@ -107,12 +115,20 @@ pub(super) async fn probe(storage: &Storage, audit: &Audit) -> Result<(), StartE
     }
 }
 
-/// Asks again while the gateway runs: what would have stopped the start stops new sessions.
-async fn probe_again(archive: &Archive, audit: &Audit) {
+/// Asks again while the gateway runs: what would have stopped the start stops new sessions. What was
+/// found before is not told again.
+async fn probe_again(archive: &Archive) {
     let report = archive.storage().probe().await;
     let worst = report.findings.iter().find(|finding| finding.severity == Severity::Stops);
-    audit.bar(worst.map(|finding| format!("{}: {}", report.store, finding.what)));
-    if let Err(error) = tell(&report, audit) {
+    archive.audit().bar(worst.map(|finding| format!("{}: {}", report.store, finding.what)));
+    if report.findings == archive.findings() {
+        return;
+    }
+    archive.note_findings(&report.findings);
+    if report.findings.is_empty() {
+        tracing::info!(store = report.store, "the store is as it has to be again");
+    }
+    if let Err(error) = tell(&report, archive.audit()) {
         tracing::error!(fault = "gateway", "{}", Chain(&error));
     }
 }
@@ -154,10 +170,6 @@ impl Indexer {
     pub(super) fn new(audit: Arc<Audit>, store: Store) -> Self {
         let (reading, finished) = (BTreeMap::new(), BTreeSet::new());
         Self { audit, store, reading, finished, failing_since: None }
-    }
-
-    fn audit(&self) -> &Audit {
-        &self.audit
     }
 
     /// Whether an ended session's recording may leave the spool as far as the index goes.

@@ -73,6 +73,7 @@ pub(super) async fn open(
         observed: reload::observed(version),
         ledger_key: Some(audit.signer().to_owned()),
         wrapping_key: Some(wrapping_key),
+        configuration: Some(loaded.source.digest()),
     })?;
     let store = Store::open(&translate::state(loaded)?, Arc::clone(clock)).await?;
     let left = store.close_left_open(clock.now()).await?;

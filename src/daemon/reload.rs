@@ -12,6 +12,7 @@ use crate::config::Loaded;
 use crate::daemon::translate;
 use crate::listen::origin::Networks;
 use crate::model::TargetName;
+use crate::model::digest::Digest;
 use crate::model::fault::Chain;
 use crate::session::Version;
 use crate::tls;
@@ -34,6 +35,7 @@ pub(super) struct Reload {
 impl Reload {
     /// Watches the files until the gateway stops.
     pub(super) async fn run(self, loaded: Loaded) {
+        let mut configuration = loaded.source.digest();
         let mut paths = vec![self.path.clone(), loaded.file.gateway.policies_dir.get_ref().clone()];
         paths.push(loaded.file.tls.certificate_file.get_ref().clone());
         paths.push(loaded.file.tls.key_file.get_ref().clone());
@@ -47,12 +49,13 @@ impl Reload {
             }
         };
         while watch.changed().await.is_some() {
-            self.once();
+            self.once(&mut configuration);
         }
     }
 
     /// Reads everything again. What is wrong leaves all as it was, and is said in the log.
-    fn once(&self) {
+    /// `configuration` is the one that was read last.
+    fn once(&self, configuration: &mut Digest) {
         let read = config::load(&self.path).map_err(translate::BadConfig::from);
         let read = read.and_then(|loaded| {
             let version = translate::version(&loaded, translate::Files::Needed)?;
@@ -75,13 +78,16 @@ impl Reload {
         let from = self.version.borrow().snapshot.version();
         let to = version.snapshot.version();
         // The catalogue may have changed where the snapshot has not: an address, a credential.
-        if from != to {
-            let event = LedgerEvent::Changed { from, to, observed: observed(&version) };
+        let read = loaded.source.digest();
+        if from != to || read != *configuration {
+            let (observed, configuration) = (observed(&version), Some(read));
+            let event = LedgerEvent::Changed { from, to, observed, configuration };
             if let Err(error) = self.audit.record(&event) {
                 tracing::error!(fault = "gateway", "not reloaded: {}", Chain(&error));
                 return;
             }
         }
+        *configuration = read;
         self.networks.send_replace(networks);
         self.version.send_replace(Arc::new(version));
         // Whoever changed something else must not believe that it is in force.

@@ -141,6 +141,13 @@ impl Store {
         Ok(if forgotten { None } else { Some(row.count("entries")?) })
     }
 
+    /// How far the index is behind recordings, of which it is said how many entries each has.
+    pub async fn index_lag(&self, heads: &[(SessionId, u64)]) -> Result<IndexLag, StoreError> {
+        let sessions = heads.iter().map(|(session, _)| *session).collect::<Vec<_>>();
+        let indexed = self.index_cursors(&sessions).await?;
+        Ok(IndexLag::of(heads.iter().copied(), &indexed))
+    }
+
     /// How many entries of these sessions' recordings are in the index: for [`IndexLag::of`]. Those
     /// that were forgotten have no lag.
     pub async fn index_cursors(

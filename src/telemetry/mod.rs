@@ -4,6 +4,8 @@
 //! whatever the filter asks for: some of them write headers and messages, and with them
 //! credentials, at their finer levels.
 
+pub mod metrics;
+
 use std::io;
 use std::io::IsTerminal;
 

@@ -38,6 +38,7 @@ use crate::audit::archive::health::Tally;
 use crate::audit::archive::upload::Progress;
 use crate::audit::entry::LedgerEvent;
 use crate::audit::storage::BadName;
+use crate::audit::storage::Finding;
 use crate::audit::storage::Storage;
 use crate::audit::storage::StorageError;
 use crate::model::SessionId;
@@ -57,6 +58,8 @@ pub struct Archive {
     shelf: Arc<dyn Shelf>,
     gateway: String,
     tally: Mutex<Tally>,
+    /// What the store last said of itself.
+    looked: Mutex<Vec<Finding>>,
     /// How far everything is, as far as this process knows. One round at a time.
     progress: tokio::sync::Mutex<Progress>,
     /// Whoever holds, releases or erases recordings has it.
@@ -98,8 +101,8 @@ impl Archive {
         shelf: Arc<dyn Shelf>,
     ) -> Self {
         let (tally, progress) = (Mutex::default(), tokio::sync::Mutex::default());
-        let alone = tokio::sync::Mutex::default();
-        Self { audit, storage, shelf, gateway, tally, progress, alone }
+        let (alone, looked) = (tokio::sync::Mutex::default(), Mutex::default());
+        Self { audit, storage, shelf, gateway, tally, looked, progress, alone }
     }
 
     /// The store.
@@ -162,6 +165,16 @@ impl Archive {
     pub fn health(&self) -> Health {
         let (used, max) = (self.audit.room().used(), self.audit.room().bytes_max());
         self.tally().health(self.storage.shown(), used, max)
+    }
+
+    /// Takes note of what asking the store about itself found.
+    pub fn note_findings(&self, findings: &[Finding]) {
+        *self.looked.lock().unwrap_or_else(PoisonError::into_inner) = findings.to_vec();
+    }
+
+    /// What the store last said of itself.
+    pub fn findings(&self) -> Vec<Finding> {
+        self.looked.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What is recorded here.

@@ -231,6 +231,7 @@ fn the_statement_says_what_was_read_and_damage_gives_none() {
         observed: Vec::new(),
         ledger_key: None,
         wrapping_key: None,
+        configuration: None,
     };
     let events = [started, opened(session, "read"), volume(session, 1, true), over(session)];
     written(dir.path(), &events);

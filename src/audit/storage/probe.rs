@@ -20,10 +20,7 @@ const MARK: &str = "weir-store";
 impl Storage {
     /// Asks the store where it is and how it keeps what is written, and marks it as this region's.
     pub async fn probe(&self) -> Report {
-        let mut report = Report::new(&self.shown);
-        if let Err(error) = self.ask(&mut report).await {
-            report.add_error(&error);
-        }
+        let mut report = self.asked().await;
         // Nothing is written into a store that may be elsewhere.
         if report.findings.iter().all(|finding| finding.severity > Severity::Warns)
             && let Err(error) = self.mark(&mut report).await
@@ -31,6 +28,31 @@ impl Storage {
             report.add_error(&error);
         }
         self.compare(&mut report);
+        report
+    }
+
+    /// Asks as [`Storage::probe`] does, and writes nothing: a store that bears no mark yet is fine.
+    pub async fn look(&self) -> Report {
+        let mut report = self.asked().await;
+        if report.findings.iter().all(|finding| finding.severity > Severity::Warns)
+            && let Ok(name) = MARK.parse::<Name>()
+        {
+            match self.read(&name).await {
+                Ok(there) if there == self.marked() => {}
+                Ok(_) => self.add_other_mark(&mut report),
+                Err(StorageError::Missing { .. }) => {}
+                Err(error) => report.add_error(&error),
+            }
+        }
+        self.compare(&mut report);
+        report
+    }
+
+    async fn asked(&self) -> Report {
+        let mut report = Report::new(&self.shown);
+        if let Err(error) = self.ask(&mut report).await {
+            report.add_error(&error);
+        }
         report
     }
 
@@ -69,7 +91,7 @@ impl Storage {
     /// Creates the mark, or finds it; and tries whether a second creation fails, as it must.
     async fn mark(&self, report: &mut Report) -> Result<(), StorageError> {
         let Ok(name) = MARK.parse::<Name>() else { return Ok(()) };
-        let mark = Bytes::from(format!("weir store 1\nregion {}\n", self.region));
+        let mark = self.marked();
         let created = match self.create(&name, mark.clone()).await {
             Ok(Creation::SameAlready) => return Ok(()),
             Ok(Creation::Created) => self.create(&name, mark).await,
@@ -84,16 +106,25 @@ impl Storage {
                 Ok(())
             }
             Err(StorageError::Conflict { .. }) => {
-                let what = format!(
-                    "{} bears the mark of another region than `{}` ({MARK})",
-                    self.shown, self.region
-                );
-                let next = "give each region a store, or a prefix in its own bucket, of its own";
-                report.add(FindingKind::WrongRegion, Severity::Stops, what, next);
+                self.add_other_mark(report);
                 Ok(())
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// What the mark of this region's store says.
+    fn marked(&self) -> Bytes {
+        Bytes::from(format!("weir store 1\nregion {}\n", self.region))
+    }
+
+    fn add_other_mark(&self, report: &mut Report) {
+        let what = format!(
+            "{} bears the mark of another region than `{}` ({MARK})",
+            self.shown, self.region
+        );
+        let next = "give each region a store, or a prefix in its own bucket, of its own";
+        report.add(FindingKind::WrongRegion, Severity::Stops, what, next);
     }
 
     fn compare(&self, report: &mut Report) {

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde::Serialize;
+
 use crate::audit::storage::StorageError;
 use crate::model::fault::Chain;
 
@@ -48,7 +50,8 @@ pub enum Lock {
 }
 
 /// How bad a finding is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Severity {
     /// The gateway does not start; one that runs takes no new sessions.
     Stops,
@@ -59,7 +62,8 @@ pub enum Severity {
 }
 
 /// What kind of finding it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum FindingKind {
     /// The store is in another region than configured, or bears the mark of another region.
     WrongRegion,
@@ -82,7 +86,7 @@ pub enum FindingKind {
 }
 
 /// One thing that asking a store about itself found.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
     /// What kind.
     pub kind: FindingKind,
@@ -129,8 +133,16 @@ impl Report {
         self.findings.sort_by_key(|finding| (finding.severity, finding.kind));
     }
 
-    /// Adds what an error means for starting: whatever may pass by itself does not stop it.
+    /// Adds what an error means for starting.
     pub(super) fn add_error(&mut self, error: &StorageError) {
+        let Finding { kind, severity, what, next } = Finding::of(error);
+        self.add(kind, severity, what, next);
+    }
+}
+
+impl Finding {
+    /// What an error means for starting: whatever may pass by itself does not stop it.
+    pub fn of(error: &StorageError) -> Self {
         let (kind, severity) = match error {
             StorageError::Unreachable { .. }
             | StorageError::Full { .. }
@@ -146,7 +158,7 @@ impl Report {
             | StorageError::TooMany { .. }
             | StorageError::Unusable { .. } => (FindingKind::Unusable, Severity::Stops),
         };
-        self.add(kind, severity, Chain(error).to_string(), error.advice());
+        Self { kind, severity, what: Chain(error).to_string(), next: error.advice() }
     }
 }
 
@@ -164,5 +176,16 @@ impl fmt::Display for Location {
             Self::Attested(location) => write!(f, "in {location}, as the configuration says"),
             Self::Unknown => f.write_str("unknown"),
         }
+    }
+}
+
+impl fmt::Display for Lock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self::On { firm, days } = self else { return f.write_str("locks nothing") };
+        f.write_str("locks what is written")?;
+        if let Some(days) = days {
+            write!(f, " for {days} days")?;
+        }
+        f.write_str(if *firm { ", and nobody can lift that" } else { ", which some can lift" })
     }
 }

@@ -18,10 +18,12 @@ impl Guard {
         let mut version = self.parts.version.clone();
         let mut ending = self.live.ending();
         let mut standing = self.permit.identity().standing();
+        let mut losing = self.trail.losing();
         loop {
             // Marked as seen before looking, so that no change falls between the two.
             version.mark_unchanged();
             ending.mark_unchanged();
+            losing.mark_unchanged();
             standing.iter_mut().for_each(watch::Receiver::mark_unchanged);
             if let Some(reason) = self.over() {
                 return reason;
@@ -38,6 +40,7 @@ impl Guard {
                 changed = version.changed() => if changed.is_err() { return EndReason::Draining },
                 changed = ending.changed() => if changed.is_err() { return EndReason::Draining },
                 () = changed(&mut standing) => {}
+                _ = losing.changed() => {}
                 () = tokio::time::sleep(nap) => {}
             }
         }
