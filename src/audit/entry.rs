@@ -156,6 +156,16 @@ impl Volume {
         self.bytes = self.bytes.saturating_add(other.bytes);
         self.masked = self.masked.saturating_add(other.masked);
     }
+
+    /// Of two accounts of the same, each of which may lack the end, the larger numbers.
+    #[must_use]
+    pub fn max(self, other: Self) -> Self {
+        Self {
+            rows: self.rows.max(other.rows),
+            bytes: self.bytes.max(other.bytes),
+            masked: self.masked.max(other.masked),
+        }
+    }
 }
 
 /// One entry of a trail.

@@ -7,6 +7,7 @@
 //!
 //! ```text
 //! state/gateway             the gateway's id, for whoever verifies a copy
+//! state/lock                held by the one gateway that writes here
 //! state/ledger.jsonl        one line an entry: {"n":7,"at":…,"prev":sha256 of line 6,"event":…}
 //! state/checkpoints.jsonl   signed heads of the Merkle tree over its lines ([`ledger`])
 //! state/spool/open/ID.wrec  sessions that run (after a crash: sessions that ran)
@@ -38,6 +39,7 @@ pub mod reconcile;
 pub mod record;
 pub mod recorded;
 pub mod recording;
+mod recover;
 pub mod spool;
 pub mod storage;
 pub mod told;

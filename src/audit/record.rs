@@ -21,7 +21,6 @@ use crate::audit::chain::Damage;
 use crate::audit::chain::Head;
 use crate::audit::entry::LedgerEvent;
 use crate::audit::entry::TrailEvent;
-use crate::audit::entry::Volume;
 use crate::audit::keys::DataKey;
 use crate::audit::keys::KeyRing;
 use crate::audit::keys::WrappedKey;
@@ -35,8 +34,6 @@ use crate::audit::recorded::Recorded;
 use crate::audit::recording::Chunks;
 use crate::audit::recording::Entries;
 use crate::audit::recording::Header;
-use crate::audit::recording::Seen;
-use crate::audit::recording::What;
 use crate::audit::recording::Writer;
 use crate::audit::spool;
 use crate::audit::spool::Folders;
@@ -47,7 +44,7 @@ use crate::audit::trail::Trail;
 use crate::model::Clock;
 use crate::model::RegionName;
 use crate::model::SessionId;
-use crate::model::digest::Digest;
+use crate::model::fault::Chain;
 
 /// Where the record is kept, whose it is, and what it takes to be written.
 #[derive(Debug, Clone)]
@@ -88,6 +85,17 @@ pub struct Audit {
     noted: Mutex<BTreeMap<SessionId, Head>>,
     /// What could not be written since the start.
     failures: Arc<AtomicU64>,
+    /// Trails of sessions that ended and could not be closed.
+    unclosed: Mutex<BTreeMap<SessionId, Unclosed>>,
+    /// As long as it is open, no other gateway writes here.
+    _lock: fs::File,
+}
+
+/// A session that ended, whose trail could not be closed yet.
+#[derive(Debug)]
+struct Unclosed {
+    trail: Arc<Trail>,
+    last: TrailEvent,
 }
 
 /// The record cannot be opened, so the gateway does not start.
@@ -101,6 +109,38 @@ pub enum OpenError {
         /// Why.
         #[source]
         source: io::Error,
+    },
+    /// Another gateway runs in the folder.
+    #[error(
+        "another gateway runs in {path}: stop it first, or give this one a `state_dir` of its own"
+    )]
+    InUse {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The folder is another gateway's.
+    #[error(
+        "{path} is the record of the gateway `{is}`, not of `{asked}`: a gateway keeps its id, and \
+         another one needs a `state_dir` of its own"
+    )]
+    OtherGateway {
+        /// The folder.
+        path: PathBuf,
+        /// Whose it is.
+        is: String,
+        /// Who asked.
+        asked: String,
+    },
+    /// The latest checkpoint is not the ledger's, or is gone.
+    #[error(
+        "the checkpoints in {path} are not those of this ledger: {why}; somebody changed or removed \
+         them: keep all as evidence, and give the gateway a new id and an empty state folder"
+    )]
+    Checkpoint {
+        /// The file of checkpoints.
+        path: PathBuf,
+        /// Why.
+        why: String,
     },
     /// The ledger was changed. It is not repaired, and nothing is written behind the damage.
     #[error(
@@ -139,12 +179,24 @@ impl Audit {
         for dir in [&folders.open, &folders.closed] {
             fs::create_dir_all(dir).map_err(failed(dir))?;
         }
+        let lock = locked(&options.dir)?;
+        let name = options.dir.join("gateway");
+        match fs::read_to_string(&name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Ok(is) if is == options.gateway => {}
+            Ok(is) => {
+                let (path, asked) = (options.dir.clone(), options.gateway.clone());
+                return Err(OpenError::OtherGateway { path, is, asked });
+            }
+            Err(error) => return Err(failed(&name)(error)),
+        }
         let room =
             Room::new(options.spool_bytes_max, folders.bytes().map_err(failed(&options.dir))?);
-        let name = options.dir.join("gateway");
+        let left = Folders::sessions(&folders.open).map_err(failed(&folders.open))?;
+        let signers = options.signers.clone();
+        let Found { ledger, torn, signed_by, sessions } =
+            Ledger::open(&options.dir, &options.gateway, signers, &left)?;
         fs::write(&name, &options.gateway).map_err(failed(&name))?;
-        let Found { ledger, torn, signed_by } =
-            Ledger::open(&options.dir, &options.gateway, options.signers.clone())?;
         let signer = continued(&options.signers, signed_by.as_deref())?;
         let syncer = match options.level {
             Level::Process => None,
@@ -164,8 +216,10 @@ impl Audit {
             barred: Mutex::default(),
             noted: Mutex::default(),
             failures: Arc::default(),
+            unclosed: Mutex::default(),
+            _lock: lock,
         };
-        audit.recover(torn).map_err(failed(&options.dir))?;
+        audit.recover(torn, &left, &sessions).map_err(failed(&options.dir))?;
         Ok(audit)
     }
 
@@ -181,20 +235,39 @@ impl Audit {
             .begin(session)
             .map_err(|source| Unrecorded::new("a session's admission", source))?;
         let first = trail.append(&TrailEvent::Opened(opened.clone()));
-        let recorded = first.and_then(|_| self.record(&LedgerEvent::Admitted(opened)));
-        if let Err(error) = recorded {
-            // Nothing was admitted, so there is no trail; a left-over is recovered at next start.
-            self.room.give_back(trail.bytes());
-            for path in [trail.path(), &spool::key_of(&self.folders.open, session)] {
-                if let Err(source) = fs::remove_file(path) {
-                    tracing::warn!(%source, %session, "could not remove the trail of a session that was not admitted");
-                }
+        let recorded = match first {
+            Err(error) => Err(Failed::Without(error)),
+            Ok(_) => self.append(&LedgerEvent::Admitted(opened)),
+        };
+        match recorded {
+            Ok(_) => {}
+            Err(Failed::Without(error)) => {
+                self.abandon(&trail);
+                return Err(error);
             }
-            return Err(error);
+            // The ledger has the admission, and the disk may not: the recording stays with it.
+            Err(Failed::With(error)) => {
+                let damage = Some("the disk failed when it was begun; nothing went on".to_owned());
+                let recovered = LedgerEvent::TrailRecovered { session, head: trail.head(), damage };
+                drop(self.append(&recovered));
+                drop(self.put_away(session));
+                return Err(error);
+            }
         }
         let trail = Arc::new(trail);
         lock(&self.open).insert(session, Arc::clone(&trail));
         Ok((Recorded::once_written(value), trail))
+    }
+
+    /// Removes the trail of a session that was not admitted; a left-over is removed at the next start.
+    fn abandon(&self, trail: &Trail) {
+        let session = trail.session();
+        self.room.give_back(trail.bytes());
+        for path in [trail.path(), &spool::key_of(&self.folders.open, session)] {
+            if let Err(source) = fs::remove_file(path) {
+                tracing::warn!(%source, %session, "could not remove the trail of a session that was not admitted");
+            }
+        }
     }
 
     /// Begins a session's recording, with a key of its own.
@@ -226,17 +299,28 @@ impl Audit {
     /// Appends one entry to the ledger. When it returns `Ok` the entry has left the process; at level
     /// `disk` the disk has it.
     pub fn record(&self, event: &LedgerEvent) -> Result<Head, Unrecorded> {
+        self.append(event).map_err(|failed| match failed {
+            Failed::Without(error) | Failed::With(error) => error,
+        })
+    }
+
+    fn append(&self, event: &LedgerEvent) -> Result<Head, Failed> {
         let unrecorded = |source| {
             self.failures.fetch_add(1, Ordering::Relaxed);
             Unrecorded::new("an entry of the ledger", source)
         };
         let appended = lock(&self.ledger).append(self.clock.now(), event);
-        let Appended { head, file, due } = appended.map_err(unrecorded)?;
+        let Appended { head, file, due } =
+            appended.map_err(|source| Failed::Without(unrecorded(source)))?;
         if let Some(syncer) = &self.syncer {
-            syncer.wait(&file).map_err(unrecorded)?;
+            syncer.wait(&file).map_err(|source| {
+                lock(&self.ledger).lose();
+                Failed::With(unrecorded(source))
+            })?;
         }
-        if due {
-            self.checkpoint().map_err(unrecorded)?;
+        // The entry stands, whether or not it can be signed now: it is tried again in some seconds.
+        if due && let Err(error) = self.checkpoint() {
+            tracing::error!(fault = "gateway", "no checkpoint could be signed: {}", Chain(&error));
         }
         Ok(head)
     }
@@ -245,11 +329,11 @@ impl Audit {
     /// and at the end; every 10,000 entries it comes by itself. Blocks until the disk has it.
     pub fn checkpoint(&self) -> io::Result<()> {
         let (unsigned, file) = {
-            let ledger = lock(&self.ledger);
+            let mut ledger = lock(&self.ledger);
             (ledger.unsigned(), Arc::clone(ledger.file()))
         };
         let Some(unsigned) = unsigned else { return Ok(()) };
-        file.sync_data()?;
+        file.sync_data().inspect_err(|_| lock(&self.ledger).lose())?;
         lock(&self.ledger).sign(self.clock.now(), &unsigned)
     }
 
@@ -263,27 +347,69 @@ impl Audit {
         &self.signer
     }
 
-    /// Closes a trail: its last entry, its head in the ledger, its file with the closed ones.
-    pub fn close(&self, trail: &Trail, last: &TrailEvent) -> Result<(), Unrecorded> {
+    /// Closes a trail: its last entry, its head in the ledger, its file with the closed ones. What
+    /// fails is tried again when heads are noted.
+    pub fn close(&self, trail: &Arc<Trail>, last: &TrailEvent) -> Result<(), Unrecorded> {
+        let closed = self.try_close(trail, last, None);
+        if closed.is_err() {
+            let unclosed = Unclosed { trail: Arc::clone(trail), last: last.clone() };
+            lock(&self.unclosed).insert(trail.session(), unclosed);
+        }
+        closed
+    }
+
+    /// `given_up`: why the last entry is not waited for any longer.
+    fn try_close(
+        &self,
+        trail: &Trail,
+        last: &TrailEvent,
+        given_up: Option<String>,
+    ) -> Result<(), Unrecorded> {
         let session = trail.session();
-        let written = trail.append(last);
-        let head = trail.head();
-        let noted = self.record(&LedgerEvent::TrailClosed { session, head });
+        let event = match trail.finish(last) {
+            Ok(head) => LedgerEvent::TrailClosed { session, head },
+            Err(error) => match given_up {
+                None => return Err(error),
+                damage => LedgerEvent::TrailRecovered { session, head: trail.head(), damage },
+            },
+        };
+        match self.append(&event) {
+            Ok(_) | Err(Failed::With(_)) => {}
+            Err(Failed::Without(error)) => return Err(error),
+        }
         lock(&self.open).remove(&session);
         lock(&self.noted).remove(&session);
-        written?;
-        noted?;
         self.put_away(session).map_err(|source| Unrecorded::new("the end of a trail", source))
     }
 
+    /// Closes what could not be closed before; a last entry that still cannot be written is given up,
+    /// and the ledger says so.
+    fn close_again(&self) {
+        let unclosed = std::mem::take(&mut *lock(&self.unclosed));
+        for (session, Unclosed { trail, last }) in unclosed {
+            let why = Some("its end could not be written".to_owned());
+            if let Err(error) = self.try_close(&trail, &last, why) {
+                tracing::error!(fault = "gateway", %session, "a trail cannot be closed: {}", Chain(&error));
+                lock(&self.unclosed).insert(session, Unclosed { trail, last });
+            }
+        }
+    }
+
     /// Moves a recording and its key to the closed ones.
-    fn put_away(&self, session: SessionId) -> io::Result<()> {
+    pub(super) fn put_away(&self, session: SessionId) -> io::Result<()> {
         let Folders { open, closed } = &self.folders;
         let key = spool::key_of(open, session);
         if key.exists() {
             fs::rename(key, spool::key_of(closed, session))?;
         }
-        fs::rename(spool::recording_of(open, session), spool::recording_of(closed, session))
+        match fs::rename(spool::recording_of(open, session), spool::recording_of(closed, session)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                // It was moved when the rest failed.
+                let moved = spool::recording_of(closed, session).exists();
+                if moved { Ok(()) } else { Err(error) }
+            }
+            renamed => renamed,
+        }
     }
 
     /// Writes what waits in open trails. To be called every [`crate::audit::FLUSH_MS`].
@@ -294,9 +420,10 @@ impl Audit {
         }
     }
 
-    /// Puts the heads of the open trails into the ledger, as far as they changed. To be called
-    /// every 10 s.
+    /// Puts the heads of the open trails into the ledger, as far as they changed, and closes those
+    /// that could not be closed. To be called every 10 s.
     pub fn note_heads(&self) -> Result<(), Unrecorded> {
+        self.close_again();
         let heads = lock(&self.open)
             .iter()
             .map(|(session, trail)| (*session, trail.head()))
@@ -366,20 +493,19 @@ impl Audit {
         Folders::sessions(&self.folders.closed)
     }
 
-    /// Lets go of a recording in the spool that ended: the store has it, or it was erased.
+    /// Lets go of a recording in the spool that ended: the store has it, or it was erased. The key
+    /// goes first: where the rest fails, nobody can read what is left.
     pub fn forget(&self, session: SessionId) -> io::Result<()> {
+        gone(fs::remove_file(spool::key_of(&self.folders.closed, session)))?;
         let path = spool::recording_of(&self.folders.closed, session);
         let bytes = match fs::metadata(&path) {
             Ok(file) => file.len(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(error),
         };
-        fs::remove_file(&path)?;
+        gone(fs::remove_file(&path))?;
         self.room.give_back(bytes);
-        match fs::remove_file(spool::key_of(&self.folders.closed, session)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            Ok(()) | Err(_) => Ok(()),
-        }
+        Ok(())
     }
 
     /// When a record counts as written.
@@ -441,7 +567,7 @@ impl Audit {
     }
 
     /// The data key of a recording in the spool.
-    fn spooled_key(&self, session: SessionId) -> io::Result<DataKey> {
+    pub(super) fn spooled_key(&self, session: SessionId) -> io::Result<DataKey> {
         let wrapped = self.spooled_wrapped(session)?;
         self.keys.unwrap(&wrapped, &session, &self.region).map_err(io::Error::other)
     }
@@ -452,35 +578,6 @@ impl Audit {
         let bytes = fs::read(spool::key_of(open, session))
             .or_else(|_| fs::read(spool::key_of(closed, session)))?;
         Ok(serde_json::from_slice(&bytes)?)
-    }
-
-    fn recover(&self, torn: Option<LedgerEvent>) -> io::Result<()> {
-        if let Some(event) = torn {
-            self.record(&event).map_err(io::Error::other)?;
-        }
-        for session in Folders::sessions(&self.folders.open)? {
-            self.recover_trail(session)?;
-        }
-        Ok(())
-    }
-
-    fn recover_trail(&self, session: SessionId) -> io::Result<()> {
-        let other = |error: Unrecorded| io::Error::other(error);
-        let path = spool::recording_of(&self.folders.open, session);
-        let left = LeftOpen::read(&path, self.spooled_key(session).ok().as_ref())?;
-        if left.head.entries == 0 {
-            // The crash came before the admission was recorded: there was no session.
-            tracing::info!(%session, "a recording that was not begun to the end is removed");
-            drop(fs::remove_file(spool::key_of(&self.folders.open, session)));
-            return fs::remove_file(&path);
-        }
-        if left.transfers {
-            let volume = left.volume;
-            self.record(&LedgerEvent::TransferUnclean { session, volume }).map_err(other)?;
-        }
-        let LeftOpen { head, damage, .. } = left;
-        self.record(&LedgerEvent::TrailRecovered { session, head, damage }).map_err(other)?;
-        self.put_away(session)
     }
 }
 
@@ -499,66 +596,29 @@ pub fn entries<R: io::BufRead>(
     opened.ok_or_else(|| damaged("the key at hand is another recording's".to_owned()))
 }
 
-/// What a trail that was left open tells about its session.
-#[derive(Debug)]
-struct LeftOpen {
-    head: Head,
-    damage: Option<String>,
-    transfers: bool,
-    volume: Volume,
+/// How an entry of the ledger failed.
+enum Failed {
+    /// It is not in the ledger.
+    Without(Unrecorded),
+    /// It is in the ledger, which the disk may not have.
+    With(Unrecorded),
 }
 
-impl LeftOpen {
-    fn read(path: &Path, key: Option<&DataKey>) -> io::Result<Self> {
-        let mut left = Self {
-            head: Head { entries: 0, digest: Digest::ZERO },
-            damage: None,
-            transfers: false,
-            volume: Volume::default(),
-        };
-        let reader = BufReader::new(fs::File::open(path)?);
-        let mut chunks = match Chunks::begin(reader)? {
-            Ok(chunks) => chunks,
-            Err(damage) => {
-                left.damage = Some(damage.to_string());
-                return Ok(left);
-            }
-        };
-        while let Seen::One(_) = chunks.next()? {
-            left.head = chunks.head();
-        }
-        let mut entries = match key {
-            Some(key) => {
-                let again = BufReader::new(fs::File::open(path)?);
-                let begun = Chunks::begin(again)?.map_err(io::Error::other)?;
-                Entries::open(begun, key)?
-            }
-            None => None,
-        };
-        let Some(entries) = &mut entries else {
-            left.damage = Some("its key cannot be opened, so what it says cannot be read".into());
-            return Ok(left);
-        };
-        loop {
-            match entries.next()? {
-                Seen::One(entry) => left.see(&entry.what),
-                Seen::End => return Ok(left),
-                Seen::Damaged(damage) => {
-                    left.damage = Some(damage.to_string());
-                    return Ok(left);
-                }
-            }
-        }
-    }
+/// Makes sure that no other gateway writes in `dir` for as long as the file is open.
+fn locked(dir: &Path) -> Result<fs::File, OpenError> {
+    let path = dir.join("lock");
+    let mut options = fs::OpenOptions::new();
+    let opened = options.write(true).create(true).truncate(false).mode(0o600).open(&path);
+    let file = opened.map_err(|source| OpenError::Io { path, source })?;
+    file.try_lock().map_err(|_| OpenError::InUse { path: dir.to_owned() })?;
+    Ok(file)
+}
 
-    fn see(&mut self, what: &What) {
-        let What::Event(event) = what else { return };
-        if let TrailEvent::Opened(opened) = &**event {
-            self.transfers = opened.transfer.outcome != "none";
-        }
-        if let TrailEvent::Ended { volume, .. } = &**event {
-            self.volume.add(*volume);
-        }
+/// Whether a file is gone, by us or before.
+pub(super) fn gone(removed: io::Result<()>) -> io::Result<()> {
+    match removed {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
     }
 }
 

@@ -60,6 +60,12 @@ impl Room {
         }
     }
 
+    /// Takes room for `bytes` bytes even where there is none: for the end of what was begun.
+    pub fn take_beyond(&self, bytes: u64) {
+        let more = |used: u64| Some(used.saturating_add(bytes));
+        let _before = self.used.try_update(Ordering::AcqRel, Ordering::Acquire, more);
+    }
+
     /// Gives back what was taken.
     pub fn give_back(&self, bytes: u64) {
         let less = |used: u64| Some(used.saturating_sub(bytes));

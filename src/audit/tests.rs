@@ -144,7 +144,7 @@ pub(in crate::audit) fn ended(number: u64) -> TrailEvent {
     }
 }
 
-pub(in crate::audit) fn close(audit: &Audit, trail: &Trail) {
+pub(in crate::audit) fn close(audit: &Audit, trail: &Arc<Trail>) {
     let last = TrailEvent::Closed { reason: "done".into(), commands: 1, volume: Volume::default() };
     audit.close(trail, &last).unwrap();
 }
@@ -352,4 +352,147 @@ fn beyond_the_spools_bound_nobody_is_admitted_and_commands_are_refused() {
     assert!(audit.admit(Someone(SessionId::fresh())).is_err());
     assert!(audit.room().used() <= 6_000);
     assert_eq!(Folders::sessions(&audit.folders().open).unwrap().len(), 1);
+}
+
+#[test]
+fn two_gateways_cannot_write_in_one_folder() {
+    let dir = tempfile::tempdir().unwrap();
+    let (audit, trail) = written(dir.path());
+    let before = fs::read(dir.path().join("ledger.jsonl")).unwrap();
+    let error = open(dir.path()).expect_err("in use");
+    assert!(matches!(error, OpenError::InUse { .. }), "{error}");
+    assert_eq!(fs::read(dir.path().join("ledger.jsonl")).unwrap(), before);
+    trail.append(&ended(3)).unwrap();
+    close(&audit, &trail);
+    assert_eq!(check(dir.path()).problems, vec![]);
+    drop(audit);
+    assert!(open(dir.path()).is_ok(), "it is free once the other has gone");
+}
+
+#[test]
+fn a_folder_stays_its_gateways() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(written(dir.path()));
+    let options = options(dir.path(), "gw-2");
+    let other = Audit::open(&options, Arc::new(Standing::at(Timestamp::UNIX_EPOCH)));
+    assert!(matches!(other, Err(OpenError::OtherGateway { .. })));
+    assert_eq!(fs::read_to_string(dir.path().join("gateway")).unwrap(), "gw-1");
+    assert_eq!(check(dir.path()).problems, vec![]);
+}
+
+/// Damages the recording that a crash left open by `damage`, and starts again: the ledger's text.
+fn recovered(damage: impl FnOnce(&mut Vec<u8>)) -> String {
+    let dir = tempfile::tempdir().unwrap();
+    let (audit, trail) = written(dir.path());
+    let session = trail.session();
+    drop((audit, trail));
+    let Folders { open: running, closed } = Folders::of(dir.path());
+    let file = spool::recording_of(&running, session);
+    let mut bytes = fs::read(&file).unwrap();
+    damage(&mut bytes);
+    fs::write(&file, &bytes).unwrap();
+    drop(open(dir.path()).unwrap());
+    assert_eq!(fs::read(spool::recording_of(&closed, session)).unwrap(), bytes, "kept as it is");
+    assert!(spool::key_of(&closed, session).exists());
+    fs::read_to_string(dir.path().join("ledger.jsonl")).unwrap()
+}
+
+#[test]
+fn a_damaged_recording_of_an_admitted_session_is_kept_and_named() {
+    let harms: [fn(&mut Vec<u8>); 4] = [
+        |bytes| bytes[9] ^= 1,
+        Vec::clear,
+        |bytes| bytes.truncate(40),
+        |bytes| {
+            let first = bytes.windows(4).position(|four| four == b"WRC1").unwrap();
+            bytes.truncate(first);
+        },
+    ];
+    for harm in harms {
+        let ledger = recovered(harm);
+        let entry = ledger.lines().rfind(|line| line.contains("trail-recovered")).unwrap();
+        assert!(entry.contains("\"damage\":\""), "{entry}");
+    }
+}
+
+#[test]
+fn what_was_begun_for_nobody_is_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (audit, trail) = written(dir.path());
+    close(&audit, &trail);
+    drop(audit);
+    let stray = SessionId::fresh();
+    let running = Folders::of(dir.path()).open;
+    fs::write(spool::recording_of(&running, stray), b"").unwrap();
+    fs::write(spool::key_of(&running, stray), b"").unwrap();
+    drop(open(dir.path()).unwrap());
+    assert_eq!(fs::read_dir(&running).unwrap().count(), 0);
+    assert_eq!(check(dir.path()).problems, vec![]);
+}
+
+#[test]
+fn a_session_ends_in_order_though_the_spool_is_full() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options { spool_bytes_max: 6_000, ..options(dir.path(), "gw-1") };
+    let audit = Audit::open(&options, Arc::new(Standing::at(Timestamp::UNIX_EPOCH))).unwrap();
+    started(&audit, "gw-1");
+    let (_, trail) = audit.admit(Someone(SessionId::fresh())).unwrap();
+    while trail.append(&ended(1)).is_ok() {}
+    close(&audit, &trail);
+    let Folders { open, closed } = audit.folders().clone();
+    assert_eq!(Folders::sessions(&open).unwrap().len(), 0);
+    assert_eq!(Folders::sessions(&closed).unwrap().len(), 1);
+    assert_eq!(check(dir.path()).problems, vec![]);
+    audit.forget(trail.session()).unwrap();
+    assert_eq!(audit.room().used(), 0, "and makes room");
+    assert!(audit.admit(Someone(SessionId::fresh())).is_ok());
+}
+
+#[test]
+fn an_entry_stands_though_no_checkpoint_can_be_signed() {
+    let dir = tempfile::tempdir().unwrap();
+    let audit = open(dir.path()).unwrap();
+    std::os::unix::fs::symlink("/dev/full", dir.path().join("checkpoints.jsonl")).unwrap();
+    for _ in 0..10_001 {
+        audit.record(&LedgerEvent::Stopped { reason: "test".into() }).unwrap();
+    }
+    assert!(audit.latest_checkpoint().is_none() && audit.checkpoint().is_err());
+}
+
+#[test]
+fn a_ledger_is_not_signed_anew() {
+    // Without its checkpoints.
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Arc::new(Standing::at(Timestamp::UNIX_EPOCH));
+    let audit = Audit::open(&options(dir.path(), "gw-1"), clock.clone()).unwrap();
+    started(&audit, "gw-1");
+    audit.checkpoint().unwrap();
+    clock.set(Timestamp::from_second(3_600).unwrap());
+    audit.record(&LedgerEvent::Stopped { reason: "test".into() }).unwrap();
+    drop(audit);
+    let checkpoints = dir.path().join("checkpoints.jsonl");
+    let sound = fs::read_to_string(&checkpoints).unwrap();
+    fs::remove_file(&checkpoints).unwrap();
+    assert!(matches!(open(dir.path()), Err(OpenError::Checkpoint { .. })));
+    // With one of the right form, by another's key.
+    let other = tempfile::tempdir().unwrap();
+    let forged = open(other.path()).unwrap();
+    fs::write(&checkpoints, sound.replacen("— ", "— x", 1)).unwrap();
+    assert!(open(dir.path()).is_err());
+    drop(forged);
+    fs::write(&checkpoints, &sound).unwrap();
+    assert!(open(dir.path()).is_ok());
+}
+
+#[test]
+fn what_a_forgotten_recordings_key_is_goes_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let (audit, trail) = written(dir.path());
+    close(&audit, &trail);
+    let closed = audit.folders().closed.clone();
+    let session = trail.session();
+    // Whoever was killed in the midst of it left the key alone.
+    fs::remove_file(spool::recording_of(&closed, session)).unwrap();
+    audit.forget(session).unwrap();
+    assert!(!spool::key_of(&closed, session).exists());
 }

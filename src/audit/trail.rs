@@ -11,6 +11,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
+use jiff::Timestamp;
 use tokio::sync::watch;
 
 use crate::audit::Unrecorded;
@@ -65,11 +66,23 @@ impl Trail {
     /// Appends one entry. When it returns `Ok` the entry, and all before it, have left the process;
     /// at level `disk` the disk has them.
     pub fn append(&self, event: &TrailEvent) -> Result<Head, Unrecorded> {
+        self.write(|writer, at| writer.append(at, event))
+    }
+
+    /// Appends the last entry, for which there is room even where the spool is full.
+    pub(super) fn finish(&self, event: &TrailEvent) -> Result<Head, Unrecorded> {
+        self.write(|writer, at| writer.finish(at, event))
+    }
+
+    fn write(
+        &self,
+        write: impl FnOnce(&mut Writer, Timestamp) -> io::Result<Head>,
+    ) -> Result<Head, Unrecorded> {
         let (head, file) = {
             let mut writer = self.writer();
-            let appended = writer.append(self.clock.now(), event);
+            let written = write(&mut writer, self.clock.now());
             self.waits.store(writer.waits(), Ordering::Release);
-            let head = appended.map_err(|source| self.failed(source))?;
+            let head = written.map_err(|source| self.failed(source))?;
             (head, Arc::clone(writer.file()))
         };
         if let Some(syncer) = &self.syncer {

@@ -41,6 +41,10 @@ pub struct Writer {
     bytes: u64,
     /// Set when a failed write could not be undone: what the file ends with is then unknown.
     broken: bool,
+    /// The last event is being written, for which there is always room.
+    beyond: bool,
+    /// It is written.
+    finished: bool,
 }
 
 impl Writer {
@@ -69,6 +73,8 @@ impl Writer {
             frames: 0,
             bytes: length,
             broken: false,
+            beyond: false,
+            finished: false,
         })
     }
 
@@ -119,6 +125,19 @@ impl Writer {
         })
     }
 
+    /// Adds the last event, and writes it with everything that waits, beyond the spool's bound if need
+    /// be: what happened is not dropped, and nothing comes after it. Done twice, it is done once.
+    pub fn finish(&mut self, at: Timestamp, event: &TrailEvent) -> io::Result<Head> {
+        if self.finished {
+            return Ok(self.head);
+        }
+        self.beyond = true;
+        let written = self.append(at, event);
+        self.beyond = false;
+        self.finished = written.is_ok();
+        written
+    }
+
     /// Adds bytes that crossed; full chunks are written.
     pub fn data(
         &mut self,
@@ -150,7 +169,11 @@ impl Writer {
         self.attempt = self.attempt.checked_add(1).ok_or_else(|| io::Error::other("worn out"))?;
         let chunk = self.cipher.seal(at, self.frames, &self.waiting)?;
         let length = length_of(&chunk);
-        self.room.take(length)?;
+        if self.beyond {
+            self.room.take_beyond(length);
+        } else {
+            self.room.take(length)?;
+        }
         if let Err(error) = (&*self.file).write_all(&chunk) {
             self.room.give_back(length);
             // Part of the chunk may be in the file: take it out again, or never write after it.
