@@ -315,6 +315,9 @@ pub async fn start(config_file: &Path) -> Result<Running, StartError> {
     ];
     if let Some(address) = &loaded.file.metrics.address {
         let listener = metrics::bind(*address.get_ref()).await?;
+        if let Ok(address) = listener.local_addr() {
+            tracing::info!(%address, "metrics are at /metrics, and /health says whether all is well");
+        }
         let measures = metrics::Measures::new(&gateway, &archive, &store);
         tasks.push(tokio::spawn(metrics::serve(listener, measures)));
     }

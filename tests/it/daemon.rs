@@ -4,6 +4,7 @@ use std::fs;
 use std::process::Command;
 
 use serde_json::Value;
+use weir::model::digest::Digest;
 
 use crate::demo::Demo;
 use crate::demo::Ran;
@@ -11,6 +12,7 @@ use crate::demo::read;
 use crate::demo::wait_for;
 use crate::gateway::Prepared;
 use crate::parts;
+use crate::visitor::Visitor;
 
 /// Which sessions of a person's were admitted and are not closed.
 fn open_of(ledger: &[Value], name: &str) -> usize {
@@ -285,4 +287,76 @@ fn a_network_that_changes_its_country_counts_from_the_next_connection() {
     gateway.replace("weir.toml", &config.replace("\"127.0.0.0/8\" = \"DE\"\n", ""));
     wait_for("the change", || from().is_null().then_some(()));
     assert_ne!(gateway.psql("alice", &["SELECT 1"]).code, 0);
+}
+
+#[test]
+fn metrics_and_health_tell_how_the_record_does_and_name_nobody() {
+    let mut prepared = Prepared::new();
+    prepared.config.push_str("\n[metrics]\naddress = \"127.0.0.1:0\"\n");
+    let gateway = prepared.start();
+    let said = wait_for("the address", || gateway.log_lines("/metrics").pop());
+    let address = said["address"].as_str().unwrap().to_owned();
+    let alice = gateway.live("alice");
+    let visitor = Visitor::new(&[]);
+    let page = visitor.visit(&format!("http://{address}/metrics"));
+    assert_eq!(page.status, 200);
+    let value = |name: &str| {
+        let line = page.body.lines().find(|line| line.split(' ').next() == Some(name));
+        line.and_then(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+            .unwrap_or_else(|| panic!("no {name} in {}", page.body))
+    };
+    let close_to = |name: &str, number: f64| {
+        assert!((value(name) - number).abs() < 0.5, "{name}: {}", value(name));
+    };
+    close_to("weir_sessions_live", 1.0);
+    close_to("weir_record_failures_total", 0.0);
+    close_to("weir_sessions_barred", 0.0);
+    close_to("weir_store_failing", 0.0);
+    close_to("weir_spool_max_bytes", 10_737_418_240.0);
+    assert!(value("weir_ledger_entries_total") > 2.0 && value("weir_ledger_signed_total") > 0.0);
+    assert!(value("weir_spool_bytes") > 0.0);
+    assert!(value("weir_store_caught_up_timestamp_seconds") > 1.7e9);
+    for word in ["weir_store{store=\"the folder ", "region=\"eu-central\"", "# EOF\n"] {
+        assert!(page.body.contains(word), "no {word} in {}", page.body);
+    }
+    for word in ["alice", "customers", "web-1"] {
+        assert!(!page.body.contains(word), "{word} in {}", page.body);
+    }
+    let health = visitor.visit(&format!("http://{address}/health"));
+    assert_eq!((health.status, health.body.as_str()), (200, "ok\n"));
+    assert_eq!(visitor.visit(&format!("http://{address}/api/v1/sessions")).status, 404);
+    assert_eq!(visitor.send(&format!("http://{address}/metrics"), &[]).status, 405);
+    drop(alice);
+}
+
+#[test]
+fn a_second_gateway_in_the_same_folder_is_refused_and_disturbs_nothing() {
+    let gateway = Prepared::new().start();
+    let mut alice = gateway.live("alice");
+    // Its own ports, the same state folder.
+    let second = gateway.prepared.fails();
+    assert_eq!(second.code, 2, "{second:?}");
+    assert!(second.err.contains("another gateway runs in"), "{second:?}");
+    alice.say("SELECT 'still ' || 'here';");
+    alice.wait("still here");
+    alice.finish();
+    let verified = gateway.verify();
+    assert_eq!(verified.code, 0, "{verified:?}");
+    assert_eq!(is(&gateway.ledger(), "started").len(), 1);
+}
+
+#[test]
+fn a_configuration_that_changes_stands_in_the_ledger_by_its_digest() {
+    let gateway = Prepared::new().start();
+    let config = gateway.prepared.config.clone();
+    let digest = |text: &str| Digest::of(text.as_bytes()).to_string();
+    assert_eq!(is(&gateway.ledger(), "started")[0]["configuration"], digest(&config));
+    // Nothing that policy reads: how the gateway signs in at a target.
+    let old = config.lines().find(|line| line.starts_with("credential = ")).unwrap();
+    let changed = config.replacen(old, &format!("{old} # the same, said anew"), 1);
+    gateway.replace("weir.toml", &changed);
+    let entry =
+        wait_for("the change in the ledger", || is(&gateway.ledger(), "changed").pop().cloned());
+    assert_eq!(entry["configuration"], digest(&changed));
+    assert_eq!(entry["from"], entry["to"], "policies are as they were");
 }

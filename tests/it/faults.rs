@@ -133,6 +133,12 @@ fn on_a_full_disk_a_statement_is_refused_and_never_reaches_the_target() {
     let ran = gateway.psql("alice", &["SELECT 'room again'"]);
     assert_eq!(ran.out.trim(), "room again", "{}", ran.err);
     assert_eq!(gateway.verify().code, 0, "{:?}", gateway.verify());
+    // What the full disk cut off is not in the way of the next start.
+    gateway.signal("TERM");
+    assert!(gateway.ended().success());
+    gateway.start();
+    assert_eq!(gateway.psql("alice", &["SELECT 1"]).code, 0);
+    assert_eq!(gateway.verify().code, 0, "{:?}", gateway.verify());
     gateway.kill();
 }
 
