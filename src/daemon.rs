@@ -92,6 +92,9 @@ pub enum StartError {
     /// The configuration, or something it names, is wrong.
     #[error(transparent)]
     Config(#[from] BadConfig),
+    /// Changes of the configuration cannot be noticed.
+    #[error(transparent)]
+    Watch(#[from] config::watch::WatchError),
     /// The log cannot be set up.
     #[error("the log cannot be set up")]
     Log(#[source] telemetry::LogError),
@@ -229,10 +232,13 @@ pub async fn asked_to_stop() -> &'static str {
 pub async fn start(config_file: &Path) -> Result<Running, StartError> {
     tls::install();
     let loaded = config::load(config_file).map_err(BadConfig::from)?;
+    // Begun before what it watches is read; what is missing is told by whoever reads it.
+    let changes = reload::watch(&loaded, config_file);
     let clock: Arc<dyn Clock> = Arc::new(clock::System);
     let version = Arc::new(translate::version(&loaded, Files::Needed)?);
     let (networks_in_force, networks) =
         watch::channel(translate::networks(&loaded, Files::Needed)?);
+    let changes = changes?;
     let identity = identity(&loaded, &clock)?;
     let (audit, store) = record::open(&loaded, &version, &clock).await?;
     let archive = archive::open(&loaded, &audit, &store).await?;
@@ -341,7 +347,7 @@ pub async fn start(config_file: &Path) -> Result<Running, StartError> {
         tls,
     };
     let drain_max = Duration::from_secs(loaded.file.limits.drain_s_max.seconds().as_secs());
-    tasks.push(tokio::spawn(reload.run(loaded)));
+    tasks.push(tokio::spawn(reload.run(changes, loaded.source.digest())));
     for address in &addresses {
         tracing::info!(%address, "listening");
     }

@@ -120,6 +120,8 @@ impl Trail {
             let (first, session) = (!self.lost(), self.session);
             let error = self.failed(source);
             if first {
+                // Nobody asked for anything whose refusal would say so.
+                self.lost.send_modify(|_| ());
                 tracing::error!(fault = "gateway", %session, "{}", Chain(&error));
             }
         }
@@ -130,7 +132,7 @@ impl Trail {
         *self.lost.borrow()
     }
 
-    /// Tells when that happens.
+    /// Tells when that happens and nobody waits for an answer who would be told.
     pub fn losing(&self) -> watch::Receiver<bool> {
         self.lost.subscribe()
     }
@@ -150,7 +152,10 @@ impl Trail {
     }
 
     fn failed(&self, source: io::Error) -> Unrecorded {
-        self.lost.send_if_modified(|lost| !std::mem::replace(lost, true));
+        self.lost.send_if_modified(|lost| {
+            *lost = true;
+            false
+        });
         self.failures.fetch_add(1, Ordering::Relaxed);
         Unrecorded::new("an entry of the session's trail", source)
     }

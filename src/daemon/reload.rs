@@ -1,5 +1,6 @@
 //! Reload on change: a new version is put in force as a whole, or the old one stays.
 
+use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -9,6 +10,8 @@ use crate::audit::Audit;
 use crate::audit::LedgerEvent;
 use crate::config;
 use crate::config::Loaded;
+use crate::config::Watch;
+use crate::config::watch::WatchError;
 use crate::daemon::translate;
 use crate::listen::origin::Networks;
 use crate::model::TargetName;
@@ -33,21 +36,9 @@ pub(super) struct Reload {
 }
 
 impl Reload {
-    /// Watches the files until the gateway stops.
-    pub(super) async fn run(self, loaded: Loaded) {
-        let mut configuration = loaded.source.digest();
-        let mut paths = vec![self.path.clone(), loaded.file.gateway.policies_dir.get_ref().clone()];
-        paths.push(loaded.file.tls.certificate_file.get_ref().clone());
-        paths.push(loaded.file.tls.key_file.get_ref().clone());
-        let databases = loaded.file.places.databases.iter();
-        paths.extend(databases.map(|path| path.get_ref().clone()));
-        let mut watch = match config::watch(paths) {
-            Ok(watch) => watch,
-            Err(error) => {
-                tracing::error!(fault = "gateway", "changes are not noticed: {}", Chain(&error));
-                return;
-            }
-        };
+    /// Reads again whenever `watch` sees a change, until the gateway stops. `configuration` is the
+    /// one that was read at the start.
+    pub(super) async fn run(self, mut watch: Watch, mut configuration: Digest) {
         while watch.changed().await.is_some() {
             self.once(&mut configuration);
         }
@@ -93,6 +84,17 @@ impl Reload {
         // Whoever changed something else must not believe that it is in force.
         tracing::info!(%from, %to, "reloaded: policies, targets, regions, entities, bases, networks and the certificate; other settings count from the next start");
     }
+}
+
+/// Watches everything that a reload reads. To be begun before it is read: what changes between
+/// reading and watching would be missed.
+pub(super) fn watch(loaded: &Loaded, path: &Path) -> Result<Watch, WatchError> {
+    let file = &loaded.file;
+    let mut paths = vec![path.to_owned(), file.gateway.policies_dir.get_ref().clone()];
+    paths.push(file.tls.certificate_file.get_ref().clone());
+    paths.push(file.tls.key_file.get_ref().clone());
+    paths.extend(file.places.databases.iter().map(|path| path.get_ref().clone()));
+    config::watch(paths)
 }
 
 /// The targets in observe mode: they stand in the ledger with every version.
