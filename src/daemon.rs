@@ -133,6 +133,9 @@ pub enum StartError {
     /// The state database cannot be opened.
     #[error(transparent)]
     Store(#[from] store::StoreError),
+    /// The state database lies outside of the region.
+    #[error("[state] database")]
+    StateElsewhere(#[source] DialError),
     /// The `access` authority cannot be made or read.
     #[error("the access authority (access_ca.crt, access_ca.key)")]
     Access(#[source] tls::TlsError),

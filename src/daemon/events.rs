@@ -1,9 +1,6 @@
 //! The ledger as events: one task for each destination, which follows the ledger by itself.
 
 use std::io;
-use std::net::IpAddr;
-use std::net::Ipv4Addr;
-use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -33,6 +30,7 @@ use crate::config::events::Destination;
 use crate::config::events::Events;
 use crate::daemon::BadConfig;
 use crate::daemon::StartError;
+use crate::daemon::translate;
 use crate::daemon::translate::Files;
 use crate::model::fault::Chain;
 use crate::tls;
@@ -225,14 +223,11 @@ fn destination(loaded: &Loaded, events: &Events, files: Files) -> Result<Option<
 
 /// The networks in which a destination has to lie: its own, else its region's.
 fn networks(loaded: &Loaded, events: &Events) -> Vec<IpNet> {
-    let region = loaded.file.regions.get(&loaded.file.gateway.region);
-    let whole = region.iter().flat_map(|region| &region.networks);
-    let narrow = events.networks.iter();
-    let networks: Vec<_> =
-        if events.networks.is_empty() { whole.collect() } else { narrow.collect() };
-    // This machine itself stands where the gateway stands.
-    let own = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)].map(IpNet::from);
-    networks.into_iter().map(|network| network.get_ref().net()).chain(own).collect()
+    if events.networks.is_empty() {
+        return translate::region_networks(loaded);
+    }
+    let narrow = events.networks.iter().map(|network| network.get_ref().net());
+    narrow.chain(translate::this_machine()).collect()
 }
 
 /// A place that takes events by POST, one JSON object a line.

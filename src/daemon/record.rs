@@ -35,7 +35,11 @@ use crate::daemon::translate::BadConfig;
 use crate::model::Clock;
 use crate::model::fault::Chain;
 use crate::session::Version;
+use crate::store;
 use crate::store::Store;
+use crate::upstream;
+use crate::upstream::Configured;
+use crate::upstream::DialError;
 
 /// How often the heads of open trails go into the ledger, and a checkpoint is signed.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(10);
@@ -75,12 +79,27 @@ pub(super) async fn open(
         wrapping_key: Some(wrapping_key),
         configuration: Some(loaded.source.digest()),
     })?;
-    let store = Store::open(&translate::state(loaded)?, Arc::clone(clock)).await?;
+    let state = translate::state(loaded)?;
+    in_region(loaded, &state.place).await?;
+    let store = Store::open(&state, Arc::clone(clock)).await?;
     let left = store.close_left_open(clock.now()).await?;
     if left > 0 {
         tracing::warn!(sessions = left, "an earlier run did not end in order");
     }
     Ok((Arc::new(audit), store))
+}
+
+/// The index holds commands and whom they were by: its database stands in the gateway's region.
+async fn in_region(loaded: &Loaded, place: &store::Place) -> Result<(), StartError> {
+    let store::Place::Postgres(server) = place else { return Ok(()) };
+    let store::Door::Tcp(address) = &server.door else { return Ok(()) };
+    let place = Configured::new("the state database", address.host.to_string(), address.port)
+        .within(translate::region_networks(loaded));
+    match upstream::addresses(&place).await {
+        // What cannot be reached is told by whoever opens it.
+        Ok(_) | Err(DialError::Unreachable { .. } | DialError::OtherTarget { .. }) => Ok(()),
+        Err(outside @ DialError::Outside { .. }) => Err(StartError::StateElsewhere(outside)),
+    }
 }
 
 /// How much of a command's result is kept, in bytes.

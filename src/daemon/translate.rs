@@ -4,10 +4,14 @@
 //! a key) is read here, so that a broken one stops the start and not the first session.
 
 use std::fs;
+use std::net::IpAddr;
+use std::net::Ipv4Addr;
+use std::net::Ipv6Addr;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use secrecy::ExposeSecret;
 use secrecy::SecretString;
 use toml::Spanned;
@@ -189,6 +193,18 @@ pub(super) fn state(loaded: &Loaded) -> Result<store::Options, BadConfig> {
         }
     };
     Ok(store::Options { gateway: loaded.file.gateway.id.to_string(), place })
+}
+
+/// The networks of the gateway's own region, and this machine, which stands where the gateway stands.
+pub(super) fn region_networks(loaded: &Loaded) -> Vec<IpNet> {
+    let region = loaded.file.regions.get(&loaded.file.gateway.region);
+    let networks = region.iter().flat_map(|region| &region.networks);
+    networks.map(|network| network.get_ref().net()).chain(this_machine()).collect()
+}
+
+/// This machine alone.
+pub(super) fn this_machine() -> [IpNet; 2] {
+    [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)].map(IpNet::from)
 }
 
 /// Checks the URL of the state database, if it is on this machine.

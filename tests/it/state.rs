@@ -99,6 +99,8 @@ fn a_database_that_cannot_be_had_stops_the_start_and_no_password_is_shown() {
         // Without TLS, which this server refuses.
         (at(&whole, "sslmode=disable"), "state_refused at localhost"),
         (format!("postgres://{whole}@{nobody}/state"), "state at 127.0.0.1"),
+        // What stands elsewhere: it holds what people asked.
+        ("postgres://weir:planted@192.0.2.7/state?sslrootcert=@CA@".to_owned(), "192.0.2.7"),
         // What says too little about who is at the other end.
         (at(&whole, "sslmode=require"), "verify-full"),
         (format!("postgres://{whole}@db.internal/state?sslmode=disable"), "another machine"),
