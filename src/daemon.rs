@@ -314,7 +314,9 @@ pub async fn start(config_file: &Path) -> Result<Running, StartError> {
     let mut tasks = vec![
         tokio::spawn(record::flush(Arc::clone(&audit))),
         tokio::spawn(record::keep(Arc::clone(&audit))),
-        tokio::spawn(archive::keep(Arc::clone(&archive), indexer, archive::asked_every(&loaded))),
+        tokio::spawn(archive::keep(Arc::clone(&archive), indexer)),
+        tokio::spawn(retention::finish(Arc::clone(&archive), store.clone())),
+        tokio::spawn(archive::keep_asking(Arc::clone(&archive), archive::asked_every(&loaded))),
         tokio::spawn(reindex::keep(Arc::clone(&archive), store.clone(), reindex)),
         tokio::spawn(logins.watch()),
         tokio::spawn(expiring::watch(gateway.parts.version.clone(), Arc::clone(&audit))),

@@ -65,6 +65,7 @@ pub use search::Hit;
 pub use sessions::HoldRow;
 pub use sessions::LIST_ROWS_MAX;
 pub use sessions::SessionRow;
+pub use retention::Erased;
 pub use words::Context;
 
 /// What a state database is opened with.
