@@ -86,6 +86,9 @@ pub use translate::BadConfig;
 /// How often a gateway that stops looks for sessions whose commands have ended.
 const IDLE_LOOKED_FOR_EVERY: Duration = Duration::from_millis(100);
 
+/// How long a gateway that stops waits for its tasks together, and for what blocks at the very end.
+const TASKS_END_MAX: Duration = Duration::from_secs(5);
+
 /// Why a gateway did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -198,12 +201,16 @@ pub fn serve(config_file: &Path) -> Result<(), StartError> {
     };
     telemetry::init(&telemetry::Options { format, filter: gateway.log.clone() })
         .map_err(StartError::Log)?;
-    runtime(config_file)?.block_on(async {
+    let runtime = runtime(config_file)?;
+    let served = runtime.block_on(async {
         let running = start(config_file).await?;
         let reason = asked_to_stop().await;
         running.stop(reason).await;
         Ok(())
-    })
+    });
+    // A full pipe behind standard output, or a file system that hangs, is not waited for.
+    runtime.shutdown_timeout(TASKS_END_MAX);
+    served
 }
 
 /// A tokio runtime for a gateway.
@@ -316,7 +323,9 @@ pub async fn start(config_file: &Path) -> Result<Running, StartError> {
     let mut tasks = vec![
         tokio::spawn(record::flush(Arc::clone(&audit))),
         tokio::spawn(record::keep(Arc::clone(&audit))),
-        tokio::spawn(archive::keep(Arc::clone(&archive), indexer, archive::asked_every(&loaded))),
+        tokio::spawn(archive::keep(Arc::clone(&archive), indexer)),
+        tokio::spawn(retention::finish(Arc::clone(&archive), store.clone())),
+        tokio::spawn(archive::keep_asking(Arc::clone(&archive), archive::asked_every(&loaded))),
         tokio::spawn(reindex::keep(Arc::clone(&archive), store.clone(), reindex)),
         tokio::spawn(logins.watch()),
         tokio::spawn(expiring::watch(gateway.parts.version.clone(), Arc::clone(&audit))),
@@ -393,12 +402,8 @@ impl Running {
             self.gateway.parts.registry.end_all(&EndReason::Draining);
             self.drain.drain(Duration::from_secs(5)).await;
         }
-        for task in &self.tasks {
-            task.abort();
-        }
-        for task in self.tasks {
-            // Aborted, so that what it holds is dropped before the journal is waited for.
-            let _aborted = task.await;
+        if !ended(self.tasks, TASKS_END_MAX).await {
+            tracing::warn!("something of the gateway does not stop, and is left behind");
         }
         let stopped = LedgerEvent::Stopped { reason: reason.to_owned() };
         record::end(&self.gateway.parts.audit, &stopped);
@@ -424,6 +429,15 @@ impl Running {
             }
         }
     }
+}
+
+/// Ends tasks, so that what they hold is dropped before the journal is waited for. `false`: some go on
+/// when the time is over, because what they wait for blocks.
+async fn ended(tasks: Vec<JoinHandle<()>>, within: Duration) -> bool {
+    for task in &tasks {
+        task.abort();
+    }
+    tokio::time::timeout(within, futures_util::future::join_all(tasks)).await.is_ok()
 }
 
 fn identity(loaded: &Loaded, clock: &Arc<dyn Clock>) -> Result<Arc<Identity>, StartError> {
@@ -462,4 +476,24 @@ fn ssh(loaded: &Loaded) -> Result<ssh::Server, StartError> {
         limits: translate::ssh(&loaded.file.limits),
     };
     ssh::Server::new(&options).map_err(StartError::Ssh)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_task_that_blocks_does_not_keep_the_gateway_from_stopping() {
+        let (release, blocked) = std::sync::mpsc::channel::<()>();
+        let (begun, begins) = tokio::sync::oneshot::channel();
+        let blocks = tokio::spawn(async move {
+            let _told = begun.send(());
+            let _released = tokio::task::block_in_place(|| blocked.recv());
+        });
+        begins.await.unwrap();
+        let waits = tokio::spawn(std::future::pending());
+        assert!(!ended(vec![blocks, waits], Duration::from_millis(50)).await);
+        drop(release);
+        assert!(ended(vec![tokio::spawn(std::future::pending())], TASKS_END_MAX).await);
+    }
 }

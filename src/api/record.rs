@@ -21,7 +21,6 @@ pub(super) async fn status(State(resources): Shared, caller: Caller) -> Result<J
     let audit = &resources.gateway.parts.audit;
     let heads = audit.trail_heads();
     let lag = resources.store.index_lag(&heads).await.map_err(|error| Fail::ours(&error))?;
-    let asked = resources.archive.storage().probe().await;
     let checkpoint = audit.latest_checkpoint();
     let counted = checkpoint.as_ref().and_then(|note| note.checkpoint().ok());
     let wrapping = audit.keys().keys().map(|key| key.id().as_str()).collect::<Vec<_>>();
@@ -29,7 +28,7 @@ pub(super) async fn status(State(resources): Shared, caller: Caller) -> Result<J
         "region": audit.region(),
         "level": audit.level().as_str(),
         "store": resources.archive.health(),
-        "findings": asked.findings,
+        "findings": resources.archive.findings(),
         "index": lag,
         "reindex": resources.reindex.progress(),
         "sessions_open": heads.len(),

@@ -40,13 +40,10 @@ pub(super) async fn hold(
     Sent(why): Sent<Why>,
 ) -> Result<Json<Value>, Fail> {
     let (session, reason) = allowed(&resources, &caller, (&id, "legal-hold"), &why)?;
-    let by = (caller.principal(), reason.as_str());
-    let held = resources
-        .store
-        .hold(&resources.archive, session, by)
-        .await
-        .map_err(|error| fail(&error))?;
-    Ok(Json(json!(held)))
+    let (store, archive) = (resources.store.clone(), Arc::clone(&resources.archive));
+    let by = Arc::clone(caller.principal());
+    let hold = async move { store.hold(&archive, session, (&by, &reason)).await };
+    Ok(Json(json!(to_its_end(hold).await?)))
 }
 
 /// Lifts that.
@@ -57,13 +54,10 @@ pub(super) async fn release(
     Sent(why): Sent<Why>,
 ) -> Result<Json<Value>, Fail> {
     let (session, reason) = allowed(&resources, &caller, (&id, "release"), &why)?;
-    let by = (caller.principal(), reason.as_str());
-    let held = resources
-        .store
-        .release(&resources.archive, session, by)
-        .await
-        .map_err(|error| fail(&error))?;
-    Ok(Json(json!(held)))
+    let (store, archive) = (resources.store.clone(), Arc::clone(&resources.archive));
+    let by = Arc::clone(caller.principal());
+    let release = async move { store.release(&archive, session, (&by, &reason)).await };
+    Ok(Json(json!(to_its_end(release).await?)))
 }
 
 /// Erases a recording.
@@ -76,13 +70,24 @@ pub(super) async fn erase(
     let (session, reason) = allowed(&resources, &caller, (&id, "erase"), &why)?;
     let by = Arc::clone(caller.principal());
     let event = LedgerEvent::Erased { session, by, reason };
-    let erased = resources.store.erase(&resources.archive, session, event).await;
-    let erased = erased.map_err(|error| fail(&error))?;
+    let (store, archive) = (resources.store.clone(), Arc::clone(&resources.archive));
+    let erase = async move { store.erase(&archive, session, event).await };
+    let erased = to_its_end(erase).await?;
     Ok(Json(json!({
         "session": session,
         "erased": erased.destroyed,
         "locked_objects": erased.locked_objects,
     })))
+}
+
+/// Does what was asked, also where whoever asked does not wait for it.
+async fn to_its_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T, EraseError>> + Send + 'static,
+) -> Result<T, Fail> {
+    match tokio::spawn(work).await {
+        Ok(done) => done.map_err(|error| fail(&error)),
+        Err(error) => Err(Fail::ours(&error)),
+    }
 }
 
 fn allowed(

@@ -259,5 +259,10 @@ pub(super) fn reindex(gateway: &Gateway, as_json: bool) -> Result<(), CallError>
     if unread > 0 {
         print::line(&format!("{unread} cannot be read wholly: the gateway's log says why"));
     }
+    let keyless = number("keyless");
+    if keyless > 0 {
+        let what = "more are in the store whose keys are not in the state database";
+        print::line(&format!("{keyless} {what}: nobody can read them"));
+    }
     Ok(())
 }

@@ -9,8 +9,6 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::audit::Audit;
-use crate::audit::LedgerEvent;
-use crate::audit::Unrecorded;
 use crate::audit::archive::Archive;
 use crate::audit::archive::Shelf;
 use crate::audit::follow::Follower;
@@ -79,32 +77,36 @@ pub(super) fn asked_every(loaded: &Loaded) -> Duration {
 }
 
 /// Keeps the archive and the index going, until it is ended.
-pub(super) async fn keep(archive: Arc<Archive>, mut indexer: Indexer, asked_every: Duration) {
+pub(super) async fn keep(archive: Arc<Archive>, mut indexer: Indexer) {
     let mut pause = ROUND_EVERY;
-    let mut probed = Instant::now();
     loop {
         tokio::time::sleep(pause).await;
-        let done = round(&archive, &mut indexer, false).await;
+        let done = round(&archive, &mut indexer).await;
         pause = if done { ROUND_EVERY } else { (pause * 2).min(RETRY_MAX) };
-        if probed.elapsed() >= asked_every {
-            probe_again(&archive).await;
-            probed = Instant::now();
-        }
     }
 }
 
-/// One round of index and archive; `true`: nothing is left behind.
-async fn round(archive: &Archive, indexer: &mut Indexer, all: bool) -> bool {
+/// One round of index and archive; `true`: database and store take what they are given.
+async fn round(archive: &Archive, indexer: &mut Indexer) -> bool {
     let is_whole = indexer.round().await;
-    archive.round(all, |session| indexer.lets_go(session)).await && is_whole
+    archive.round(false, |session| indexer.lets_go(session)).await && is_whole
+}
+
+/// Asks the store about itself every so often, until it is ended: what would have stopped the start
+/// stops new sessions, and nothing more is brought there. A store that is not known to be as it has to
+/// be is asked more often. In a task of its own, because what is on its way to a slow store takes long.
+pub(super) async fn keep_asking(archive: Arc<Archive>, asked_every: Duration) {
+    loop {
+        let fit = archive.is_fit();
+        tokio::time::sleep(if fit { asked_every } else { asked_every.min(RETRY_MAX) }).await;
+        archive.ask().await;
+    }
 }
 
 /// Asks the store about itself at the start: a store elsewhere, or a credential that does not fit,
 /// stops it. A store that does not answer does not: the spool has room.
 async fn probe(archive: &Archive) -> Result<(), StartError> {
-    let report = archive.storage().probe().await;
-    archive.note_findings(&report.findings);
-    tell(&report, archive.audit())?;
+    let report = archive.ask().await;
     let worst = report.findings.iter().find(|finding| finding.severity == Severity::Stops);
     match worst {
         Some(finding) => Err(StartError::Storage {
@@ -113,40 +115,6 @@ async fn probe(archive: &Archive) -> Result<(), StartError> {
         }),
         None => Ok(()),
     }
-}
-
-/// Asks again while the gateway runs: what would have stopped the start stops new sessions. What was
-/// found before is not told again.
-async fn probe_again(archive: &Archive) {
-    let report = archive.storage().probe().await;
-    let worst = report.findings.iter().find(|finding| finding.severity == Severity::Stops);
-    archive.audit().bar(worst.map(|finding| format!("{}: {}", report.store, finding.what)));
-    if report.findings == archive.findings() {
-        return;
-    }
-    archive.note_findings(&report.findings);
-    if report.findings.is_empty() {
-        tracing::info!(store = report.store, "the store is as it has to be again");
-    }
-    if let Err(error) = tell(&report, archive.audit()) {
-        tracing::error!(fault = "gateway", "{}", Chain(&error));
-    }
-}
-
-/// Says in the log and in the ledger what asking the store found, where it is worth telling.
-fn tell(report: &storage::Report, audit: &Audit) -> Result<(), Unrecorded> {
-    let store = report.store.clone();
-    for finding in &report.findings {
-        let (what, next) = (&finding.what, finding.next);
-        match finding.severity {
-            Severity::Stops => tracing::error!(fault = "gateway", store, next, "{what}"),
-            Severity::Warns => tracing::warn!(fault = "gateway", store, next, "{what}"),
-            Severity::Notes => tracing::info!(store, "{what}"),
-        }
-    }
-    let findings = report.findings.iter().map(|finding| finding.what.clone()).collect();
-    let event = LedgerEvent::StoreChecked { store, findings, barred: report.stops() };
-    audit.record(&event).map(|_| ())
 }
 
 /// Reads recordings into the index, as they grow.

@@ -47,7 +47,8 @@ const RETRY_MAX: Duration = Duration::from_mins(1);
 
 /// Where commands are offered, and the ends of those destinations that asked for them.
 pub(super) fn feed(loaded: &Loaded) -> (Feed, Vec<Fed>) {
-    Feed::new(loaded.file.audit.events.iter().filter(|events| events.commands).count())
+    let asked = loaded.file.audit.events.iter().filter(|events| events.commands);
+    Feed::new(asked.map(|events| events.include_text))
 }
 
 /// Starts the delivery of events. A destination outside of the region stops the start.

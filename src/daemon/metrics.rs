@@ -162,8 +162,15 @@ impl Measures {
         sheet.gauge("spool_max_bytes", "Room for them; without any, commands are refused", max);
         let waiting = number(health.waiting);
         sheet.gauge("store_waiting", "Ended sessions that the store has not wholly", waiting);
+        let stuck = number(health.stuck.len());
+        let help = "Recordings that cannot be brought to the store; the log names them";
+        sheet.gauge("store_stuck", help, stuck);
         let failing = flag(health.failing_since.is_some());
-        sheet.gauge("store_failing", "1: the store takes nothing; the log says why", failing);
+        sheet.gauge(
+            "store_failing",
+            "1: something cannot be brought to the store; the log says why",
+            failing,
+        );
         // Before the first time, the start is what an alert has to count from.
         let caught_up = number(health.caught_up_at.unwrap_or(self.started).as_second());
         let help = "When the store last had all that was due";

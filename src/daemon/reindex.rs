@@ -86,12 +86,34 @@ impl Task {
                 reached = Some(session);
             }
         }
+        self.keyless().await?;
         self.store.end_reindex().await?;
         let now = self.archive.audit().clock().now();
         self.reindex.note(|progress| {
             progress.running = false;
             progress.ended_at = Some(now);
         });
+        Ok(())
+    }
+
+    /// Counts the recordings in the store whose keys are not on the shelf: whoever lost the database
+    /// learns here what was lost with it.
+    async fn keyless(&self) -> Result<(), Waits> {
+        let (mut keyless, mut first) = (0_u64, None);
+        for session in self.archive.stored_sessions().await? {
+            if self.archive.shelf().find(session).await.map_err(ReadError::from)?.is_none()
+                && self.archive.audit().spooled_wrapped(session).is_err()
+            {
+                keyless = keyless.saturating_add(1);
+                first = first.or(Some(session));
+            }
+        }
+        self.reindex.note(|progress| progress.keyless = keyless);
+        if let Some(first) = first {
+            let what = "recordings are in the store whose keys are not in the state database";
+            let next = "restore a backup of the database; without it nobody can read them";
+            tracing::error!(fault = "gateway", keyless, %first, next, "{what}");
+        }
         Ok(())
     }
 

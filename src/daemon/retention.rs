@@ -1,4 +1,4 @@
-//! Lets recordings go whose time is over: at the start, and daily.
+//! Lets recordings go whose time is over: at the start, and daily; and finishes what was begun.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +12,28 @@ use crate::store::Store;
 /// How often it is looked for recordings whose time is over, in hours.
 const EXPIRED_EVERY_H: u64 = 24;
 const DAY_H: i64 = 24;
+
+/// How long is waited before what could not be finished is tried again.
+const UNFINISHED_RETRY: Duration = Duration::from_mins(10);
+
+/// Does what the ledger says to be erased and an earlier run did not come to.
+pub(super) async fn finish(archive: Arc<Archive>, store: Store) {
+    loop {
+        match store.finish_erasures(&archive).await {
+            Ok(0) => return,
+            Ok(finished) => {
+                tracing::warn!(finished, "recordings are erased now, as the ledger says already");
+                return;
+            }
+            Err(error) => {
+                let cause = Chain(&error).to_string();
+                let what = "not all is erased that the ledger says to be";
+                tracing::error!(fault = "gateway", cause, "{what}");
+                tokio::time::sleep(UNFINISHED_RETRY).await;
+            }
+        }
+    }
+}
 
 /// Erases recordings that are older than `days`, until it is ended.
 pub(super) async fn keep(archive: Arc<Archive>, store: Store, days: u32) {

@@ -1,4 +1,5 @@
-//! State in a database: the index of sessions, holds and principals, and the logins.
+//! State in a database: the index of sessions, holds and principals, the logins, and the wrapped keys
+//! of recordings.
 //!
 //! ```text
 //! Journal ─┐                           ┌─▶ SQLite      one file in the state folder
@@ -6,9 +7,13 @@
 //! Vault ───┘                           └─▶ PostgreSQL  shared by several gateways
 //! ```
 //!
-//! The index is no record: what happened is in the trails and the ledger, and a row lost here is
+//! The index is no record: what happened is in the trails and the ledger, and a row lost there is
 //! a session that is harder to find, not one that was not recorded. So writing it never makes a
 //! session wait: [`Journal`] hands rows to one task through a bounded channel.
+//!
+//! **The keys of recordings (`recording_keys`) are no index.** Once a recording is in the region's
+//! store, its wrapped key is here alone: who loses this table can read none of them any more, though all
+//! of them still verify. So the database has to be backed up.
 //!
 //! Commands are found by their words: [`Collector`] reads a recording, [`Batch`] is what it adds to
 //! the index, [`Query`] is what is looked for, [`Filter`] in which sessions.
@@ -60,6 +65,7 @@ pub use recording_keys::RecordingKey;
 pub use reindex::Reindex;
 pub use reindex::ReindexProgress;
 pub use retention::EraseError;
+pub use retention::Erased;
 pub use retention::LegalHold;
 pub use search::Hit;
 pub use sessions::HoldRow;

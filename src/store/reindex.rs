@@ -35,6 +35,9 @@ pub struct ReindexProgress {
     pub entries: u64,
     /// How many recordings cannot be read, wholly or at all; the log says why.
     pub unread: u64,
+    /// How many recordings are in the store whose keys are not in the state database: nobody can read
+    /// them. Those of other gateways count, where they share the store and not the database.
+    pub keyless: u64,
     /// Why it does not go on now.
     pub waits_for: Option<String>,
 }

@@ -4,6 +4,7 @@
 //! just put under hold is not erased for its time.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -13,7 +14,8 @@ use crate::audit::LedgerEvent;
 use crate::audit::Unrecorded;
 use crate::audit::archive::Archive;
 use crate::audit::archive::ArchiveError;
-use crate::audit::archive::Erased;
+use crate::audit::archive::Erasing;
+use crate::audit::archive::ToldErased;
 use crate::model::Principal;
 use crate::model::SessionId;
 use crate::store::Store;
@@ -35,6 +37,15 @@ pub struct LegalHold {
     pub held_by: String,
     /// Why.
     pub reason: String,
+}
+
+/// What erasing a recording did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Erased {
+    /// Its key was destroyed now; `false`: there was none any more.
+    pub destroyed: bool,
+    /// How many objects stay until the store's lock ends, which nobody can read any more.
+    pub locked_objects: usize,
 }
 
 /// Why a recording is not held, released or erased.
@@ -90,13 +101,17 @@ impl Store {
         }
         let (by, reason) = (Arc::clone(by), reason.to_owned());
         let name = by.name.clone();
-        let event = LedgerEvent::LegalHold { session, by, reason: reason.clone() };
-        archive.audit().record(&event)?;
         let held_at = self.clock.now();
         let text = "INSERT INTO legal_holds (session, gateway, held_at, held_by, reason) \
                     VALUES ($1, $2, $3, $4, $5) ON CONFLICT (session) DO NOTHING";
         let hold = Statement::new(text).with(session.to_string()).with(&*self.gateway);
         self.db.execute(hold.with(held_at).with(name.as_str()).with(reason.as_str())).await?;
+        // The row is what keeps it: the ledger never says of a recording that it is held which is not.
+        let event = LedgerEvent::LegalHold { session, by, reason: reason.clone() };
+        if let Err(error) = archive.audit().record(&event) {
+            self.unhold(session).await?;
+            return Err(error.into());
+        }
         Ok(LegalHold { session, held_at, held_by: name, reason })
     }
 
@@ -114,20 +129,28 @@ impl Store {
         };
         let (by, reason) = (Arc::clone(by), reason.to_owned());
         archive.audit().record(&LedgerEvent::LegalHoldLifted { session, by, reason })?;
-        let text = "DELETE FROM legal_holds WHERE session = $1";
-        self.db.execute(Statement::new(text).with(session.to_string())).await?;
+        self.unhold(session).await?;
         Ok(held)
     }
 
+    async fn unhold(&self, session: SessionId) -> Result<(), StoreError> {
+        let text = "DELETE FROM legal_holds WHERE session = $1";
+        self.db.execute(Statement::new(text).with(session.to_string())).await.map(drop)
+    }
+
     /// Erases a session's recording and what the index has of it; the ledger says so first, by `event`
-    /// (`Erased` or `Expired`). Refused while it is live or held.
+    /// (`Erased` or `Expired`). Refused while it is live or held. Should it be cut short behind the
+    /// ledger's entry, [`Store::finish_erasures`] does the rest.
     pub async fn erase(
         &self,
         archive: &Archive,
         session: SessionId,
         event: LedgerEvent,
     ) -> Result<Erased, EraseError> {
-        let _alone = archive.alone().await;
+        let Some(told) = ToldErased::by_entry(&event) else {
+            return Err(EraseError::Missing(session));
+        };
+        let erasing = archive.erasing().await;
         self.is_ours(archive, session).await?;
         if is_live(archive, session) {
             return Err(EraseError::Live(session));
@@ -135,12 +158,60 @@ impl Store {
         if let Some(held) = self.legal_hold(session).await? {
             return Err(EraseError::Held(Box::new(held)));
         }
-        let erased = archive.erase(session, event).await?;
+        archive.audit().record(&event)?;
+        self.erase_told(archive, erasing, &told).await
+    }
+
+    /// Does what the ledger says to have been done, and is not, because the gateway was stopped or the
+    /// store or the database did not answer: how many recordings.
+    pub async fn finish_erasures(&self, archive: &Arc<Archive>) -> Result<u64, EraseError> {
+        let reader = Arc::clone(archive);
+        let told = tokio::task::spawn_blocking(move || reader.told_erased()).await;
+        let told = told.map_err(io::Error::other).flatten().map_err(ArchiveError::from)?;
+        let mut finished = 0_u64;
+        for told in told {
+            if self.is_left_over(archive, told.session).await? {
+                let erasing = archive.erasing().await;
+                // Whoever held it after it was to be erased wants it kept.
+                if self.legal_hold(told.session).await?.is_none() {
+                    self.erase_told(archive, erasing, &told).await?;
+                    finished = finished.saturating_add(1);
+                }
+            }
+        }
+        Ok(finished)
+    }
+
+    /// Whether something is left of a recording that the ledger says to be erased.
+    async fn is_left_over(
+        &self,
+        archive: &Archive,
+        session: SessionId,
+    ) -> Result<bool, EraseError> {
+        let key = self.recording_key(session).await?;
+        let row = self.session(session).await?;
+        Ok(key.is_some_and(|key| key.wrapped.is_some())
+            || row.is_some_and(|row| row.erased_at.is_none())
+            || archive.audit().spooled_wrapped(session).is_ok())
+    }
+
+    /// Erases what the ledger says to be erased: the key, then the index, then what the store has. While
+    /// the store is waited for, others may hold and erase.
+    async fn erase_told(
+        &self,
+        archive: &Archive,
+        mut erasing: Erasing<'_>,
+        told: &ToldErased,
+    ) -> Result<Erased, EraseError> {
+        let session = told.session;
+        let destroyed = erasing.destroy(told).await?;
         self.forget_index(session).await?;
+        drop(erasing);
+        let locked_objects = archive.delete(session).await?;
         let text = "UPDATE sessions SET erased_at = $2 WHERE session = $1 AND erased_at IS NULL";
         let mark = Statement::new(text).with(session.to_string()).with(self.clock.now());
         self.db.execute(mark).await?;
-        Ok(erased)
+        Ok(Erased { destroyed, locked_objects })
     }
 
     /// Erases the recordings of this gateway's sessions that ended before `before` and are not held;

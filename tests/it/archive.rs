@@ -25,7 +25,7 @@ use crate::stores::SECRET_KEY;
 const CAPTURE_BYTES: u64 = 24 * 1024 * 1024;
 
 /// A gateway's configuration whose store is the bucket `recordings` of `peer`.
-fn at(peer: &Peer, region: &str, secret: &str) -> Prepared {
+pub(crate) fn at(peer: &Peer, region: &str, secret: &str) -> Prepared {
     let mut prepared = Prepared::new();
     fs::write(prepared.path("store.id"), ACCESS_KEY).unwrap();
     fs::write(prepared.path("store.key"), secret).unwrap();
@@ -46,12 +46,14 @@ fn names(peer: &Peer, under: &str) -> Vec<String> {
     keys.collect()
 }
 
-fn is_stored(gateway: &Gateway, session: &str) -> bool {
+/// Whether the ledger says that the store has a session's recording.
+pub(crate) fn is_stored(gateway: &Gateway, session: &str) -> bool {
     let is = |event: &serde_json::Value| event["is"] == "stored" && event["session"] == session;
     gateway.ledger().iter().any(is)
 }
 
-fn last_session(gateway: &Gateway) -> String {
+/// The last session of a person.
+pub(crate) fn last_session(gateway: &Gateway) -> String {
     let ledger = gateway.ledger();
     let person = |event: &&serde_json::Value| {
         event["is"] == "admitted" && event["principal"]["kind"] == "person"

@@ -2,11 +2,13 @@
 //! a key service that speaks as AWS KMS does. Each is started by the test that needs it, can be
 //! stopped and started again at its address with what it kept, and ends when it is dropped.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::fs::File;
 use std::net::TcpListener;
 use std::net::TcpStream;
 use std::path::Path;
+use std::path::PathBuf;
 use std::process::Child;
 use std::sync::Arc;
 
@@ -63,6 +65,7 @@ pub struct Peer {
     child: Child,
     port: u16,
     dir: tempfile::TempDir,
+    region: String,
 }
 
 impl Peer {
@@ -70,8 +73,9 @@ impl Peer {
     pub fn start(make: Make) -> Self {
         let dir = tempfile::Builder::new().prefix("weir-store-").tempdir().unwrap();
         let port = if make == Make::Seaweedfs { low_port() } else { free_port() };
-        let child = run(make, dir.path(), port);
-        let peer = Self { make, child, port, dir };
+        let region = REGION.to_owned();
+        let child = run(make, dir.path(), port, &region);
+        let peer = Self { make, child, port, dir, region };
         peer.await_answer();
         peer
     }
@@ -85,8 +89,36 @@ impl Peer {
     /// Starts it again at its address, with what it kept.
     pub fn up(&mut self) {
         self.down();
-        self.child = run(self.make, self.dir.path(), self.port);
+        self.child = run(self.make, self.dir.path(), self.port, &self.region);
         self.await_answer();
+    }
+
+    /// Starts a MinIO again at its address, with what it kept, as one of another region.
+    pub fn up_in(&mut self, region: &str) {
+        region.clone_into(&mut self.region);
+        self.up();
+    }
+
+    /// The files in which it keeps what was given to it below a name, whether it runs or not.
+    pub fn kept(&self, under: &str) -> BTreeSet<PathBuf> {
+        fn walk(dir: &Path, found: &mut BTreeSet<PathBuf>) {
+            for entry in fs::read_dir(dir).into_iter().flatten() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    walk(&path, found);
+                } else {
+                    found.insert(path);
+                }
+            }
+        }
+        let mut found = BTreeSet::new();
+        walk(&self.dir.path().join("data").join(under), &mut found);
+        found
+    }
+
+    /// Its port.
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// Where it listens.
@@ -188,11 +220,11 @@ pub fn block_on<T>(future: impl Future<Output = T>) -> T {
     runtime.worker_threads(1).enable_all().build().unwrap().block_on(future)
 }
 
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
 }
 
-fn run(make: Make, dir: &Path, port: u16) -> Child {
+fn run(make: Make, dir: &Path, port: u16, region: &str) -> Child {
     let address = format!("127.0.0.1:{port}");
     let part = match make {
         Make::Minio => parts::part("WEIR_MINIO"),
@@ -206,7 +238,7 @@ fn run(make: Make, dir: &Path, port: u16) -> Child {
     match make {
         Make::Minio => {
             command.env("MINIO_ROOT_USER", ACCESS_KEY).env("MINIO_ROOT_PASSWORD", SECRET_KEY);
-            command.env("MINIO_REGION", REGION).env("MINIO_BROWSER", "off").env("HOME", dir);
+            command.env("MINIO_REGION", region).env("MINIO_BROWSER", "off").env("HOME", dir);
             command.args(["server", "--quiet", "--address", &address]).arg(&data);
         }
         Make::Seaweedfs => {

@@ -9,7 +9,9 @@ use serde_json::json;
 use super::Got;
 use super::Site;
 use crate::audit::Admission;
+use crate::audit::LedgerEvent;
 use crate::audit::TrailEvent;
+use crate::audit::archive::Shelved;
 use crate::audit::entry::Opened;
 use crate::audit::entry::TransferNote;
 use crate::audit::entry::Volume;
@@ -156,6 +158,52 @@ async fn what_is_in_the_spool_alone_is_erased_as_well() {
     let shown = site.call("GET", &format!("/api/v1/sessions/{session}"), &olaf, &NULL).await;
     assert!(shown.text.contains("erased on"), "{}", shown.text);
     verified(&site);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_erasure_is_done_though_whoever_asked_has_gone() {
+    let site = site().await;
+    let session = session(&site).await;
+    let (_, olaf) = site.world.sign_in("olaf", &["dpo"]).await;
+    let archive = &site.resources.archive;
+    let others = archive.alone().await;
+    let mut asked = Box::pin(keep(&site, &olaf, session, "erase"));
+    while !ledger(&site).contains("\"action\":\"erase\"") {
+        tokio::select! {
+            got = &mut asked => panic!("it was not waited for: {}", got.text),
+            () = tokio::task::yield_now() => {}
+        }
+    }
+    drop(asked);
+    drop(others);
+    let shelved = || archive.shelf().find(session);
+    while !matches!(shelved().await.unwrap(), Some(Shelved::Destroyed { .. })) {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_ledger_says_to_be_erased_is_erased_after_the_next_start() {
+    let site = site().await;
+    let (one, held) = (session(&site).await, session(&site).await);
+    to_the_store(&site).await;
+    let (store, archive) = (&site.resources.store, &site.resources.archive);
+    let by = World::approver("olaf", &["dpo"]);
+    // The gateway was killed behind its entries; then somebody held one of them.
+    for session in [one, held] {
+        let (by, reason) = (Arc::clone(&by), "case 7".to_owned());
+        archive.audit().record(&LedgerEvent::Erased { session, by, reason }).unwrap();
+    }
+    store.hold(archive, held, (&by, "case 8")).await.unwrap();
+    assert_eq!(store.finish_erasures(archive).await.unwrap(), 1);
+    assert!(matches!(
+        archive.shelf().find(one).await.unwrap(),
+        Some(Shelved::Destroyed { reason, .. }) if reason == "case 7"
+    ));
+    assert!(store.session(one).await.unwrap().is_none_or(|row| row.erased_at.is_some()));
+    assert!(matches!(archive.shelf().find(held).await.unwrap(), Some(Shelved::Key(_))));
+    assert_eq!(store.finish_erasures(archive).await.unwrap(), 0, "nothing is left");
+    assert_eq!(ledger(&site).matches("\"is\":\"erased\"").count(), 2, "it is said once");
 }
 
 #[tokio::test(flavor = "multi_thread")]

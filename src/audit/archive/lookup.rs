@@ -1,5 +1,6 @@
 //! Reading recordings, wherever they are: in the spool, or in the store.
 
+use std::collections::BTreeSet;
 use std::collections::VecDeque;
 use std::io;
 
@@ -57,6 +58,13 @@ pub enum ReadError {
 }
 
 impl Archive {
+    /// The sessions of which the store has something, whoever recorded them.
+    pub async fn stored_sessions(&self) -> Result<BTreeSet<SessionId>, ReadError> {
+        let folders = self.storage.folders(&"recordings".parse()?).await?;
+        let session = |name: Name| name.as_str().rsplit('/').next()?.parse().ok();
+        Ok(folders.into_iter().filter_map(session).collect())
+    }
+
     /// The entries of a session's recording. Reading what the store has blocks the thread: it is for
     /// `spawn_blocking`, or for a runtime of several threads.
     pub async fn recording(&self, session: SessionId) -> Result<Reading, ReadError> {

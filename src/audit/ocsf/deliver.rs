@@ -27,10 +27,16 @@ pub struct Stdout;
 
 impl Deliver for Stdout {
     fn deliver<'a>(&'a mut self, lines: &'a [u8]) -> BoxFuture<'a, io::Result<()>> {
+        let lines = lines.to_vec();
         async move {
-            let mut out = io::stdout().lock();
-            out.write_all(lines)?;
-            out.flush()
+            // Whoever reads it may be slow, or stop reading: that keeps one of the threads for such
+            // things, and no worker.
+            let written = tokio::task::spawn_blocking(move || {
+                let mut out = io::stdout().lock();
+                out.write_all(&lines)?;
+                out.flush()
+            });
+            written.await.map_err(io::Error::other)?
         }
         .boxed()
     }

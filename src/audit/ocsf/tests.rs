@@ -11,6 +11,7 @@ use futures_util::future::BoxFuture;
 use serde_json::Value;
 use serde_json::json;
 
+use super::feed::QUEUE_BYTES_MAX;
 use super::feed::QUEUE_MAX;
 use super::*;
 use crate::audit::LedgerEvent;
@@ -252,12 +253,13 @@ fn no_command_s_text_leaves_unless_it_was_asked_for() {
 }
 
 fn told(sequence: u64, event: &Value) -> Told {
-    Told { sequence, session: SESSION.parse().unwrap(), at: time(), event: event.clone() }
+    let (session, event) = (SESSION.parse().unwrap(), event.clone());
+    Told { sequence, session, at: time(), event, bytes: 0 }
 }
 
 #[test]
 fn commands_that_find_the_queue_full_are_counted_and_their_numbers_missed() {
-    let (feed, mut ends) = Feed::new(1);
+    let (feed, mut ends) = Feed::new([false]);
     let closed = json!({ "is": "closed", "reason": "x", "commands": 1,
         "volume": { "rows": 0, "bytes": 0, "masked": 0 } });
     let event = serde_json::from_value::<TrailEvent>(closed).unwrap();
@@ -271,6 +273,26 @@ fn commands_that_find_the_queue_full_are_counted_and_their_numbers_missed() {
     assert_eq!(ends[0].now().unwrap().sequence, most + 4);
     // Where nobody asked for commands, nothing is kept.
     Feed::default().offer(SESSION.parse().unwrap(), time(), &event);
+}
+
+#[test]
+fn what_waits_is_bounded_in_bytes_and_texts_wait_where_they_may_go() {
+    let (feed, mut ends) = Feed::new([true, false]);
+    let command = json!({ "is": "command", "number": 1, "command": {
+        "verb": "query", "text": "x".repeat(QUEUE_BYTES_MAX / 4), "details": [["$1", PLANTED]],
+        "effects": ["read"], "objects": [], "reads": [], "writes": [], "unsupported": null,
+        "unholdable": null, "facts": [] }, "verdict": { "is": "allow", "rules": [] } });
+    let event = serde_json::from_value::<TrailEvent>(command).unwrap();
+    let offer = || feed.offer(SESSION.parse().unwrap(), time(), &event);
+    (0..6).for_each(|_| offer());
+    assert_eq!((ends[0].dropped(), ends[1].dropped()), (3, 0));
+    let bare = ends[1].now().unwrap().event;
+    assert_eq!(bare["command"]["verb"], "query");
+    assert!(bare["command"].get("text").is_none() && !bare.to_string().contains(PLANTED));
+    // What was taken makes room.
+    assert!(ends[0].now().unwrap().event["command"].get("text").is_some());
+    offer();
+    assert_eq!(ends[0].dropped(), 0);
 }
 
 /// Takes events, unless it is broken.

@@ -31,6 +31,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
+use object_store::ObjectMeta;
 use object_store::ObjectStore;
 use object_store::ObjectStoreExt;
 use object_store::PutMode;
@@ -210,23 +212,58 @@ impl Storage {
     /// The objects in the folder `under`, at any depth, or all, by name. Objects whose names cannot
     /// be a gateway's are left out.
     pub async fn list(&self, under: Option<&Name>) -> Result<Vec<Stored>, StorageError> {
+        let mut all = Vec::new();
+        let mut listed = self.listed(under, None);
+        while let Some(found) = listed.next().await {
+            if all.len() >= LISTED_MAX {
+                return Err(StorageError::TooMany { store: self.shown.clone() });
+            }
+            all.extend(found?);
+        }
+        all.sort();
+        Ok(all)
+    }
+
+    /// The folders in the folder `under`, not those in them.
+    pub async fn folders(&self, under: &Name) -> Result<Vec<Name>, StorageError> {
+        let listed = self.objects.list_with_delimiter(Some(&self.path(under))).await;
+        let listed = listed.map_err(|error| self.about(None).failed(error))?;
+        let folders = listed.common_prefixes.iter();
+        Ok(folders.filter_map(|path| self.name(path)).collect())
+    }
+
+    /// The last object by name in the folder `under`, among those behind `behind`. However many there
+    /// are, one is in memory.
+    pub async fn last(&self, under: &Name, behind: &Name) -> Result<Option<Stored>, StorageError> {
+        let mut last = None;
+        let mut listed = self.listed(Some(under), Some(behind));
+        while let Some(found) = listed.next().await {
+            last = last.max(found?);
+        }
+        Ok(last)
+    }
+
+    /// The objects in the folder `under`, or all, those behind `behind`, in the store's order; `None`
+    /// for one whose name cannot be a gateway's.
+    fn listed(
+        &self,
+        under: Option<&Name>,
+        behind: Option<&Name>,
+    ) -> BoxStream<'_, Result<Option<Stored>, StorageError>> {
         let prefix = match under {
             Some(name) => Some(self.path(name)),
             None => (!self.prefix.is_empty()).then(|| Path::from(self.prefix.as_str())),
         };
-        let cut = if self.prefix.is_empty() { 0 } else { self.prefix.len().saturating_add(1) };
-        let mut listed = self.objects.list(prefix.as_ref());
-        let mut all = Vec::new();
-        while let Some(found) = listed.next().await {
+        let listed = match behind {
+            Some(name) => self.objects.list_with_offset(prefix.as_ref(), &self.path(name)),
+            None => self.objects.list(prefix.as_ref()),
+        };
+        let stored = move |found: Result<ObjectMeta, object_store::Error>| {
             let found = found.map_err(|error| self.about(None).failed(error))?;
-            let name = found.location.as_ref().get(cut..).and_then(|name| name.parse().ok());
-            if all.len() >= LISTED_MAX {
-                return Err(StorageError::TooMany { store: self.shown.clone() });
-            }
-            all.extend(name.map(|name| Stored { name, bytes: found.size }));
-        }
-        all.sort();
-        Ok(all)
+            let name = self.name(&found.location);
+            Ok(name.map(|name| Stored { name, bytes: found.size }))
+        };
+        listed.map(stored).boxed()
     }
 
     /// Deletes an object for good: in S3, with all its versions. One that is not there is fine; one
@@ -241,6 +278,12 @@ impl Storage {
             Ok(()) | Err(StorageError::Missing { .. }) => Ok(()),
             Err(error) => Err(error),
         }
+    }
+
+    /// What a path is called without the prefix; `None` where that cannot be a gateway's name.
+    fn name(&self, path: &Path) -> Option<Name> {
+        let cut = if self.prefix.is_empty() { 0 } else { self.prefix.len().saturating_add(1) };
+        path.as_ref().get(cut..)?.parse().ok()
     }
 
     fn path(&self, name: &Name) -> Path {

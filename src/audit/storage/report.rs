@@ -104,6 +104,11 @@ impl Report {
         self.findings.iter().any(|finding| finding.severity == Severity::Stops)
     }
 
+    /// Whether the store answered all that it was asked.
+    pub fn is_whole(&self) -> bool {
+        self.finding(FindingKind::Unreachable).is_none()
+    }
+
     /// The finding of a kind, if there is one.
     pub fn finding(&self, kind: FindingKind) -> Option<&Finding> {
         self.findings.iter().find(|finding| finding.kind == kind)

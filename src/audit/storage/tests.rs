@@ -66,6 +66,13 @@ async fn a_folder_keeps_what_is_created_once() {
     assert_eq!(listed, [Stored { name: first.clone(), bytes: 3 }], "s10 is another folder");
     assert_eq!(store.list(None).await.unwrap().len(), 2);
 
+    let folders = store.folders(&name("recordings")).await.unwrap();
+    assert_eq!(folders, [name("recordings/s1"), name("recordings/s10")]);
+    let (recordings, behind) = (name("recordings"), name("recordings/s1/00"));
+    let last = store.last(&recordings, &behind).await.unwrap().unwrap();
+    assert_eq!((&last.name, last.bytes), (&other, 5));
+    assert_eq!(store.last(&recordings, &other).await.unwrap(), None);
+
     store.delete(&first).await.unwrap();
     store.delete(&first).await.unwrap();
     let error = store.read(&first).await.unwrap_err();

@@ -91,6 +91,9 @@ pub(in crate::cli) fn record(answer: &Value) {
         }
         None => line(&format!("            all there {}", second(&text(store, "caught_up_at")))),
     }
+    for stuck in store["stuck"].as_array().into_iter().flatten() {
+        line(&format!("            stays here: {}", text(stuck, "why")));
+    }
     let findings = answer["findings"].as_array().into_iter().flatten();
     for finding in findings {
         line(&format!("            {}: {}", text(finding, "severity"), text(finding, "what")));
