@@ -156,6 +156,16 @@ impl Volume {
         self.bytes = self.bytes.saturating_add(other.bytes);
         self.masked = self.masked.saturating_add(other.masked);
     }
+
+    /// This without `other`.
+    #[must_use]
+    pub fn less(self, other: Self) -> Self {
+        Self {
+            rows: self.rows.saturating_sub(other.rows),
+            bytes: self.bytes.saturating_sub(other.bytes),
+            masked: self.masked.saturating_sub(other.masked),
+        }
+    }
 }
 
 /// One entry of a trail.

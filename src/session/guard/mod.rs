@@ -20,6 +20,8 @@ mod account;
 mod held;
 mod running;
 mod typed;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -57,6 +59,9 @@ use crate::policy;
 use crate::policy::Permit;
 use crate::policy::Snapshot;
 use crate::policy::Standpoint;
+use crate::session::guard::account::Reading;
+use crate::session::guard::account::Writing;
+use crate::session::guard::ending::Standing;
 use crate::session::guard::pulse::Pulse;
 use crate::session::hold::Desk;
 use crate::session::hold::Pending;
@@ -144,9 +149,12 @@ struct State {
     carried: BTreeMap<DataClass, Volume>,
     /// How much went to the target in commands that write each class, since a transfer is open.
     written: BTreeMap<DataClass, Volume>,
-    /// Transfers that are open in the ledger, by direction, and what it was last told of them.
-    reading: Option<u64>,
-    writing: bool,
+    /// What the session stands on, as of the last time that this was asked.
+    standing: Standing,
+    /// A transfer was opened in the ledger.
+    transfers: bool,
+    reading: Option<Reading>,
+    writing: BTreeMap<DataClass, Writing>,
     /// How many commands were denied.
     denied: u64,
     /// Why the session ended, once that is known.
@@ -189,8 +197,10 @@ impl Guard {
             volume: Volume::default(),
             carried: BTreeMap::new(),
             written: BTreeMap::new(),
+            standing: Standing::admitted(&permit, &parts),
+            transfers: false,
             reading: None,
-            writing: false,
+            writing: BTreeMap::new(),
             denied: 0,
             reason: None,
         };
@@ -237,7 +247,11 @@ impl Guard {
             Ok(Decided { verdict: Verdict::Deny(refusal), observed: false, .. }) => {
                 Settled::No(refusal)
             }
-            Ok(Decided { number, .. }) => {
+            Ok(Decided { number, snapshot, .. }) => {
+                // Values in the text reach the target with it. As a command it counts when it runs.
+                if let Err(refusal) = self.writes(&command, &snapshot, 0, command.text.len()) {
+                    return Settled::No(refusal);
+                }
                 let running = Running::new(Arc::clone(self), number, &command);
                 Settled::Go(Arc::new(running), Cleared::once_recorded(self.session(), frame))
             }
@@ -361,7 +375,7 @@ impl Guard {
         snapshot: &Snapshot,
         frame: F,
     ) -> Settled<F> {
-        if let Err(refusal) = self.writes(command, snapshot) {
+        if let Err(refusal) = self.writes(command, snapshot, 1, command.text.len()) {
             return Settled::No(refusal);
         }
         let running = Running::new(Arc::clone(self), number, command);
@@ -455,10 +469,9 @@ impl Drop for Guard {
         let (volume, (classes, written), reason, transfers, denied) = {
             let mut state = self.state();
             let reason = state.reason.take().unwrap_or_else(|| "connection ended".to_owned());
-            let transfers = state.reading.is_some() || state.writing;
             let carried = std::mem::take(&mut state.carried);
             let carried = (carried, std::mem::take(&mut state.written));
-            (state.volume, carried, reason, transfers, state.denied)
+            (state.volume, carried, reason, state.transfers, state.denied)
         };
         let commands = self.live.commands();
         let at = self.now();

@@ -100,9 +100,7 @@ impl Running {
         trail
             .data(self.number, Stream::Input, &recorded)
             .map_err(|error| self.guard.unrecorded(&error))?;
-        if !self.command.writes.is_empty() {
-            self.guard.wrote(&self.command, 0, bytes.len());
-        }
+        self.guard.writes(&self.command, &self.guard.snapshot(), 0, bytes.len())?;
         Ok(Cleared::once_recorded(self.guard.session(), part))
     }
 
