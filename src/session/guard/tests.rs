@@ -12,7 +12,6 @@ use tokio::sync::watch;
 use super::*;
 use crate::audit::recording::Stream;
 use crate::identity::Verified;
-use crate::model::Effect;
 use crate::model::Principal;
 use crate::model::Protocol;
 use crate::model::TargetFacts;
@@ -27,6 +26,7 @@ use crate::model::target::WithoutBasis;
 use crate::policy::transfer::Assessment;
 use crate::policy::transfer::Basis;
 use crate::policy::transfer::Pack;
+use crate::session::hold::Limits;
 use crate::session::registry::EndReason;
 use crate::session::testing::World;
 use crate::target::Catalogue;
@@ -35,6 +35,9 @@ const POLICIES: &str = r#"
     @id("connect") permit (principal, action == Weir::Action::"connect", resource);
     @id("work") permit (principal, action == Weir::Action::"execute", resource)
     when { ["read", "write"].containsAll(context.effects) };
+    @id("ask") @reason("deleting needs an approval") @approvers("dba")
+    permit (principal, action == Weir::Action::"execute", resource)
+    when { ["delete"].containsAll(context.effects) && context.approved };
     @id("reveal") permit (principal, action == Weir::Action::"reveal", resource);
 "#;
 
@@ -293,4 +296,38 @@ async fn what_goes_on_on_another_basis_is_another_transfer() {
     let masks = Masks::none_asked();
     let withheld = running.release(&masks, Rows(1)).unwrap_err();
     assert_eq!(withheld.0.code, RefusalCode::SessionEnded);
+}
+
+#[tokio::test]
+async fn a_command_that_is_too_long_for_an_entry_is_refused_alone() {
+    let scene = Scene::new("customers", ("acme-de", "DE"), Vec::new()).await;
+    let mut long = read();
+    long.details.push(("$1".to_owned(), "x".repeat(9 * 1024 * 1024)));
+    let Asked::Settled(Settled::No(refusal)) = scene.guard.ask(long, ()) else {
+        panic!("not refused")
+    };
+    assert_eq!(refusal.code, RefusalCode::TooLarge);
+    assert!(scene.guard.over().is_none(), "the session goes on");
+    drop(scene.go(read()));
+    let record = scene.world.record();
+    assert!(record.contains("longer than one entry of the record may be"), "{record}");
+    let numbers = ["\"number\":1", "\"number\":2"].map(|number| record.contains(number));
+    assert_eq!(numbers, [true, true], "{record}");
+}
+
+#[tokio::test]
+async fn a_hold_that_the_desk_has_no_place_for_is_recorded_as_over() {
+    let scene = Scene::new("customers", ("acme-de", "DE"), Vec::new()).await;
+    let delete = || command("DELETE FROM customers WHERE id = 7", Effect::Delete);
+    let places = Limits::default().pending_per_session_max;
+    let waiting = (0..places).map(|_| scene.guard.ask(delete(), ())).collect::<Vec<_>>();
+    assert!(waiting.iter().all(|asked| matches!(asked, Asked::Held(_))));
+    let Asked::Settled(Settled::No(refusal)) = scene.guard.ask(delete(), ()) else {
+        panic!("not refused")
+    };
+    let (held, ended) = (scene.ledger("held"), scene.ledger("hold-ended"));
+    assert_eq!((held.len(), ended.len()), (places + 1, 1));
+    assert_eq!(held[places]["hold"], ended[0]["hold"]);
+    assert_eq!(ended[0]["ending"]["reason"], refusal.reason.as_str());
+    assert!(scene.world.record().contains("\"hold-ended\""));
 }
