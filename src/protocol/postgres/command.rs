@@ -325,8 +325,8 @@ mod tests {
         let details = bound(batch(1));
         assert!(details.iter().map(|(_, text)| text.len()).sum::<usize>() < 2 * VALUES_BYTES_KEPT);
         let (name, rest) = details.last().unwrap();
-        assert_eq!((name.as_str(), details.len()), ("$130 to $1280", 130));
-        assert!(rest.ends_with(&format!("({} bytes)", (1280 - 129) * 4096)), "{rest}");
+        assert_eq!((name.as_str(), details.len()), ("$129 to $1280", 129));
+        assert!(rest.ends_with(&format!("({} bytes)", (1280 - 128) * 4096)), "{rest}");
         // Another last value is another command.
         assert_ne!(details, bound(batch(2)));
         // So is one that is parted otherwise.

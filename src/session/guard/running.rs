@@ -145,7 +145,9 @@ impl Running {
             result_cut: kept.result_cut,
             sent_cut: kept.sent_cut,
         };
+        let cut_off = kept.typed.end();
         drop(kept);
+        self.guard.trail.data(self.number, Stream::Input, &cut_off)?;
         self.guard.trail.note(&event)?;
         self.guard.parts.feed.offer(self.guard.session(), self.guard.now(), &event);
         Ok(())
