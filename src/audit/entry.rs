@@ -166,6 +166,16 @@ impl Volume {
             masked: self.masked.max(other.masked),
         }
     }
+
+    /// This without `other`.
+    #[must_use]
+    pub fn less(self, other: Self) -> Self {
+        Self {
+            rows: self.rows.saturating_sub(other.rows),
+            bytes: self.bytes.saturating_sub(other.bytes),
+            masked: self.masked.saturating_sub(other.masked),
+        }
+    }
 }
 
 /// One entry of a trail.

@@ -79,10 +79,27 @@ impl Unrecorded {
     pub(crate) fn new(what: &'static str, source: std::io::Error) -> Self {
         Self { what, source }
     }
+
+    /// Whether the record is in order, and only what was to be recorded is longer than an entry may
+    /// be.
+    pub fn is_too_long(&self) -> bool {
+        is_too_long(&self.source)
+    }
+}
+
+/// Whether an entry was not written because of its own length. The operating system says the same
+/// of a file that may not grow, which is another thing.
+fn is_too_long(error: &std::io::Error) -> bool {
+    error.kind() == std::io::ErrorKind::FileTooLarge && error.raw_os_error().is_none()
 }
 
 impl IntoRefusal for Unrecorded {
     fn refusal(&self) -> Refusal {
+        if self.is_too_long() {
+            let reason = "it is longer than one entry of the record may be, and nothing goes on \
+                          unrecorded";
+            return Refusal::new(RefusalCode::TooLarge, reason).hint("send it in smaller parts");
+        }
         Refusal::new(
             RefusalCode::Unrecorded,
             "this gateway cannot write its record now, and nothing goes on unrecorded",

@@ -152,12 +152,17 @@ impl Trail {
     }
 
     fn failed(&self, source: io::Error) -> Unrecorded {
+        let failed = |source| Unrecorded::new("an entry of the session's trail", source);
+        if super::is_too_long(&source) {
+            // Only this entry does not fit: the writer is as it was before.
+            return failed(source);
+        }
         self.lost.send_if_modified(|lost| {
             *lost = true;
             false
         });
         self.failures.fetch_add(1, Ordering::Relaxed);
-        Unrecorded::new("an entry of the session's trail", source)
+        failed(source)
     }
 
     fn writer(&self) -> MutexGuard<'_, Writer> {

@@ -111,7 +111,7 @@ impl Permit {
         &self.rules
     }
 
-    /// The transfer decision that the session stands on.
+    /// The transfer decision that the session was admitted on; [`readmit`] may give another.
     pub fn transfer(&self) -> &Decision {
         &self.admitted.residency.applied
     }
@@ -212,17 +212,18 @@ pub fn admit(
     })
 }
 
-/// Asks again whether the session that `permit` is for may go on under `snapshot`.
+/// Asks again whether the session that `permit` is for may go on under `snapshot`, and on which
+/// transfer decision.
 ///
 /// To be asked whenever policy, law, catalogue, identity or login change, and at
 /// [`Permit::valid_until`]. Where a policy wants a fresh login to begin a session, it is enough that
 /// it was fresh then.
-pub fn readmit(permit: &Permit, snapshot: &Snapshot, now: Timestamp) -> Result<(), Refusal> {
+pub fn readmit(permit: &Permit, snapshot: &Snapshot, now: Timestamp) -> Result<Decision, Refusal> {
     let seat = permit.seat(snapshot, now)?;
     still_admits(permit, snapshot, &seat, now)?;
     let until = law::ends(&seat.residency.applied);
     *permit.law_until.lock().unwrap_or_else(PoisonError::into_inner) = until;
-    Ok(())
+    Ok(seat.residency.applied.clone())
 }
 
 fn still_admits(

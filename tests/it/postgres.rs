@@ -10,6 +10,8 @@ use std::net::Shutdown;
 use std::process::Command;
 use std::process::Stdio;
 
+use serde_json::Value;
+
 use crate::demo::Demo;
 use crate::demo::Ran;
 use crate::demo::finish;
@@ -195,6 +197,44 @@ fn statements_are_run_again_and_portals_give_their_rows_in_parts() {
     wire.ask(&[wire::of('C', 'S', "p"), wire::sync()].concat());
     let answers = wire.ask(&[wire::bind("", "p", false), wire::sync()].concat());
     assert_eq!(wire::state_of(&answers), "26000");
+}
+
+#[test]
+fn what_is_refused_unasked_has_its_own_entry_and_number() {
+    let demo = Demo::shared();
+    let mut wire = Wire::of(demo, "alice");
+    let long = "n".repeat(64);
+    let denied = wire::parse("unasked_d", "DELETE FROM customers /* unasked */");
+    for (asked, state) in [
+        (wire::query("SELECT 'unasked'"), ""),
+        ([wire::bind("", "unasked_b", false), wire::sync()].concat(), "26000"),
+        ([wire::execute("unasked_e", 0), wire::sync()].concat(), "34000"),
+        ([wire::of('D', 'S', "unasked_s"), wire::sync()].concat(), "26000"),
+        ([wire::parse(&long, "SELECT 'unasked long'"), wire::sync()].concat(), "42622"),
+        (wire::query("EXECUTE unasked_q"), "26000"),
+        (wire::query("SELECT 'unasked mixed'; EXECUTE x"), "42501"),
+        ([denied, wire::bind("", "unasked_d", false), wire::sync()].concat(), "42501"),
+    ] {
+        assert_eq!(wire::state_of(&wire.ask(&asked)), state, "{}", String::from_utf8_lossy(&asked));
+    }
+    let log = read(demo.text("/direct/postgres/log_file"));
+    let entries = crate::demo::recorded(&demo.state);
+    let of = |entry: &Value| {
+        let event = &entry["event"];
+        let command = &event["command"];
+        let text = command["text"].as_str().filter(|text| text.contains("unasked"))?;
+        Some((command["verb"].as_str()?.to_owned(), text.to_owned(), event.clone()))
+    };
+    let asked = entries.iter().filter_map(of).collect::<Vec<_>>();
+    let verbs = asked.iter().map(|(verb, ..)| verb.as_str()).collect::<Vec<_>>();
+    // What the server skips after a denial is no entry more.
+    let all = ["query", "bind", "execute", "describe", "parse", "query", "query", "parse"];
+    assert_eq!(verbs, all, "{asked:#?}");
+    for (_, text, event) in &asked[1..] {
+        assert_eq!(event["verdict"]["is"], "deny", "{text}");
+        let token = format!("weir_denied_{}_", event["number"]);
+        assert!(log.contains(&token), "{token} of {text}");
+    }
 }
 
 #[test]

@@ -169,13 +169,16 @@ fn a_password_typed_at_a_prompt_is_in_no_recording() {
     let all = lines(demo, "alice", &id, &[]);
     assert_eq!(data(&all, "output"), String::from_utf8(seen).unwrap());
     let typed = data(&all, "input");
-    assert!(typed.contains("<not recorded>") && typed.contains("typed-open-7"), "{typed:?}");
+    assert!(
+        typed.contains("<not recorded: line 1, 13 bytes>") && typed.contains("typed-open-7"),
+        "{typed:?}"
+    );
     assert!(!typed.contains("pass-hidden-7"));
     // What was typed is in an asciicast for whoever asks for it.
     let without = replay(demo, "alice", &id, &["--asciicast", "-"]).out;
     let with = replay(demo, "alice", &id, &["--asciicast", "-", "--with-input"]).out;
     assert!(
-        !without.contains("\"i\",") && with.contains("\"i\",") && with.contains("<not recorded>")
+        !without.contains("\"i\",") && with.contains("\"i\",") && with.contains("<not recorded: ")
     );
 }
 

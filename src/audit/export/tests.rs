@@ -193,6 +193,48 @@ fn what_is_written_to_a_target_is_the_volume_of_a_write() {
 }
 
 #[test]
+fn what_goes_on_on_another_basis_counts_to_that_alone() {
+    let session = SessionId::fresh();
+    let events = vec![
+        opened(session, "read"),
+        volume(session, 1, false),
+        opened(session, "read"),
+        volume(session, 4, true),
+        over(session),
+    ];
+    let rows = rows(Window::default(), events);
+    let email = "pii.email".parse().unwrap();
+    let counted = |row: &Transfer| (row.classes[&email].rows, row.volume.rows, row.closed_entry);
+    assert_eq!(counted(&rows[0]), (1, 6, Some(3)));
+    assert_eq!(counted(&rows[1]), (3, 3, Some(4)));
+    assert!(rows.iter().all(|row| row.state == State::Closed));
+}
+
+#[test]
+fn a_write_counts_its_own_classes() {
+    let session = SessionId::fresh();
+    let write = |class: &str| {
+        let mut event = opened(session, "write");
+        if let LedgerEvent::TransferOpened { classes, .. } = &mut event {
+            *classes = [class.parse().unwrap()].into();
+        }
+        event
+    };
+    let sent = |rows| Volume { rows, bytes: rows * 10, masked: 0 };
+    let last = LedgerEvent::TransferVolume {
+        session,
+        volume: Volume::default(),
+        classes: BTreeMap::new(),
+        written: [("phi".parse().unwrap(), sent(2)), ("pii.email".parse().unwrap(), sent(5))]
+            .into(),
+        closed: true,
+    };
+    let rows = rows(Window::default(), vec![write("pii.email"), write("phi"), last, over(session)]);
+    assert_eq!((rows[0].classes.len(), rows[0].volume), (1, sent(5)));
+    assert_eq!((rows[1].classes.len(), rows[1].volume), (1, sent(2)));
+}
+
+#[test]
 fn csv_has_a_line_a_class_and_no_cell_that_a_spreadsheet_runs() {
     let session = SessionId::fresh();
     let events = vec![opened(session, "read"), volume(session, 4, true), over(session)];

@@ -1,6 +1,7 @@
 //! Transfers, put together from the entries that open, count and close them.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -58,7 +59,7 @@ pub struct Transfer {
 pub enum State {
     /// Its session has not ended; the volume is at least so much.
     Open,
-    /// Its session ended.
+    /// Its session ended, or went on on another basis, as another transfer.
     Closed,
     /// Its session did not end in order; the volume is at least what its recording has.
     Unclean,
@@ -92,12 +93,32 @@ pub struct Approval {
 #[derive(Debug, Default)]
 pub struct Transfers {
     window: Window,
-    open: BTreeMap<SessionId, Vec<Transfer>>,
+    open: BTreeMap<SessionId, Vec<Open>>,
+    /// What was last told of the volumes of sessions that have any.
+    told: BTreeMap<SessionId, Told>,
     /// Who approved what in a session.
     approvals: BTreeMap<SessionId, Vec<Approval>>,
     /// Of which session a hold is that waits.
     holds: BTreeMap<HoldId, SessionId>,
     finished: Vec<Transfer>,
+}
+
+/// A transfer whose session is not over.
+#[derive(Debug)]
+struct Open {
+    transfer: Transfer,
+    /// Classes that it still counts: of a write, not those that go on on another basis.
+    counts: BTreeSet<DataClass>,
+    /// What of the session's volumes was there before it.
+    before: Told,
+}
+
+/// Volumes of a session, from its beginning.
+#[derive(Debug, Clone, Default)]
+struct Told {
+    volume: Volume,
+    carried: BTreeMap<DataClass, Volume>,
+    written: BTreeMap<DataClass, Volume>,
 }
 
 impl Transfers {
@@ -116,16 +137,19 @@ impl Transfers {
             &line.event
         {
             let state = if *closed { State::Closed } else { State::Open };
-            self.count(line, *session, state, (*volume, classes, written));
+            let (carried, written) = (classes.clone(), written.clone());
+            let told = Told { volume: *volume, carried, written };
+            self.count(line, *session, state, &told);
+            self.told.insert(*session, told);
         } else if let LedgerEvent::TransferUnclean { session, volume } = &line.event {
-            let none = BTreeMap::new();
-            self.count(line, *session, State::Unclean, (*volume, &none, &none));
+            let told = Told { volume: *volume, ..Told::default() };
+            self.count(line, *session, State::Unclean, &told);
         } else if let LedgerEvent::TrailClosed { session, .. }
         | LedgerEvent::TrailRecovered { session, .. } = &line.event
         {
             self.over(*session);
         } else if let Some(transfer) = opened(line) {
-            self.open.entry(transfer.session).or_default().push(transfer);
+            self.begin(line, transfer);
         }
     }
 
@@ -151,34 +175,29 @@ impl Transfers {
         }
     }
 
-    fn count(
-        &mut self,
-        line: &Line<LedgerEvent>,
-        session: SessionId,
-        state: State,
-        (volume, carried, written): (
-            Volume,
-            &BTreeMap<DataClass, Volume>,
-            &BTreeMap<DataClass, Volume>,
-        ),
-    ) {
-        for transfer in self.open.get_mut(&session).into_iter().flatten() {
-            let reads = transfer.direction == "read";
-            let classes = if reads { carried } else { written };
-            for (class, volume) in classes {
-                transfer.classes.insert(class.clone(), *volume);
+    /// A transfer begins. Where it is one before that goes on on another basis, that one is over:
+    /// a read wholly, a write for the classes of both.
+    fn begin(&mut self, line: &Line<LedgerEvent>, transfer: Transfer) {
+        let open = self.open.entry(transfer.session).or_default();
+        let mut before = Told::default();
+        for former in open.iter_mut().filter(|open| open.is_open_as(&transfer.direction)) {
+            before = self.told.get(&transfer.session).cloned().unwrap_or_default();
+            let reads = former.reads();
+            former.counts.retain(|class| !reads && !transfer.classes.contains_key(class));
+            if former.counts.is_empty() {
+                former.close(State::Closed, line);
             }
-            transfer.volume = if reads {
-                volume
-            } else {
-                // A command may write several classes: its bytes went to the target once.
-                let most = classes.values().max_by_key(|volume| volume.bytes);
-                most.copied().unwrap_or(transfer.volume)
-            };
-            transfer.state = state;
+        }
+        let counts = transfer.classes.keys().cloned().collect();
+        open.push(Open { transfer, counts, before });
+    }
+
+    fn count(&mut self, line: &Line<LedgerEvent>, session: SessionId, state: State, told: &Told) {
+        let open = self.open.get_mut(&session).into_iter().flatten();
+        for open in open.filter(|open| open.transfer.state == State::Open) {
+            open.count(told);
             if state != State::Open {
-                transfer.closed_entry = Some(line.n);
-                transfer.closed_at = Some(line.at);
+                open.close(state, line);
             }
         }
     }
@@ -186,12 +205,51 @@ impl Transfers {
     fn over(&mut self, session: SessionId) {
         let approvals = self.approvals.remove(&session).unwrap_or_default();
         self.holds.retain(|_, of| *of != session);
-        for mut transfer in self.open.remove(&session).unwrap_or_default() {
+        self.told.remove(&session);
+        for Open { mut transfer, .. } in self.open.remove(&session).unwrap_or_default() {
             if self.window.touches(transfer.opened_at, transfer.closed_at) {
                 transfer.approvals.clone_from(&approvals);
                 self.finished.push(transfer);
             }
         }
+    }
+}
+
+impl Open {
+    fn reads(&self) -> bool {
+        self.transfer.direction == "read"
+    }
+
+    fn is_open_as(&self, direction: &str) -> bool {
+        self.transfer.state == State::Open && self.transfer.direction == direction
+    }
+
+    fn count(&mut self, told: &Told) {
+        let reads = self.reads();
+        let (classes, before) = if reads {
+            (&told.carried, &self.before.carried)
+        } else {
+            (&told.written, &self.before.written)
+        };
+        let transfer = &mut self.transfer;
+        for (class, volume) in classes {
+            if reads || self.counts.contains(class) {
+                let before = before.get(class).copied().unwrap_or_default();
+                transfer.classes.insert(class.clone(), volume.less(before));
+            }
+        }
+        if reads {
+            transfer.volume = told.volume.less(self.before.volume);
+        } else if let Some(most) = transfer.classes.values().max_by_key(|volume| volume.bytes) {
+            // A command may write several classes: its bytes went to the target once.
+            transfer.volume = *most;
+        }
+    }
+
+    fn close(&mut self, state: State, line: &Line<LedgerEvent>) {
+        self.transfer.state = state;
+        self.transfer.closed_entry = Some(line.n);
+        self.transfer.closed_at = Some(line.at);
     }
 }
 

@@ -120,7 +120,12 @@ async fn exchange(
 ) -> Result<Response<ReleasedBody>, No> {
     let shown = browser::shown(&parts.headers, connection.certificate.as_ref())?;
     let secret = shown.secret().map(str::to_owned);
-    let begun = begin(incoming, bound.dialect.needs(&bound.target, head)).await?;
+    let begun = begin(incoming, bound.dialect.needs(&bound.target, head)).await;
+    let begun = begun.map_err(|refusal| {
+        let hidden = secret.as_deref().is_some_and(|secret| head_carries(head, secret));
+        let line = wire::line(&head.method, &head.path_and_query());
+        refused(bound, if hidden { head.method.to_string() } else { line }, refusal)
+    })?;
     let reading = read(bound, head, &begun, secret.as_deref())?;
     let masked = hides(bound, &reading.command)?;
     let decided = decide(connection, bound, head, &begun, &reading.command, parts).await?;
@@ -163,7 +168,7 @@ impl Begun {
 }
 
 /// Buffers the beginning of a body, up to its end or the bound.
-async fn begin(mut incoming: Incoming, need: BodyNeed) -> Result<Begun, No> {
+async fn begin(mut incoming: Incoming, need: BodyNeed) -> Result<Begun, Refusal> {
     let bound = u64::try_from(HELD_BYTES_MAX).unwrap_or(u64::MAX);
     if incoming.size_hint().lower() > bound {
         return longer(need, Bytes::new(), incoming);
@@ -194,10 +199,10 @@ async fn begin(mut incoming: Incoming, need: BodyNeed) -> Result<Begun, No> {
     }
 }
 
-fn longer(need: BodyNeed, bytes: Bytes, rest: Incoming) -> Result<Begun, No> {
+fn longer(need: BodyNeed, bytes: Bytes, rest: Incoming) -> Result<Begun, Refusal> {
     match need {
         BodyNeed::Begun => Ok(Begun { bytes, rest: Some(rest) }),
-        BodyNeed::Whole => Err(too_large("a request of this kind").into()),
+        BodyNeed::Whole => Err(too_large("a request of this kind")),
     }
 }
 
@@ -208,25 +213,19 @@ fn too_large(what: &str) -> Refusal {
 
 /// Reads a request. What HTTP itself does not carry is unsupported, whatever the dialect says.
 fn read(bound: &Bound, head: &Head, begun: &Begun, secret: Option<&str>) -> Result<Reading, No> {
-    let line = wire::line(&head.method, &head.path_and_query());
-    let refused = |refusal: Refusal| {
-        bound.guard.refused(line.clone(), &refusal).map_err(|error| No::from(error.refusal()))?;
-        Err(No::from(refusal))
-    };
     // Checked before anything of the request is recorded: a credential is in no record either.
     if secret.is_some_and(|secret| carries(head, begun, secret)) {
         let refusal = wire::malformed(
             "the request carries its credential outside `Authorization`, where it would reach the target",
         );
-        bound
-            .guard
-            .refused(head.method.as_str(), &refusal)
-            .map_err(|error| No::from(error.refusal()))?;
-        return Err(refusal.into());
+        return Err(refused(bound, head.method.to_string(), refusal));
     }
     let mut reading = match bound.dialect.read(&bound.target, head, begun.sent()) {
         Ok(reading) => reading,
-        Err(refusal) => return refused(refusal),
+        Err(refusal) => {
+            let line = wire::line(&head.method, &head.path_and_query());
+            return Err(refused(bound, line, refusal));
+        }
     };
     if reading.command.unsupported.is_none() {
         reading.command.unsupported = unsupported(bound, head, begun, &reading)?;
@@ -234,13 +233,24 @@ fn read(bound: &Bound, head: &Head, begun: &Begun, secret: Option<&str>) -> Resu
     Ok(reading)
 }
 
+/// Records that a request was refused before it was one command, and says no.
+fn refused(bound: &Bound, what: String, refusal: Refusal) -> No {
+    match bound.guard.refused(what, &refusal) {
+        Ok(()) => refusal.into(),
+        Err(error) => error.refusal().into(),
+    }
+}
+
 /// Whether the credential stands where it would be forwarded.
 fn carries(head: &Head, begun: &Begun, token: &str) -> bool {
+    head_carries(head, token) || memchr::memmem::find(&begun.bytes, token.as_bytes()).is_some()
+}
+
+fn head_carries(head: &Head, token: &str) -> bool {
     let finder = memchr::memmem::Finder::new(token.as_bytes());
     let found = |bytes: &[u8]| finder.find(bytes).is_some();
     found(head.path_and_query().as_bytes())
         || head.headers.values().any(|value| found(value.as_bytes()))
-        || found(&begun.bytes)
 }
 
 /// Why a request is not carried, if it is not.

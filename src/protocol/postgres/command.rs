@@ -7,6 +7,8 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::mask;
 use crate::model::Command;
 use crate::model::DataClass;
@@ -26,6 +28,9 @@ use crate::protocol::postgres::wire::Bind;
 
 /// Longest bound value that is recorded as it is, in bytes; of longer ones the digest is.
 const VALUE_BYTES_KEPT: usize = 4096;
+/// How much of all bound values of a command is recorded as it is, in bytes; of the rest one digest
+/// is. A batch has up to 65,535 values, and an entry of the record has a bound.
+const VALUES_BYTES_KEPT: usize = 1024 * 1024;
 
 /// A text with what it was read to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -181,20 +186,40 @@ impl Plan {
 
 /// Adds the values bound to a prepared statement.
 pub fn bind(command: &mut Command, bind: &Bind) {
-    let mut masked = false;
+    let masked = bind.values.iter().flatten().any(|value| mask::contains_mask(value));
+    let mut kept = 0_usize;
     for (at, value) in bind.values.iter().enumerate() {
+        if kept > VALUES_BYTES_KEPT {
+            command.details.push(rest(bind, at));
+            break;
+        }
         let text = match value {
             None => "NULL".to_owned(),
-            Some(value) => {
-                masked |= mask::contains_mask(value);
-                shown(value, bind.is_binary(at))
-            }
+            Some(value) => shown(value, bind.is_binary(at)),
         };
+        kept = kept.saturating_add(text.len());
         command.details.push((format!("${}", at.saturating_add(1)), text));
     }
     if masked && changes(command) && command.unsupported.is_none() {
         command.unsupported = Some(mask_written());
     }
+}
+
+/// The values from `from` on, as one: each stands in the digest as its length and its bytes, as in
+/// the message (NULL is -1).
+fn rest(bind: &Bind, from: usize) -> (String, String) {
+    let rest = bind.values.get(from..).unwrap_or_default();
+    let length = |value: &Option<Bytes>| {
+        let length = value.as_ref().map(|value| i32::try_from(value.len()).unwrap_or(i32::MAX));
+        length.unwrap_or(-1).to_be_bytes()
+    };
+    let lengths = rest.iter().map(length).collect::<Vec<_>>();
+    let values = rest.iter().map(|value| value.as_deref().unwrap_or_default());
+    let parts = lengths.iter().map(<[u8; 4]>::as_slice).zip(values);
+    let digest = Digest::of_parts(&parts.flat_map(<[&[u8]; 2]>::from).collect::<Vec<_>>());
+    let bytes = rest.iter().flatten().map(Bytes::len).sum::<usize>();
+    let name = format!("${} to ${}", from.saturating_add(1), bind.values.len());
+    (name, format!("sha256:{digest} ({bytes} bytes)"))
 }
 
 /// The command of a text that could not be read, and what its client reads.
@@ -279,5 +304,42 @@ fn shown(value: &[u8], binary: bool) -> String {
             }
             text
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bound(values: Vec<Option<Bytes>>) -> Vec<(String, String)> {
+        let mut command = Command::new("query", "INSERT INTO t VALUES ($1)");
+        let (portal, statement) = (Bytes::new(), Bytes::new());
+        bind(&mut command, &Bind { portal, statement, formats: vec![1], values, results: vec![] });
+        command.details
+    }
+
+    #[test]
+    fn what_is_bound_is_kept_up_to_a_sum_and_the_rest_as_one_digest() {
+        let value = |byte: u8| Some(Bytes::from(vec![byte; 4096]));
+        let batch = |last: u8| (0..1280).map(|n| value(if n == 1279 { last } else { 0 })).collect();
+        let details = bound(batch(1));
+        assert!(details.iter().map(|(_, text)| text.len()).sum::<usize>() < 2 * VALUES_BYTES_KEPT);
+        let (name, rest) = details.last().unwrap();
+        assert_eq!((name.as_str(), details.len()), ("$129 to $1280", 129));
+        assert!(rest.ends_with(&format!("({} bytes)", (1280 - 128) * 4096)), "{rest}");
+        // Another last value is another command.
+        assert_ne!(details, bound(batch(2)));
+        // So is one that is parted otherwise.
+        let parted = |one: usize| {
+            let mut values = vec![value(0); 200];
+            let empty = || Bytes::from(vec![7; one]);
+            values.extend([Some(empty()), Some(Bytes::from(vec![7; 9 - one])), None]);
+            bound(values)
+        };
+        assert_ne!(parted(4), parted(5));
+        let few = vec![Some(Bytes::from_static(b"\0\x01")), None];
+        let few = bound(few);
+        assert_eq!(few[0], ("$1".to_owned(), "\\x0001".to_owned()));
+        assert_eq!(few[1], ("$2".to_owned(), "NULL".to_owned()));
     }
 }

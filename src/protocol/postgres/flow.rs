@@ -279,6 +279,15 @@ impl Flow {
         self.bound
     }
 
+    /// Whether the server is certain to skip the client's next message: one before it in its segment
+    /// is denied. After a Query the server goes on whatever came of it.
+    pub fn will_skip(&self) -> bool {
+        let own = self.awaited.iter().rev().take_while(|awaited| awaited.segment == self.segment);
+        own.map(|awaited| &awaited.what)
+            .filter(|what| !matches!(what, What::Query { .. } | What::Function(_)))
+            .any(|what| what.denied().is_some())
+    }
+
     /// Whether the server keeps its answers until it is told to send them: the last message was
     /// neither a Sync nor a Query.
     pub fn needs_flush(&self) -> bool {
@@ -572,6 +581,19 @@ mod tests {
         flow.failed();
         assert!(flow.skipped().is_empty());
         assert!(flow.is_skipping(), "the client has not sent its Sync");
+    }
+
+    #[test]
+    fn what_comes_after_a_denial_in_its_segment_is_skipped() {
+        let denied = || Denied::new(1, Words::new("42501", "no"));
+        let mut flow = Flow::default();
+        flow.sent(What::denied_query(denied()));
+        assert!(!flow.will_skip(), "the server goes on after a Query");
+        flow.sent(What::Parse(Some(denied()), None));
+        flow.sent(What::Close);
+        assert!(flow.will_skip());
+        flow.synced();
+        assert!(!flow.will_skip());
     }
 
     #[test]

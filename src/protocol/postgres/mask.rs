@@ -19,7 +19,9 @@ use crate::model::verdict::Masks;
 use crate::protocol::postgres::sql::Outputs;
 use crate::protocol::postgres::wire::Cells;
 use crate::protocol::postgres::wire::Column;
+use crate::protocol::postgres::wire::Frame;
 use crate::protocol::postgres::wire::HEAD_BYTES;
+use crate::protocol::postgres::wire::Report;
 use crate::session::guard::Answer;
 use crate::session::guard::Masked;
 use crate::session::guard::Withheld;
@@ -302,6 +304,24 @@ impl Answer for Plain {
     }
 }
 
+/// An error or notice of a command, without what is hidden: its text may carry values as rows do, so
+/// it is kept in the record as they are.
+#[derive(Debug)]
+pub struct Told(pub Frame);
+
+impl Answer for Told {
+    type Out = Bytes;
+
+    fn masked(self, _masks: &Masks, room: usize) -> Result<Masked<Bytes>, Withheld> {
+        let text = if room == 0 { Ok(String::new()) } else { Report::text(&self.0) };
+        let text = text.map_err(|error| Withheld::unmaskable(error.to_string()))?;
+        let shown = beginning(&Bytes::from(text), room);
+        let out = self.0.into_bytes();
+        let volume = Volume { rows: 0, bytes: size(&out), masked: 0 };
+        Ok(Masked { out, volume, shown, stream: Stream::Error })
+    }
+}
+
 fn size(bytes: &[u8]) -> u64 {
     u64::try_from(bytes.len()).unwrap_or(u64::MAX)
 }
@@ -410,6 +430,22 @@ mod tests {
         let rows = Rows { bytes: bytes.clone(), rows: 1, shape: None };
         let out = rows.masked(&Masks::none_asked(), 0).unwrap().out;
         assert_eq!(out.as_ptr(), bytes.as_ptr(), "forwarded without a copy");
+    }
+
+    #[test]
+    fn what_an_error_says_is_kept_as_it_was_told() {
+        let error = Build::new(b'E').byte(b'S').string("ERROR").byte(b'C').string("23505");
+        let error = error.byte(b'M').string("duplicate key").byte(b'F').string("nbtinsert.c");
+        let error = error.byte(b'D').string("Key (email)=(ada@example.org) already exists.");
+        let error = error.byte(0).done();
+        let told = |room| Told(error.clone()).masked(&Masks::none_asked(), room).unwrap();
+        let masked = told(4096);
+        assert_eq!(masked.out, error.bytes());
+        assert_eq!(masked.stream, Stream::Error);
+        let text =
+            "ERROR 23505: duplicate key\nDETAIL: Key (email)=(ada@example.org) already exists.\n";
+        assert_eq!(masked.shown, text.as_bytes());
+        assert_eq!((told(4).shown.len(), told(0).shown.len()), (5, 0));
     }
 
     proptest! {

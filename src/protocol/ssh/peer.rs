@@ -4,18 +4,32 @@
 //! russh's own answers to agent, forwarded and other channels would be yes: a new kind of channel
 //! in a new version of russh must be refused here too.
 
+use std::sync::Arc;
+
 use russh::Channel;
 use russh::client;
 use russh::keys::PublicKey;
 use russh::keys::PublicKeyOrCertificate;
 
+use crate::audit::Unrecorded;
 use crate::model::Fault;
+use crate::model::Refusal;
 use crate::model::TargetName;
+use crate::model::refusal::RefusalCode;
+use crate::session::Guard;
+
+/// How many channels a target may open on a leg before it is disconnected: each is an entry of the
+/// trail.
+const REFUSED_MAX: u32 = 100;
 
 /// The gateway as a target's client.
 #[derive(Debug)]
 pub(super) struct Peer {
     pub(super) target: TargetName,
+    /// Where what the target begins is recorded as refused.
+    pub(super) guard: Arc<Guard>,
+    /// How often that was.
+    pub(super) refused: u32,
     /// Host keys that are believed.
     pub(super) pinned: Vec<PublicKey>,
 }
@@ -27,6 +41,8 @@ pub(super) enum PeerError {
     HostKey(String),
     /// The protocol or the connection broke.
     Ssh(russh::Error),
+    /// What the target began could not be recorded.
+    Unrecorded(Unrecorded),
 }
 
 impl From<russh::Error> for PeerError {
@@ -64,7 +80,7 @@ impl client::Handler for Peer {
         reply: client::ChannelOpenHandle,
         _: &mut client::Session,
     ) -> Refused {
-        refuse(&self.target, "forwarded-tcpip", reply).await
+        self.refuse("forwarded-tcpip", reply).await
     }
 
     async fn server_channel_open_forwarded_streamlocal(
@@ -74,7 +90,7 @@ impl client::Handler for Peer {
         reply: client::ChannelOpenHandle,
         _: &mut client::Session,
     ) -> Refused {
-        refuse(&self.target, "forwarded-streamlocal", reply).await
+        self.refuse("forwarded-streamlocal", reply).await
     }
 
     async fn server_channel_open_agent_forward(
@@ -83,7 +99,7 @@ impl client::Handler for Peer {
         reply: client::ChannelOpenHandle,
         _: &mut client::Session,
     ) -> Refused {
-        refuse(&self.target, "auth-agent", reply).await
+        self.refuse("auth-agent", reply).await
     }
 
     async fn server_channel_open_session(
@@ -92,7 +108,7 @@ impl client::Handler for Peer {
         reply: client::ChannelOpenHandle,
         _: &mut client::Session,
     ) -> Refused {
-        refuse(&self.target, "session", reply).await
+        self.refuse("session", reply).await
     }
 
     async fn server_channel_open_direct_tcpip(
@@ -105,7 +121,7 @@ impl client::Handler for Peer {
         reply: client::ChannelOpenHandle,
         _: &mut client::Session,
     ) -> Refused {
-        refuse(&self.target, "direct-tcpip", reply).await
+        self.refuse("direct-tcpip", reply).await
     }
 
     async fn server_channel_open_direct_streamlocal(
@@ -115,7 +131,7 @@ impl client::Handler for Peer {
         reply: client::ChannelOpenHandle,
         _: &mut client::Session,
     ) -> Refused {
-        refuse(&self.target, "direct-streamlocal", reply).await
+        self.refuse("direct-streamlocal", reply).await
     }
 
     async fn server_channel_open_x11(
@@ -126,20 +142,32 @@ impl client::Handler for Peer {
         reply: client::ChannelOpenHandle,
         _: &mut client::Session,
     ) -> Refused {
-        refuse(&self.target, "x11", reply).await
+        self.refuse("x11", reply).await
     }
 }
 
-async fn refuse(target: &TargetName, kind: &str, reply: client::ChannelOpenHandle) -> Refused {
-    tracing::warn!(%target, fault = %Fault::Target, "the target asked for a {kind} channel; refused");
-    reply.reject(russh::ChannelOpenFailure::AdministrativelyProhibited).await;
-    Ok(())
+impl Peer {
+    async fn refuse(&mut self, kind: &str, reply: client::ChannelOpenHandle) -> Refused {
+        let target = &self.target;
+        tracing::warn!(%target, fault = %Fault::Target, "the target asked for a {kind} channel; refused");
+        let refusal = Refusal::new(
+            RefusalCode::Unsupported,
+            "nothing that a target begins is carried: no forwarding, no agent, no X11",
+        );
+        let what = format!("a {kind} channel, which the target opened");
+        self.guard.refused(what, &refusal).map_err(PeerError::Unrecorded)?;
+        reply.reject(russh::ChannelOpenFailure::AdministrativelyProhibited).await;
+        self.refused = self.refused.saturating_add(1);
+        if self.refused >= REFUSED_MAX {
+            return Err(russh::Error::Disconnect.into());
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use std::borrow::Cow;
-    use std::sync::Arc;
 
     use russh::keys::PrivateKey;
     use russh::keys::PrivateKeyWithHashAlg;
@@ -148,8 +176,14 @@ mod tests {
     use tokio::sync::oneshot;
 
     use super::*;
+    use crate::identity::Verified;
+    use crate::model::Principal;
+    use crate::model::Protocol;
+    use crate::model::SessionId;
+    use crate::policy;
     use crate::protocol::ssh::algorithms;
     use crate::protocol::ssh::generate_host_key;
+    use crate::session::testing::World;
 
     /// A target that lets everybody in, and then hands over its connection.
     struct Hostile(Option<oneshot::Sender<server::Handle>>);
@@ -178,8 +212,33 @@ mod tests {
         PrivateKey::from_openssh(generate_host_key().unwrap().expose_secret()).unwrap()
     }
 
+    /// A session of the world's only target.
+    fn guard(world: &World) -> Arc<Guard> {
+        let parts = world.gateway().parts.clone();
+        let snapshot = Arc::clone(&parts.version.borrow().snapshot);
+        let mut principal = Principal::clone(&World::approver("alice", &[]));
+        principal.entity = Some("acme-de".parse().unwrap());
+        let now = parts.clock.now();
+        let soon = now.checked_add(jiff::SignedDuration::from_hours(1)).unwrap();
+        let verified = Verified::for_test(principal, Some(soon));
+        let (target, origin) = ("web-1".parse().unwrap(), World::origin());
+        let asked = policy::Asked {
+            session: SessionId::fresh(),
+            target: &target,
+            protocol: Protocol::Http,
+            origin: &origin,
+        };
+        Guard::open(policy::admit(&verified, asked, &snapshot, now).unwrap(), parts).unwrap()
+    }
+
+    async fn world() -> World {
+        let connect = r#"permit (principal, action == Weir::Action::"connect", resource);"#;
+        World::new(connect, vec![World::target("web-1", &[])]).await
+    }
+
     /// The far end's handle, and ours.
     async fn connect(
+        guard: Arc<Guard>,
         pinned: PublicKey,
         shown: PrivateKey,
     ) -> Result<(server::Handle, client::Handle<Peer>), PeerError> {
@@ -192,7 +251,8 @@ mod tests {
             server::run_stream(Arc::new(config), far, Hostile(Some(tell))).await?.await
         });
         let config = client::Config { preferred: kinds(), ..client::Config::default() };
-        let peer = Peer { target: "web-1".parse().unwrap(), pinned: vec![pinned] };
+        let (target, pinned) = ("web-1".parse().unwrap(), vec![pinned]);
+        let peer = Peer { target, guard, refused: 0, pinned };
         let mut ours = client::connect_stream(Arc::new(config), near, peer).await?;
         let key = PrivateKeyWithHashAlg::new(Arc::new(key()), None);
         assert!(ours.authenticate_publickey("deploy", key).await?.success());
@@ -202,7 +262,9 @@ mod tests {
     #[tokio::test]
     async fn nothing_that_a_target_begins_is_accepted() {
         let shown = key();
-        let (theirs, _ours) = connect(shown.public_key().clone(), shown).await.unwrap();
+        let world = world().await;
+        let public = shown.public_key().clone();
+        let (theirs, _ours) = connect(guard(&world), public, shown).await.unwrap();
         let host = "127.0.0.1";
         let begun = [
             theirs.channel_open_agent().await,
@@ -219,11 +281,14 @@ mod tests {
                 "{index}: {begun:?}"
             );
         }
+        let record = world.record();
+        assert_eq!(record.matches("channel, which the target opened").count(), 7, "{record}");
     }
 
     #[tokio::test]
     async fn a_host_key_that_is_not_pinned_is_not_believed() {
-        let refused = connect(key().public_key().clone(), key()).await;
+        let guard = guard(&world().await);
+        let refused = connect(guard, key().public_key().clone(), key()).await;
         assert!(matches!(refused, Err(PeerError::HostKey(shown)) if shown.contains("SHA256:")));
     }
 }

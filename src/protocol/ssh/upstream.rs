@@ -157,6 +157,7 @@ impl OpenError {
         match error {
             PeerError::HostKey(shown) => Self::HostKey { target, shown },
             PeerError::Ssh(source) => Self::Ssh { target, source },
+            PeerError::Unrecorded(error) => Self::Unrecorded(error),
         }
     }
 }
@@ -207,7 +208,7 @@ impl Remote {
     /// Dials the session's target, signs in as `login` and begins what was cleared, the command with
     /// this number.
     pub(super) async fn open(
-        guard: &Guard,
+        guard: &Arc<Guard>,
         target: &Target,
         ssh: &SshTarget,
         login: &Login,
@@ -220,7 +221,7 @@ impl Remote {
             let leg = leg.map_err(|e| OpenError::Dial(Box::new(e)))?;
             guard.leg((leg.local(), leg.peer()), None, Some(number))?;
             let start = start.unseal(leg.session())?;
-            begin(leg, ssh, login, start).await
+            begin(leg, Arc::clone(guard), ssh, login, start).await
         };
         let opened = tokio::time::timeout(Duration::from_secs(OPEN_S_MAX), opening)
             .await
@@ -324,6 +325,7 @@ fn known(signal: Sig) -> Sig {
 
 async fn begin(
     leg: Leg,
+    guard: Arc<Guard>,
     ssh: &SshTarget,
     login: &Login,
     start: Start,
@@ -337,7 +339,7 @@ async fn begin(
     let knife = CancellationToken::new();
     let stream = Severable::new(leg.open(&Opener), knife.clone());
     let knife = knife.drop_guard();
-    let peer = Peer { target: target.clone(), pinned };
+    let peer = Peer { target: target.clone(), guard, refused: 0, pinned };
     let mut handle = client::connect_stream(config, stream, peer)
         .await
         .map_err(|error| OpenError::of(error, &target))?;

@@ -1,10 +1,14 @@
 //! What the ledger is told of a session: its admission, and the transfers it makes.
 //!
-//! A transfer is opened in the ledger before its first byte is released or sent; its volume follows
+//! A transfer is opened in the ledger before its first byte is released or sent, and another before
+//! the first byte that rests on another basis or carries another class to the target; volumes follow
 //! every 64 MiB and at the end.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
 
 use crate::audit::Admission;
 use crate::audit::LedgerEvent;
@@ -22,6 +26,7 @@ use crate::model::Command;
 use crate::model::DataClass;
 use crate::model::EntityId;
 use crate::model::Refusal;
+use crate::model::digest::Digest;
 use crate::policy;
 use crate::policy::Permit;
 use crate::policy::Snapshot;
@@ -30,6 +35,9 @@ use crate::policy::transfer::Decision;
 use crate::policy::transfer::Obligation;
 use crate::policy::transfer::Outcome;
 use crate::session::guard::Guard;
+use crate::session::guard::State;
+use crate::session::guard::Withheld;
+use crate::session::guard::ending::Standing;
 
 /// Volume that moves in a transfer before the ledger is told again, in bytes.
 const TRANSFER_NOTE_BYTES: u64 = 64 * 1024 * 1024;
@@ -72,7 +80,7 @@ fn note(decision: &Decision) -> TransferNote {
     }
 }
 
-/// What is known of a transfer. Of the register, what is on file now under the ids that decided.
+/// What is known of a transfer that `snapshot` decided. Of the register, what is on file there.
 fn facts(permit: &Permit, snapshot: &Snapshot, decision: &Decision, read: bool) -> TransferFacts {
     let (target, principal) = (permit.target(), permit.principal());
     let party = |id: Option<&EntityId>| {
@@ -104,7 +112,7 @@ fn facts(permit: &Permit, snapshot: &Snapshot, decision: &Decision, read: bool) 
         ways: ways.collect(),
         bases: bases.collect(),
         duties: decision.obligations.iter().map(duty).collect(),
-        snapshot: if read { permit.version() } else { snapshot.version() },
+        snapshot: snapshot.version(),
         rules: permit.rules().to_vec(),
         valid_until: decision.valid_until,
     }
@@ -134,96 +142,172 @@ fn duty(duty: &Obligation) -> String {
     }
 }
 
+/// The read transfer that is open in the ledger.
+#[derive(Debug)]
+pub(super) struct Reading {
+    basis: Arc<Decision>,
+    /// How much had been released when the ledger was last told, in bytes.
+    told: u64,
+}
+
+/// A class that was asked about before it went to the target.
+#[derive(Debug)]
+pub(super) struct Writing {
+    version: Digest,
+    /// What the ledger was told, unless it is none.
+    decision: Decision,
+}
+
+impl Writing {
+    fn holds(&self, version: Digest, today: Date) -> bool {
+        let days = self.decision.valid_until;
+        self.version == version && days.is_none_or(|last| today <= last)
+    }
+}
+
+/// Whether two decisions are one to an auditor: the same answer by the same law and register.
+fn is_same(one: &Decision, other: &Decision) -> bool {
+    one.outcome == other.outcome && one.rows == other.rows && one.bases == other.bases
+}
+
 impl Guard {
-    /// Opens the transfer to the target in the ledger, where a command carries personal data.
-    pub(super) fn writes(&self, command: &Command, snapshot: &Snapshot) -> Result<(), Refusal> {
+    /// Opens transfers to the target in the ledger, where a command carries personal data, and
+    /// counts `commands` and `bytes` of it: one for each basis on which classes go there that the
+    /// ledger was not told of yet, or told of on another basis.
+    pub(super) fn writes(
+        &self,
+        command: &Command,
+        snapshot: &Snapshot,
+        commands: u64,
+        bytes: usize,
+    ) -> Result<(), Refusal> {
         if command.writes.is_empty() {
             return Ok(());
         }
-        if self.state().writing {
-            self.wrote(command, 1, command.text.len());
-            return Ok(());
+        let (now, version) = (self.now(), snapshot.version());
+        let today = now.to_zoned(TimeZone::UTC).date();
+        let mut state = self.state();
+        let (mut asked, mut fresh) = (Vec::new(), Vec::<(Decision, BTreeSet<DataClass>)>::new());
+        for class in &command.writes {
+            let known = state.writing.get(class);
+            if known.is_some_and(|known| known.holds(version, today)) {
+                continue;
+            }
+            let one = [class.clone()].into();
+            let decision = policy::write_transfer(&self.permit, snapshot, &one, now)?;
+            let told = known.is_some_and(|known| is_same(&known.decision, &decision));
+            if !told && decision.outcome != Outcome::None {
+                match fresh.iter_mut().find(|(other, _)| *other == decision) {
+                    Some((_, classes)) => classes.extend(one),
+                    None => fresh.push((decision.clone(), one)),
+                }
+            }
+            asked.push((class.clone(), Writing { version, decision }));
         }
-        let decision = policy::write_transfer(&self.permit, snapshot, &command.writes, self.now())?;
-        if decision.outcome == Outcome::None {
-            return Ok(());
+        for (decision, classes) in fresh {
+            let again = classes.iter().any(|class| state.written.contains_key(class));
+            self.opens(&mut state, again, self.write(snapshot, &decision, classes))
+                .map_err(|error| self.unrecorded(&error))?;
         }
+        state.writing.extend(asked);
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        for class in &command.writes {
+            if state.writing.get(class).is_some_and(|w| w.decision.outcome != Outcome::None) {
+                let written = state.written.entry(class.clone()).or_default();
+                written.add(Volume { rows: commands, bytes, masked: 0 });
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts what is released of an answer that may carry `classes`; before the first byte of a
+    /// transfer, and before the first on another basis, the ledger is told.
+    pub(super) fn account(
+        &self,
+        volume: Volume,
+        classes: &BTreeSet<DataClass>,
+    ) -> Result<(), Withheld> {
+        let standing = self.standing()?;
+        let decision = &standing.decision;
+        let transfers = volume.bytes > 0 && decision.outcome != Outcome::None;
+        let mut state = self.state();
+        let hidden = state.masks.as_ref().map(|kept| Arc::clone(&kept.applied));
+        let shown = |class: &&DataClass| hidden.as_ref().is_none_or(|m| !m.hides(class));
+        let open = state.reading.as_ref().is_some_and(|open| is_same(&open.basis, decision));
+        if transfers && !open {
+            let classes = self.permit.target().classes.iter().filter(shown).cloned().collect();
+            let again = state.reading.is_some();
+            self.opens(&mut state, again, self.read(&standing, classes))?;
+            let (basis, told) = (Arc::clone(decision), state.volume.bytes);
+            state.reading = Some(Reading { basis, told });
+        }
+        state.volume.add(volume);
+        if transfers {
+            for class in classes.iter().filter(shown) {
+                state.carried.entry(class.clone()).or_default().add(volume);
+            }
+        }
+        let moved = state.volume.bytes;
+        if let Some(reading) = &mut state.reading
+            && moved.saturating_sub(reading.told) >= TRANSFER_NOTE_BYTES
+        {
+            reading.told = moved;
+            self.parts.audit.record(&self.moved(&state))?;
+        }
+        Ok(())
+    }
+
+    /// Opens a transfer in the ledger. Where its data goes on on another basis than before, what
+    /// moved until now is told first: it counts to that one.
+    fn opens(&self, state: &mut State, again: bool, opened: LedgerEvent) -> Result<(), Unrecorded> {
+        if again {
+            self.parts.audit.record(&self.moved(state))?;
+        }
+        self.parts.audit.record(&opened)?;
+        state.transfers = true;
+        Ok(())
+    }
+
+    fn moved(&self, state: &State) -> LedgerEvent {
+        LedgerEvent::TransferVolume {
+            session: self.session(),
+            volume: state.volume,
+            classes: state.carried.clone(),
+            written: state.written.clone(),
+            closed: false,
+        }
+    }
+
+    fn read(&self, standing: &Standing, classes: BTreeSet<DataClass>) -> LedgerEvent {
+        let (principal, decision) = (self.permit.principal(), &standing.decision);
+        LedgerEvent::TransferOpened {
+            session: self.session(),
+            from: self.permit.target().owner.to_string(),
+            to: principal.entity.as_ref().map_or("unknown", |e| e.as_str()).to_owned(),
+            place: self.permit.origin().country.as_ref().map(ToString::to_string),
+            direction: "read".to_owned(),
+            classes,
+            basis: note(decision),
+            facts: Some(Box::new(facts(&self.permit, &standing.snapshot, decision, true))),
+        }
+    }
+
+    fn write(
+        &self,
+        snapshot: &Snapshot,
+        decision: &Decision,
+        classes: BTreeSet<DataClass>,
+    ) -> LedgerEvent {
         let principal = self.permit.principal();
-        let event = LedgerEvent::TransferOpened {
+        LedgerEvent::TransferOpened {
             session: self.session(),
             from: principal.entity.as_ref().map_or("unknown", |e| e.as_str()).to_owned(),
             to: self.permit.target().owner.to_string(),
             place: Some(self.permit.target().country.to_string()),
             direction: "write".to_owned(),
-            classes: command.writes.clone(),
-            basis: note(&decision),
-            facts: Some(Box::new(facts(&self.permit, snapshot, &decision, false))),
-        };
-        self.parts.audit.record(&event).map_err(|error| self.unrecorded(&error))?;
-        self.state().writing = true;
-        self.wrote(command, 1, command.text.len());
-        Ok(())
-    }
-
-    /// Counts what goes to the target with a command that writes, where that is a transfer.
-    pub(super) fn wrote(&self, command: &Command, commands: u64, bytes: usize) {
-        let mut state = self.state();
-        if !state.writing {
-            return;
+            classes,
+            basis: note(decision),
+            facts: Some(Box::new(facts(&self.permit, snapshot, decision, false))),
         }
-        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
-        for class in &command.writes {
-            let written = state.written.entry(class.clone()).or_default();
-            written.add(Volume { rows: commands, bytes, masked: 0 });
-        }
-    }
-
-    /// Counts what is released of an answer that may carry `classes`; before the first byte of a
-    /// transfer the ledger is told.
-    pub(super) fn account(
-        &self,
-        volume: Volume,
-        classes: &BTreeSet<DataClass>,
-    ) -> Result<(), Unrecorded> {
-        let decision = self.permit.transfer();
-        let mut state = self.state();
-        let hidden = state.masks.as_ref().map(|kept| Arc::clone(&kept.applied));
-        let shown = |class: &&DataClass| hidden.as_ref().is_none_or(|m| !m.hides(class));
-        if volume.bytes > 0 && state.reading.is_none() && decision.outcome != Outcome::None {
-            let classes = self.permit.target().classes.iter().filter(shown).cloned().collect();
-            let principal = self.permit.principal();
-            self.parts.audit.record(&LedgerEvent::TransferOpened {
-                session: self.session(),
-                from: self.permit.target().owner.to_string(),
-                to: principal.entity.as_ref().map_or("unknown", |e| e.as_str()).to_owned(),
-                place: self.permit.origin().country.as_ref().map(ToString::to_string),
-                direction: "read".to_owned(),
-                classes,
-                basis: note(decision),
-                facts: Some(Box::new(facts(&self.permit, &self.snapshot(), decision, true))),
-            })?;
-            state.reading = Some(0);
-        }
-        state.volume.add(volume);
-        if state.reading.is_some() && volume.bytes > 0 {
-            for class in classes.iter().filter(shown) {
-                state.carried.entry(class.clone()).or_default().add(volume);
-            }
-        }
-        if let Some(told) = state.reading
-            && state.volume.bytes.saturating_sub(told) >= TRANSFER_NOTE_BYTES
-        {
-            let (session, volume) = (self.session(), state.volume);
-            let (classes, written) = (state.carried.clone(), state.written.clone());
-            self.parts.audit.record(&LedgerEvent::TransferVolume {
-                session,
-                volume,
-                classes,
-                written,
-                closed: false,
-            })?;
-            state.reading = Some(state.volume.bytes);
-        }
-        Ok(())
     }
 }

@@ -1,15 +1,47 @@
 //! When a session ends although neither side ended it: killed, policy or law changed, login ended,
 //! trail lost, idle, gateway stopping.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-use crate::identity::Standing;
+use crate::identity;
+use crate::model::digest::Digest;
+use crate::model::refusal::IntoRefusal;
 use crate::policy;
+use crate::policy::Permit;
+use crate::policy::Snapshot;
+use crate::policy::transfer::Decision;
 use crate::session::guard::Guard;
+use crate::session::guard::Parts;
+use crate::session::guard::Withheld;
 use crate::session::registry::EndReason;
+
+/// What a session stands on: its admission, or the last readmission.
+#[derive(Debug, Clone)]
+pub(super) struct Standing {
+    version: Digest,
+    /// Whose decision it is.
+    pub(super) snapshot: Arc<Snapshot>,
+    pub(super) decision: Arc<Decision>,
+}
+
+impl Standing {
+    /// What a session stands on that was just admitted.
+    pub(super) fn admitted(permit: &Permit, parts: &Parts) -> Self {
+        Self {
+            version: permit.version(),
+            snapshot: Arc::clone(&parts.version.borrow().snapshot),
+            decision: Arc::new(permit.transfer().clone()),
+        }
+    }
+
+    fn readmitted(snapshot: Arc<Snapshot>, decision: Decision) -> Self {
+        Self { version: snapshot.version(), snapshot, decision: Arc::new(decision) }
+    }
+}
 
 impl Guard {
     /// Waits until the session has to end although neither side ended it: killed, policy changed,
@@ -62,13 +94,31 @@ impl Guard {
             return Some(EndReason::Expired);
         }
         let snapshot = self.snapshot();
-        let changed = snapshot.version() != self.permit.version()
-            || self.authentication_changed()
-            || self.asked_again_at().is_some_and(|at| now >= at);
-        if changed && let Err(refusal) = policy::readmit(&self.permit, &snapshot, now) {
-            return Some(EndReason::PolicyChanged(refusal));
+        if self.is_to_be_asked(&snapshot, now) || self.authentication_changed() {
+            match policy::readmit(&self.permit, &snapshot, now) {
+                Err(refusal) => return Some(EndReason::PolicyChanged(refusal)),
+                Ok(decision) => {
+                    self.state().standing = Standing::readmitted(snapshot, decision);
+                }
+            }
         }
         None
+    }
+
+    /// What the session stands on now. An answer is withheld where it stands on nothing any more.
+    pub(super) fn standing(&self) -> Result<Standing, Withheld> {
+        if self.is_to_be_asked(&self.snapshot(), self.now())
+            && let Some(reason) = self.over()
+        {
+            return Err(Withheld(reason.refusal()));
+        }
+        Ok(self.state().standing.clone())
+    }
+
+    /// Whether policy or law may say something else than when the session was asked about last.
+    fn is_to_be_asked(&self, snapshot: &Snapshot, now: Timestamp) -> bool {
+        snapshot.version() != self.state().standing.version
+            || self.asked_again_at().is_some_and(|at| now >= at)
     }
 
     /// Whether another sign-in counts now than at admission: it may be a weaker one.
@@ -84,189 +134,12 @@ impl Guard {
 }
 
 /// Waits until a login's standing changes; for ever where there is none, or nobody who could.
-async fn changed(standing: &mut Option<watch::Receiver<Standing>>) {
+async fn changed(standing: &mut Option<watch::Receiver<identity::Standing>>) {
     let gone = match standing {
         Some(standing) => standing.changed().await.is_err(),
         None => true,
     };
     if gone {
         std::future::pending::<()>().await;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-    use std::collections::BTreeSet;
-    use std::sync::Arc;
-
-    use super::*;
-    use crate::identity::Verified;
-    use crate::model::Clock;
-    use crate::model::Command;
-    use crate::model::Effect;
-    use crate::model::Principal;
-    use crate::model::Protocol;
-    use crate::model::SessionId;
-    use crate::model::TargetFacts;
-    use crate::model::TargetName;
-    use crate::model::clock::Standing as StandingClock;
-    use crate::model::digest::Digest;
-    use crate::model::principal::Counters;
-    use crate::model::principal::Entity;
-    use crate::model::principal::Kind;
-    use crate::model::principal::Role;
-    use crate::model::refusal::RefusalCode;
-    use crate::model::target::WithoutBasis;
-    use crate::policy::Snapshot;
-    use crate::policy::transfer::Assessment;
-    use crate::policy::transfer::Basis;
-    use crate::policy::transfer::Pack;
-    use crate::session::Version;
-    use crate::session::guard::Asked;
-    use crate::session::guard::Parts;
-    use crate::session::guard::Settled;
-    use crate::session::testing::World;
-    use crate::target::Catalogue;
-
-    const POLICIES: &str = r#"
-        @id("connect") permit (principal, action == Weir::Action::"connect", resource);
-        @id("read") permit (principal, action == Weir::Action::"execute", resource)
-        when { ["read"].containsAll(context.effects) };
-    "#;
-
-    fn entity(id: &str, country: &str, role: Role) -> Entity {
-        Entity {
-            id: id.parse().unwrap(),
-            country: country.parse().unwrap(),
-            role,
-            attributes: BTreeMap::new(),
-            counters: Counters::default(),
-        }
-    }
-
-    /// A German company's data, and clauses with a processor in India that end on 30 November.
-    fn snapshot() -> Snapshot {
-        let name: TargetName = "customers".parse().unwrap();
-        let day = |text: &str| text.parse().unwrap();
-        let target = TargetFacts {
-            name,
-            protocol: Protocol::Postgres,
-            region: "here".parse().unwrap(),
-            country: "DE".parse().unwrap(),
-            classes: ["pii.email".parse().unwrap()].into(),
-            owner: "acme-de".parse().unwrap(),
-            laws: BTreeSet::new(),
-            us_persons: None,
-            labels: BTreeSet::new(),
-            without_basis: WithoutBasis::Refuse,
-            observe: false,
-        };
-        let basis = Basis {
-            id: "scc-acme-in".parse().unwrap(),
-            mechanism: "EUM-SCC2".parse().unwrap(),
-            exporter: "acme-de".parse().unwrap(),
-            importer: "acme-in".parse().unwrap(),
-            importer_country: "IN".parse().unwrap(),
-            classes: None,
-            access_countries: Vec::new(),
-            needs_mask: None,
-            tia: Some(Assessment {
-                reference: "tia-1".to_owned(),
-                date: day("2026-01-01"),
-                review_by: day("2027-01-01"),
-            }),
-            filing: None,
-            reason: None,
-            document: Digest::of(b"the signed document"),
-            valid_from: day("2026-01-01"),
-            valid_to: day("2026-11-30"),
-            max_uses: None,
-            uses: None,
-            owner: "legal".to_owned(),
-            approved_by: "dpo".to_owned(),
-        };
-        let country = || "DE".parse().unwrap();
-        let parts = policy::Parts {
-            policies: vec![("test.cedar".to_owned(), POLICIES.to_owned())],
-            targets: vec![target],
-            entities: vec![
-                entity("acme-de", "DE", Role::Controller),
-                entity("acme-in", "IN", Role::Processor),
-            ],
-            bases: vec![basis],
-            pack: Pack::builtin().unwrap(),
-            gateway: policy::GatewayFacts {
-                id: "weir-test".to_owned(),
-                region: "here".parse().unwrap(),
-                country: country(),
-                entity: Some("acme-de".parse().unwrap()),
-                recording_country: country(),
-            },
-        };
-        Snapshot::compile(parts).unwrap()
-    }
-
-    fn read() -> Command {
-        let mut command = Command::new("query", "SELECT email FROM customers");
-        command.effects = [Effect::Read].into();
-        command.reads = ["pii.email".parse().unwrap()].into();
-        command
-    }
-
-    #[tokio::test]
-    async fn a_basis_that_ends_refuses_the_next_command_and_ends_the_session() {
-        let world = World::new(POLICIES, Vec::new()).await;
-        let snapshot = Arc::new(snapshot());
-        let clock = Arc::new(StandingClock::at("2026-11-30T23:59:59Z".parse().unwrap()));
-        let catalogue = Arc::new(Catalogue::default());
-        let in_force = Arc::new(Version { snapshot: Arc::clone(&snapshot), catalogue });
-        let (_reload, version) = watch::channel(in_force);
-        let parts = Parts {
-            version,
-            clock: Arc::<StandingClock>::clone(&clock),
-            ..world.gateway().parts.clone()
-        };
-        let principal = Principal {
-            issuer: "https://id.example/realm".to_owned(),
-            subject: "u-ravi".to_owned(),
-            name: "ravi".to_owned(),
-            kind: Kind::Person,
-            roles: BTreeSet::new(),
-            entity: Some("acme-in".parse().unwrap()),
-            residence: None,
-            person: "ravi".to_owned(),
-            attributes: BTreeMap::new(),
-            actors: Vec::new(),
-        };
-        let tomorrow = "2026-12-02T00:00:00Z".parse().unwrap();
-        let verified = Verified::for_test(principal, Some(tomorrow));
-        let (target, mut origin) = ("customers".parse().unwrap(), World::origin());
-        origin.country = Some("IN".parse().unwrap());
-        let session = SessionId::fresh();
-        let asked = policy::Asked {
-            session,
-            target: &target,
-            protocol: Protocol::Postgres,
-            origin: &origin,
-        };
-        let now = clock.now();
-        let permit = policy::admit(&verified, asked, &snapshot, now).unwrap();
-        let guard = Guard::open(permit, parts).unwrap();
-
-        assert!(matches!(guard.ask(read(), ()), Asked::Settled(Settled::Go(..))));
-        assert!(guard.over().is_none());
-        // Nothing is reloaded, nobody connects anew: only the day is over.
-        clock.set("2026-12-01T00:00:00Z".parse().unwrap());
-        match guard.ask(read(), ()) {
-            Asked::Settled(Settled::No(refusal)) => {
-                assert_eq!(refusal.code, RefusalCode::SessionEnded);
-                assert!(refusal.rules.iter().any(|rule| rule.as_str() == "EUM-SCC2"));
-                assert!(refusal.reason.contains("not in force on this day"), "{refusal}");
-            }
-            Asked::Settled(Settled::Go(..)) | Asked::Held(_) => panic!("not refused"),
-        }
-        let EndReason::PolicyChanged(refusal) = guard.ended().await else { panic!("not ended") };
-        assert_eq!(refusal.code, RefusalCode::Residency);
     }
 }

@@ -20,6 +20,8 @@ mod account;
 mod held;
 mod running;
 mod typed;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -45,7 +47,7 @@ use crate::audit::ocsf::Feed;
 use crate::model::Clock;
 use crate::model::Command;
 use crate::model::DataClass;
-use crate::model::HoldId;
+use crate::model::Effect;
 use crate::model::Refusal;
 use crate::model::SessionId;
 use crate::model::Verdict;
@@ -57,9 +59,11 @@ use crate::policy;
 use crate::policy::Permit;
 use crate::policy::Snapshot;
 use crate::policy::Standpoint;
+use crate::session::guard::account::Reading;
+use crate::session::guard::account::Writing;
+use crate::session::guard::ending::Standing;
 use crate::session::guard::pulse::Pulse;
 use crate::session::hold::Desk;
-use crate::session::hold::Pending;
 use crate::session::login::Version;
 use crate::session::registry::Live;
 use crate::session::registry::Registry;
@@ -77,6 +81,9 @@ pub use proof::Cleared;
 pub use proof::Released;
 pub use proof::WrongSession;
 pub use running::Running;
+
+/// How much of its text is recorded of a command that is too long for an entry, in characters.
+const TEXT_SIGNS_KEPT: usize = 64 * 1024;
 
 /// The guard's answer to a command.
 #[derive(Debug)]
@@ -144,9 +151,12 @@ struct State {
     carried: BTreeMap<DataClass, Volume>,
     /// How much went to the target in commands that write each class, since a transfer is open.
     written: BTreeMap<DataClass, Volume>,
-    /// Transfers that are open in the ledger, by direction, and what it was last told of them.
-    reading: Option<u64>,
-    writing: bool,
+    /// What the session stands on, as of the last time that this was asked.
+    standing: Standing,
+    /// A transfer was opened in the ledger.
+    transfers: bool,
+    reading: Option<Reading>,
+    writing: BTreeMap<DataClass, Writing>,
     /// How many commands were denied.
     denied: u64,
     /// Why the session ended, once that is known.
@@ -189,8 +199,10 @@ impl Guard {
             volume: Volume::default(),
             carried: BTreeMap::new(),
             written: BTreeMap::new(),
+            standing: Standing::admitted(&permit, &parts),
+            transfers: false,
             reading: None,
-            writing: false,
+            writing: BTreeMap::new(),
             denied: 0,
             reason: None,
         };
@@ -237,7 +249,11 @@ impl Guard {
             Ok(Decided { verdict: Verdict::Deny(refusal), observed: false, .. }) => {
                 Settled::No(refusal)
             }
-            Ok(Decided { number, .. }) => {
+            Ok(Decided { number, snapshot, .. }) => {
+                // Values in the text reach the target with it. As a command it counts when it runs.
+                if let Err(refusal) = self.writes(&command, &snapshot, 0, command.text.len()) {
+                    return Settled::No(refusal);
+                }
                 let running = Running::new(Arc::clone(self), number, &command);
                 Settled::Go(Arc::new(running), Cleared::once_recorded(self.session(), frame))
             }
@@ -339,19 +355,52 @@ impl Guard {
         let observed = self.permit.target().observe
             && command.unsupported.is_none()
             && !matches!(verdict, Verdict::Allow { .. });
+        let named = self.newly_named(snapshot.version());
         let event = TrailEvent::Command {
             number,
             command: Arc::clone(command),
             verdict: verdict.clone(),
             observed,
-            snapshot: self.newly_named(snapshot.version()),
+            snapshot: named,
         };
-        self.trail.append(&event).map_err(|error| self.unrecorded(&error))?;
+        if let Err(error) = self.trail.append(&event) {
+            return Err(self.not_decided((number, named), command, &error));
+        }
         self.parts.feed.offer(self.session(), self.now(), &event);
         if matches!(verdict, Verdict::Deny(_)) && !observed {
             self.state().denied += 1;
         }
         Ok(Decided { number, snapshot, verdict, observed })
+    }
+
+    /// Refuses a command whose decision could not be recorded. Of one that is too long for an
+    /// entry, that it was refused is recorded with the beginning of its text.
+    fn not_decided(
+        &self,
+        (number, snapshot): (u64, Option<Digest>),
+        command: &Command,
+        error: &Unrecorded,
+    ) -> Refusal {
+        let refusal = self.unrecorded(error);
+        if !error.is_too_long() {
+            return refusal;
+        }
+        let text = command.text.chars().take(TEXT_SIGNS_KEPT).collect::<String>();
+        let mut short = Command::new(command.verb.clone(), text);
+        short.effects.insert(Effect::Opaque);
+        let event = TrailEvent::Command {
+            number,
+            command: Arc::new(short),
+            verdict: Verdict::Deny(refusal.clone()),
+            observed: false,
+            snapshot,
+        };
+        if let Err(error) = self.trail.append(&event) {
+            return self.unrecorded(&error);
+        }
+        self.parts.feed.offer(self.session(), self.now(), &event);
+        self.state().denied += 1;
+        refusal
     }
 
     fn go<F>(
@@ -361,60 +410,11 @@ impl Guard {
         snapshot: &Snapshot,
         frame: F,
     ) -> Settled<F> {
-        if let Err(refusal) = self.writes(command, snapshot) {
+        if let Err(refusal) = self.writes(command, snapshot, 1, command.text.len()) {
             return Settled::No(refusal);
         }
         let running = Running::new(Arc::clone(self), number, command);
         Settled::Go(Arc::new(running), Cleared::once_recorded(self.session(), frame))
-    }
-
-    fn hold<F>(
-        self: &Arc<Self>,
-        number: u64,
-        command: Arc<Command>,
-        frame: F,
-        reason: String,
-        approvers: BTreeSet<String>,
-    ) -> Asked<F> {
-        let now = self.now();
-        let until = now.checked_add(self.parts.desk.wait_max()).unwrap_or(Timestamp::MAX);
-        let exactly = exactly(self.session(), &command);
-        let pending = Pending {
-            hold: HoldId::fresh(),
-            command_id: crate::model::CommandId { session: self.session(), number },
-            principal: Arc::clone(self.permit.principal()),
-            origin: self.permit.origin().clone(),
-            target: self.permit.target().name.clone(),
-            protocol: self.permit.target().protocol,
-            command,
-            exactly,
-            reason,
-            approvers: approvers.into_iter().collect(),
-            since: now,
-            until,
-        };
-        let hold = pending.hold.clone();
-        let event = TrailEvent::Held { number, hold: hold.clone(), exactly, until };
-        let session = self.session();
-        let recorded = self.trail.append(&event).and_then(|_| {
-            self.parts.audit.record(&LedgerEvent::Held { hold, session, number, exactly })
-        });
-        if let Err(error) = recorded {
-            return Asked::Settled(Settled::No(self.unrecorded(&error)));
-        }
-        let noted = Note::Held {
-            at: now,
-            hold: pending.hold.clone(),
-            command_id: pending.command_id,
-            principal: pending.principal.name.clone(),
-            target: pending.target.to_string(),
-            command: Arc::clone(&pending.command),
-        };
-        self.parts.journal.note(noted);
-        match self.parts.desk.wait(pending) {
-            Ok(ticket) => Asked::Held(Box::new(Held::new(Arc::clone(self), ticket, frame))),
-            Err(refusal) => Asked::Settled(Settled::No(refusal)),
-        }
     }
 
     fn newly_named(&self, version: Digest) -> Option<Digest> {
@@ -428,7 +428,11 @@ impl Guard {
     fn unrecorded(&self, error: &Unrecorded) -> Refusal {
         let session = self.session();
         let cause = crate::model::fault::Chain(error).to_string();
-        tracing::error!(%session, fault = "gateway", "{cause}; the command is refused");
+        if error.is_too_long() {
+            tracing::info!(%session, fault = "client", "{cause}; the command is refused");
+        } else {
+            tracing::error!(%session, fault = "gateway", "{cause}; the command is refused");
+        }
         error.refusal()
     }
 
@@ -455,10 +459,9 @@ impl Drop for Guard {
         let (volume, (classes, written), reason, transfers, denied) = {
             let mut state = self.state();
             let reason = state.reason.take().unwrap_or_else(|| "connection ended".to_owned());
-            let transfers = state.reading.is_some() || state.writing;
             let carried = std::mem::take(&mut state.carried);
             let carried = (carried, std::mem::take(&mut state.written));
-            (state.volume, carried, reason, transfers, state.denied)
+            (state.volume, carried, reason, state.transfers, state.denied)
         };
         let commands = self.live.commands();
         let at = self.now();
@@ -478,22 +481,6 @@ impl Drop for Guard {
             tracing::error!(%session, fault = "gateway", "{cause}");
         }
     }
-}
-
-/// What an approval is for: exactly this text with exactly these details, in this session.
-fn exactly(session: SessionId, command: &Command) -> Digest {
-    let details = command.details.iter().fold(String::new(), |mut all, (name, value)| {
-        for part in [name, value] {
-            all.push_str(&part.len().to_string());
-            all.push(':');
-            all.push_str(part);
-        }
-        all
-    });
-    let session = session.to_string();
-    let verb = format!("{}:{}", command.verb.len(), command.verb);
-    let text = format!("{}:{}", command.text.len(), command.text);
-    Digest::of_parts(&[session.as_bytes(), verb.as_bytes(), text.as_bytes(), details.as_bytes()])
 }
 
 fn shows_all(classes: &BTreeSet<DataClass>) -> Masks {

@@ -100,9 +100,7 @@ impl Running {
         trail
             .data(self.number, Stream::Input, &recorded)
             .map_err(|error| self.guard.unrecorded(&error))?;
-        if !self.command.writes.is_empty() {
-            self.guard.wrote(&self.command, 0, bytes.len());
-        }
+        self.guard.writes(&self.command, &self.guard.snapshot(), 0, bytes.len())?;
         Ok(Cleared::once_recorded(self.guard.session(), part))
     }
 
@@ -147,7 +145,9 @@ impl Running {
             result_cut: kept.result_cut,
             sent_cut: kept.sent_cut,
         };
+        let cut_off = kept.typed.end();
         drop(kept);
+        self.guard.trail.data(self.number, Stream::Input, &cut_off)?;
         self.guard.trail.note(&event)?;
         self.guard.parts.feed.offer(self.guard.session(), self.guard.now(), &event);
         Ok(())

@@ -117,3 +117,20 @@ async fn a_target_sets_no_cookie_of_the_gateways_and_no_rule_of_the_origin() {
         assert!(!got.contains(word), "{word}: {got}");
     }
 }
+
+#[tokio::test]
+async fn a_body_that_breaks_off_is_refused_on_the_record() {
+    let site = Site::start(|_| json("{}")).await;
+    let stage = Stage::of(&site).await;
+    let chunked = "transfer-encoding: chunked\r\n";
+    let request = stage.request("POST /open/x", &["writer"], chunked, "");
+    let (head, _) = request.split_once("\r\n\r\n").unwrap();
+    let head = head.replace("content-length: 0\r\n", "");
+    let got = stage.raw(format!("{head}\r\n\r\n4\r\nhalf\r\nzz\r\n").as_bytes()).await;
+    assert!(got.is_empty() || status(&got) == "400", "{got}");
+    soon(|| stage.world.open_trails() == 0).await;
+    let record = stage.world.record();
+    assert!(record.contains("\"refused\"") && record.contains("POST /open/x"), "{record}");
+    assert!(record.contains("broke off"), "{record}");
+    assert!(site.seen().is_empty(), "nothing of it reached the target");
+}

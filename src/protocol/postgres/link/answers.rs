@@ -21,6 +21,7 @@ use crate::protocol::postgres::mask::Plain;
 use crate::protocol::postgres::mask::RowPart;
 use crate::protocol::postgres::mask::Rows;
 use crate::protocol::postgres::mask::Shape;
+use crate::protocol::postgres::mask::Told;
 use crate::protocol::postgres::refuse::without_text;
 use crate::protocol::postgres::wire;
 use crate::protocol::postgres::wire::Build;
@@ -247,19 +248,23 @@ impl Link<'_> {
         if let Some(words) = words.map(|denied| denied.words().clone()) {
             return self.say(words.error());
         }
-        let told = self.without_hidden(frame, report, masks);
-        let answer = Plain { bytes: told.into_bytes(), counts: true };
-        if self.flow.head().is_some_and(|head| head.granted().is_some()) {
-            self.release(answer, masks, 'E')
-        } else {
-            self.pass(answer.bytes, true)
-        }
+        self.tell(frame, report, masks)
     }
 
     fn notice(&mut self, frame: &Frame, masks: &Arc<Masks>) -> Result<(), End> {
         let report = Report::of(frame).map_err(End::TargetMalformed)?;
-        let told = self.without_hidden(frame, &report, masks);
-        self.pass(told.into_bytes(), true)
+        self.tell(frame, &report, masks)
+    }
+
+    /// Tells the client of an error or notice of the target's: of the command at the head, if there
+    /// is one.
+    fn tell(&mut self, frame: &Frame, report: &Report, masks: &Arc<Masks>) -> Result<(), End> {
+        let told = self.without_hidden(frame, report, masks);
+        if self.flow.head().is_some_and(|head| head.granted().is_some()) {
+            self.release(Told(told), masks, char::from(frame.tag()))
+        } else {
+            self.pass(told.into_bytes(), true)
+        }
     }
 
     /// An error or notice, without its text where that may carry what is hidden: the message of a

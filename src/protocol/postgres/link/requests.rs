@@ -192,8 +192,8 @@ impl Link<'_> {
         };
         let plan = match self.with_stored(plan) {
             Resolved::Unanswered => return Ok(Step::Wait),
-            Resolved::Nothing => return self.deny_query(no_statement(b"")),
-            Resolved::Is(Err(words)) => return self.deny_query(words),
+            Resolved::Nothing => return self.refuse_query(text, no_statement(b"")),
+            Resolved::Is(Err(words)) => return self.refuse_query(text, words),
             Resolved::Is(Ok(plan)) => plan,
         };
         let masks = self.masks()?;
@@ -213,11 +213,11 @@ impl Link<'_> {
     fn parse(&mut self, parse: &Parse, frame: &Frame) -> Result<Step, End> {
         let name = parse.name.clone();
         if name.len() > NAME_BYTES_MAX {
-            return self.deny_parse(&Bytes::new(), long_name());
+            return self.refuse_parse(&Bytes::new(), &parse.text, long_name());
         }
         if self.flow.has_too_many_names() {
             let words = Words::new("54000", "this session has too many prepared statements");
-            return self.deny_parse(&name, words);
+            return self.refuse_parse(&name, &parse.text, words);
         }
         let plan = match self.read("parse", &parse.text) {
             Ok(plan) => plan,
@@ -225,8 +225,10 @@ impl Link<'_> {
         };
         let stored = match self.with_stored(Arc::clone(&plan)) {
             Resolved::Unanswered => return Ok(Step::Wait),
-            Resolved::Nothing => return self.deny_parse(&name, no_statement(b"")),
-            Resolved::Is(Err(words)) => return self.deny_parse(&name, words),
+            Resolved::Nothing => {
+                return self.refuse_parse(&name, &parse.text, no_statement(b""));
+            }
+            Resolved::Is(Err(words)) => return self.refuse_parse(&name, &parse.text, words),
             Resolved::Is(Ok(stored)) => stored,
         };
         let masks = self.masks()?;
@@ -245,25 +247,33 @@ impl Link<'_> {
     /// A Bind: one command, with the text that was prepared and the values.
     fn bind(&mut self, bind: &Bind, frame: &Frame) -> Result<Step, End> {
         if bind.portal.len() > NAME_BYTES_MAX || bind.statement.len() > NAME_BYTES_MAX {
-            return self.deny_bind(&Bytes::new(), long_name());
+            return self.refuse_bind(&Bytes::new(), &bind.statement, long_name());
         }
         let plan = match self.flow.statement(&bind.statement) {
             Resolved::Unanswered => return Ok(Step::Wait),
             Resolved::Nothing => {
-                return self.deny_bind(&bind.portal, no_statement(&bind.statement));
+                let words = no_statement(&bind.statement);
+                return self.refuse_bind(&bind.portal, &bind.statement, words);
             }
-            Resolved::Is(Err(words)) => return self.deny_bind(&bind.portal, words),
+            Resolved::Is(Err(words)) => {
+                return self.refuse_bind(&bind.portal, &bind.statement, words);
+            }
             Resolved::Is(Ok(plan)) => plan,
         };
+        let text = Arc::clone(&plan.text);
         let plan = match self.with_stored(plan) {
             Resolved::Unanswered => return Ok(Step::Wait),
-            Resolved::Nothing => return self.deny_bind(&bind.portal, no_statement(b"")),
-            Resolved::Is(Err(words)) => return self.deny_bind(&bind.portal, words),
+            Resolved::Nothing => {
+                return self.refuse_bind(&bind.portal, text.as_bytes(), no_statement(b""));
+            }
+            Resolved::Is(Err(words)) => {
+                return self.refuse_bind(&bind.portal, text.as_bytes(), words);
+            }
             Resolved::Is(Ok(plan)) => plan,
         };
         if self.flow.has_too_many_names() {
             let words = Words::new("54000", "this session has too many portals");
-            return self.deny_bind(&bind.portal, words);
+            return self.refuse_bind(&bind.portal, text.as_bytes(), words);
         }
         let masks = self.masks()?;
         let mut command = plan.command("query", &self.parts.known, &masks);
@@ -285,13 +295,16 @@ impl Link<'_> {
     fn execute(&mut self, name: &Bytes, frame: &Frame) -> Result<Step, End> {
         let portal = match self.flow.portal(name) {
             Resolved::Unanswered => return Ok(Step::Wait),
-            Resolved::Nothing => return self.deny_execute(no_portal(name)),
+            Resolved::Nothing => return self.refuse_execute(name, no_portal(name)),
             Resolved::Is(portal) => portal,
         };
         match self.still_runs(&portal.granted.plan) {
             Resolved::Unanswered => return Ok(Step::Wait),
             Resolved::Is(()) => {}
-            Resolved::Nothing => return self.deny_execute(Words::new("42501", PREPARED_ANEW)),
+            Resolved::Nothing => {
+                let text = portal.granted.plan.text.as_bytes();
+                return self.refuse_execute(text, Words::new("42501", PREPARED_ANEW));
+            }
         }
         match portal.granted.running.more(Now(frame.bytes().clone())) {
             Err(refusal) => self.deny_execute(Words::from(&refusal)),
@@ -320,6 +333,7 @@ impl Link<'_> {
             },
         };
         if let Err(words) = known {
+            let words = self.refused("describe", name, words);
             let denied = self.denied(words);
             self.substitute(denied.describe())?;
             self.flow.sent(What::Describe(Some(denied)));
@@ -463,23 +477,6 @@ impl Link<'_> {
                 let (command, words) = command::unreadable(verb, utf8, &why);
                 Err(self.refused_by(command).unwrap_or(words))
             }
-        }
-    }
-
-    /// Has the guard record a refusal, and gives the words for it.
-    fn refuse(&mut self, verb: &str, text: &str, reason: &str) -> Words {
-        let command = command::refused(verb, text, reason);
-        self.refused_by(command).unwrap_or_else(|| Words::new("42501", reason))
-    }
-
-    /// Asks for something that cannot be carried, so that it is recorded. Gives words only where
-    /// the guard says something else, such as that the session is over.
-    fn refused_by(&mut self, command: Command) -> Option<Words> {
-        match self.parts.guard.prepare(command, Bytes::new()) {
-            Settled::No(refusal) if refusal.code == RefusalCode::Unsupported => None,
-            Settled::No(refusal) => Some(Words::from(&refusal)),
-            // It was refused before it was asked for: nothing is sent, whatever the answer.
-            Settled::Go(..) => None,
         }
     }
 

@@ -102,6 +102,30 @@ impl Report {
         if fields.rest.is_empty() { Ok(report) } else { Err(fields.malformed()) }
     }
 
+    /// What people read of `frame`: severity, SQLSTATE and message, and what else it says in words,
+    /// each in a line. Where in the server's code it was raised is left out.
+    pub fn text(frame: &Frame) -> Result<String, Malformed> {
+        let told = Self::of(frame)?;
+        let mut text = format!("{} {}: {}\n", told.severity, told.code, lossy(&told.message));
+        let body = frame.body();
+        let mut fields = Slice { tag: frame.tag(), rest: &body };
+        loop {
+            let [kind] = fields.chunk::<1>()?;
+            if kind == 0 {
+                return Ok(text);
+            }
+            let value = fields.string()?;
+            let name = match kind {
+                b'D' => "DETAIL",
+                b'H' => "HINT",
+                b'W' => "CONTEXT",
+                b'q' => "QUERY",
+                _ => continue,
+            };
+            text.push_str(&format!("{name}: {}\n", lossy(value)));
+        }
+    }
+
     /// Whether the server ends the session with it.
     pub fn is_fatal(&self) -> bool {
         self.severity == "FATAL" || self.severity == "PANIC"
