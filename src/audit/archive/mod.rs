@@ -147,7 +147,7 @@ pub enum ArchiveError {
         what: String,
         /// Why.
         #[source]
-        source: Box<ArchiveError>,
+        source: Box<Self>,
     },
 }
 
