@@ -43,7 +43,8 @@ pub(super) struct Ledger {
     whole: bool,
     /// The keys that its entries name.
     pub(super) own: Vec<Verifier>,
-    /// The keys that are known from elsewhere, and those that they vouched for.
+    /// The keys that are known from elsewhere, and those that they, or a checkpoint that was kept,
+    /// vouched for.
     pub(super) trusted: Vec<Verifier>,
     checkpoints: u64,
     /// How many entries the largest checkpoint counts.
@@ -77,6 +78,10 @@ impl Ledger {
     }
 
     pub(super) fn report(self) -> LedgerReport {
+        let counted = match self.believed() {
+            u64::MAX => self.checkpointed,
+            believed => believed,
+        };
         LedgerReport {
             origin: self.own.last().map(|key| key.name().to_string()),
             gateway: self.gateway,
@@ -86,6 +91,17 @@ impl Ledger {
             checkpointed: self.checkpointed,
             signed: self.signed,
             held: self.held,
+            uncounted: self.head.entries.saturating_sub(counted),
+        }
+    }
+
+    /// How many of its entries may excuse something: those that a checkpoint counts which is believed.
+    /// All, where nothing is known from elsewhere.
+    pub(super) fn believed(&self) -> u64 {
+        if self.trusted.is_empty() && self.held == 0 {
+            u64::MAX
+        } else {
+            self.held.max(self.signed)
         }
     }
 
@@ -144,8 +160,13 @@ impl Ledger {
                 self.file.display()
             )));
         }
+        let unknown = self.trusted.is_empty();
         if found.held {
             self.held = size;
+            if unknown {
+                // What it counts is the gateway's own word, and so are the keys that stand there.
+                self.trusted = self.keys();
+            }
         }
         match found.note.verify(&self.keys()) {
             Ok(signers) => {
@@ -162,7 +183,7 @@ impl Ledger {
             }
             Err(error @ NoteError::BadSignature(_)) => Err(found.problem(error.to_string())),
             // One that was kept elsewhere is believed because it was.
-            Err(_) if found.held && self.trusted.is_empty() => Ok(()),
+            Err(_) if found.held && unknown => Ok(()),
             Err(_) if self.keys().is_empty() => Ok(()),
             Err(_) => {
                 match &mut self.unsigned {
@@ -326,7 +347,7 @@ impl Visit for Ledgers<'_, '_> {
                 self.findings.problem(Problem::of(&receipt.file, what));
             }
         }
-        self.pins.note(at, &entry.line.event);
+        self.pins.note(at, &entry.line);
     }
 
     fn broken(&mut self, at: usize) {

@@ -11,6 +11,8 @@
 //! - A checkpoint shows the whole beginning that it counts. One that the gateway kept beside its
 //!   ledger could be lost with the tail; one that was kept elsewhere could not.
 //! - Heads of recordings stand in the ledger, so a recording is as certain as the ledger is.
+//! - What excuses a recording (it was erased, the store has it, a crash cut it) counts only where a
+//!   checkpoint that is believed counts the entry that says so; and it is listed.
 //!
 //! Without a checkpoint kept elsewhere, or at least a key that is known from elsewhere, the best that
 //! can be said is [`Assurance::Consistent`]: whoever has the gateway can write all of it anew.
@@ -31,6 +33,9 @@ mod walk;
 pub use given::FILES_MAX;
 pub use pins::PINS_MAX;
 pub use report::Assurance;
+pub use report::EXCUSED_MAX;
+pub use report::Excuse;
+pub use report::Excused;
 pub use report::LedgerReport;
 pub use report::PROBLEMS_MAX;
 pub use report::Problem;
@@ -141,7 +146,7 @@ fn verify_within(
     // Without a ledger nobody knows which recordings there should be.
     let known = !given.ledger.is_empty();
     for mut turn in pins.rounds() {
-        let pins = turn.pins(&given.ledger)?;
+        let pins = turn.pins(&given.ledger, &ledgers)?;
         recordings::verify(&given, known.then_some(&pins), &turn, &ledgers, &mut findings)?;
     }
     Ok(findings.report(ledgers))

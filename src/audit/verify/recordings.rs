@@ -14,6 +14,7 @@ use crate::audit::chain::Damage;
 use crate::audit::chain::Head;
 use crate::audit::recording::Chunks;
 use crate::audit::recording::Seen;
+use crate::audit::verify::Excuse;
 use crate::audit::verify::Problem;
 use crate::audit::verify::VerifyError;
 use crate::audit::verify::given::Copy;
@@ -46,15 +47,15 @@ pub(super) fn verify(
             checked?;
         } else if let Some(copy) = given.again(*session) {
             every_copy(&[copy], (*session, pin), ledgers, findings)?;
-        } else {
-            findings.elsewhere = findings.elsewhere.saturating_add(1);
+        } else if let Some(pin) = pin.filter(|pin| pin.gone.is_none()) {
+            missing(given, *session, pin, findings);
         }
     }
     let none = given.recordings.is_empty() && given.stray.is_empty() && !given.folder;
     findings.ledger_only = none && pins.is_some_and(|pins| !pins.is_empty());
     for (session, pin) in pins.into_iter().flatten().filter(|_| !none) {
-        if pin.gone {
-            findings.gone = findings.gone.saturating_add(1);
+        if pin.gone.is_some() {
+            findings.excuse(*session, Excuse::Gone, pin.gone);
         } else if given.recordings.contains_key(session) {
             // It was checked above.
         } else if let Some(copy) = given.again(*session) {
@@ -98,12 +99,10 @@ fn every_copy(
 
 /// A recording is not among the files.
 fn missing(given: &Given, session: SessionId, pin: &Pin, findings: &mut Findings<'_>) {
-    let elsewhere = match pin.stored {
-        Some(_) => !given.store,
-        None => given.store && given.spools.is_empty(),
-    };
-    if elsewhere {
-        findings.elsewhere = findings.elsewhere.saturating_add(1);
+    if let Some(stored) = pin.stored.filter(|_| !given.store) {
+        findings.excuse(session, Excuse::InTheStore, Some(stored.entry));
+    } else if pin.stored.is_none() && given.store && given.spools.is_empty() {
+        findings.excuse(session, Excuse::InTheSpool, None);
     } else {
         let what =
             "the recording is missing: the ledger names it, and does not say that it is gone";
@@ -172,7 +171,7 @@ impl<'a> Check<'a> {
         let path = self.copy.path();
         let parts = Parts::of(self.copy).map_err(VerifyError::io(path))?;
         let (places, gap) = (parts.places.clone(), parts.gap);
-        let gone = self.pin.is_some_and(|pin| pin.gone);
+        let gone = self.pin.is_some_and(|pin| pin.gone.is_some());
         if gone && gap.is_some() {
             return Ok(Checked::Gone);
         }
@@ -221,7 +220,8 @@ impl<'a> Check<'a> {
         }
         let Some((last, _)) = self.heads.last_key_value() else {
             let stored = self.pin.filter(|pin| !pin.damage_known).and_then(|pin| pin.stored);
-            if let Some(stored) = stored.filter(|stored| *stored != bytes && !gone) {
+            let other = stored.map(|stored| stored.bytes).filter(|stored| *stored != bytes);
+            if let Some(stored) = other.filter(|_| !gone) {
                 let what = format!("it ends here, and the ledger says that it has {stored} bytes");
                 findings.problem(problem(what));
                 return Ok(Checked::Wrong);

@@ -10,10 +10,13 @@ use crate::audit::chain::Damage;
 use crate::audit::chain::Head;
 use crate::audit::verify::Progress;
 use crate::audit::verify::ledgers::Ledger;
+use crate::model::SessionId;
 use crate::model::digest::Digest;
 
 /// Most problems that are told one by one; more are counted.
 pub const PROBLEMS_MAX: usize = 10_000;
+/// Most recordings that are excused one by one; more are counted.
+pub const EXCUSED_MAX: usize = 10_000;
 /// Longest entry of a receipt that is shown, in bytes.
 const ENTRY_BYTES_MAX: usize = 64 * 1024;
 /// How many bytes are read before progress is told again.
@@ -38,6 +41,10 @@ pub struct Report {
     pub elsewhere: u64,
     /// How many recordings were erased, or their time was over, as the ledger says.
     pub gone: u64,
+    /// The recordings that need not be among the files, up to [`EXCUSED_MAX`].
+    pub excused: Vec<Excused>,
+    /// How many there are beyond those.
+    pub excused_more: u64,
     /// No recordings were given, so none was checked.
     pub ledger_only: bool,
     /// The receipts.
@@ -81,6 +88,9 @@ pub struct LedgerReport {
     pub signed: u64,
     /// How many of its entries are counted by checkpoints that were kept elsewhere.
     pub held: u64,
+    /// How many entries at its end no checkpoint counts; where something is known from elsewhere, none
+    /// that is believed: they excuse no recording.
+    pub uncounted: u64,
 }
 
 impl LedgerReport {
@@ -93,6 +103,30 @@ impl LedgerReport {
             Assurance::Consistent
         }
     }
+}
+
+/// One recording that need not be among the files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Excused {
+    /// The session.
+    pub session: SessionId,
+    /// Why.
+    pub why: Excuse,
+    /// The entry of the ledger that says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub entry: Option<u64>,
+}
+
+/// Why a recording need not be among the files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Excuse {
+    /// It was erased, or its time was over.
+    Gone,
+    /// It is in the store, of which no files were given.
+    InTheStore,
+    /// It is in the spool, of which no files were given.
+    InTheSpool,
 }
 
 /// One receipt that proves what it says.
@@ -163,8 +197,10 @@ pub(super) struct Findings<'a> {
     pub(super) recordings: u64,
     pub(super) recording_entries: u64,
     pub(super) behind: u64,
-    pub(super) elsewhere: u64,
-    pub(super) gone: u64,
+    elsewhere: u64,
+    gone: u64,
+    excused: Vec<Excused>,
+    excused_more: u64,
     pub(super) ledger_only: bool,
     pub(super) receipts: Vec<ReceiptReport>,
 }
@@ -182,6 +218,8 @@ impl<'a> Findings<'a> {
             behind: 0,
             elsewhere: 0,
             gone: 0,
+            excused: Vec::new(),
+            excused_more: 0,
             ledger_only: false,
             receipts: Vec::new(),
         }
@@ -192,6 +230,20 @@ impl<'a> Findings<'a> {
             self.problems.push(problem);
         } else {
             self.more = self.more.saturating_add(1);
+        }
+    }
+
+    /// A recording need not be among the files, as `entry` of the ledger says.
+    pub(super) fn excuse(&mut self, session: SessionId, why: Excuse, entry: Option<u64>) {
+        let count = match why {
+            Excuse::Gone => &mut self.gone,
+            Excuse::InTheStore | Excuse::InTheSpool => &mut self.elsewhere,
+        };
+        *count = count.saturating_add(1);
+        if self.excused.len() < EXCUSED_MAX {
+            self.excused.push(Excused { session, why, entry });
+        } else {
+            self.excused_more = self.excused_more.saturating_add(1);
         }
     }
 
@@ -209,7 +261,8 @@ impl<'a> Findings<'a> {
         self.receipts.push(receipt);
     }
 
-    pub(super) fn report(self, ledgers: Vec<Ledger>) -> Report {
+    pub(super) fn report(mut self, ledgers: Vec<Ledger>) -> Report {
+        self.excused.sort_unstable();
         let ledgers = ledgers.into_iter().map(Ledger::report).collect::<Vec<_>>();
         let receipts = self
             .receipts
@@ -225,6 +278,8 @@ impl<'a> Findings<'a> {
             behind: self.behind,
             elsewhere: self.elsewhere,
             gone: self.gone,
+            excused: self.excused,
+            excused_more: self.excused_more,
             ledger_only: self.ledger_only,
             receipts: self.receipts,
             problems: self.problems,

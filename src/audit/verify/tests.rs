@@ -24,6 +24,8 @@ use crate::audit::tests::written;
 use crate::model::SessionId;
 use crate::model::clock::Standing;
 
+mod forged;
+
 /// A record of three sessions that ended, its last checkpoint kept elsewhere, and its key.
 struct Sound {
     dir: tempfile::TempDir,
