@@ -97,7 +97,7 @@ fn tell(report: &Report) {
     }
     for (count, what) in [
         (report.behind, "not wholly in the store yet"),
-        (report.elsewhere, "in the store or the spool, of which no files were given"),
+        (report.elsewhere, "in the store or the spool, which were left out on purpose"),
         (report.gone, "erased, or their time was over, as the ledger says"),
     ] {
         if count > 0 {

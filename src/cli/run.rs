@@ -100,8 +100,9 @@ fn audit(audit: Audit, as_json: bool) -> ExitCode {
         Audit::Read { dir, session, wrapping_keys } => {
             return reading::read(&dir, session, &wrapping_keys);
         }
-        Audit::Verify { files, checkpoint, key } => {
-            let options = verify::Options { files, held: checkpoint, keys: key };
+        Audit::Verify { files, checkpoint, key, without_store, without_spool } => {
+            let without = verify::Without { store: without_store, spool: without_spool };
+            let options = verify::Options { files, held: checkpoint, keys: key, without };
             return record::verify(&options, as_json);
         }
         Audit::Prove { id, end, from, output, gateway } => {

@@ -63,6 +63,18 @@ pub struct Options {
     /// The public keys of the ledgers, as somebody who is trusted told them. Without any, the keys that
     /// a ledger itself names are taken, which proves only that it is consistent.
     pub keys: Vec<Verifier>,
+    /// What is not among the files on purpose.
+    pub without: Without,
+}
+
+/// What of a record is not among the files on purpose. Nobody but who gives them can say so: an empty
+/// folder looks the same whoever emptied it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Without {
+    /// The region's store.
+    pub store: bool,
+    /// The gateway's spool.
+    pub spool: bool,
 }
 
 /// Why verifying could not be done, which says nothing about the record.
@@ -143,6 +155,7 @@ fn verify_within(
     let (ledgers, pins) = ledgers.finish()?;
     receipts::judge(&receipts, &ledgers, &options.keys, &mut findings);
     recordings::stray(&given, &mut findings)?;
+    given.judge(&mut findings);
     // Without a ledger nobody knows which recordings there should be.
     let known = !given.ledger.is_empty();
     for mut turn in pins.rounds() {

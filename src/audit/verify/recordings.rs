@@ -21,6 +21,7 @@ use crate::audit::verify::given::Copy;
 use crate::audit::verify::given::Given;
 use crate::audit::verify::ledgers::Ledger;
 use crate::audit::verify::pins::Pin;
+use crate::audit::verify::pins::Stored;
 use crate::audit::verify::pins::Turn;
 use crate::audit::verify::report::Findings;
 use crate::model::SessionId;
@@ -40,13 +41,13 @@ pub(super) fn verify(
             let what = "the ledger knows nothing of this recording";
             findings.problem(Problem::of(first.path(), what));
         }
-        let checked = every_copy(copies, (*session, pin), ledgers, findings);
+        let checked = every_copy(given, copies, (*session, pin), ledgers, findings);
         // A gateway that runs moves its files: then it is looked for once more.
         let moved = checked.as_ref().is_err_and(VerifyError::is_missing);
         if !moved {
             checked?;
         } else if let Some(copy) = given.again(*session) {
-            every_copy(&[copy], (*session, pin), ledgers, findings)?;
+            every_copy(given, &[copy], (*session, pin), ledgers, findings)?;
         } else if let Some(pin) = pin.filter(|pin| pin.gone.is_none()) {
             missing(given, *session, pin, findings);
         }
@@ -60,7 +61,7 @@ pub(super) fn verify(
             // It was checked above.
         } else if let Some(copy) = given.again(*session) {
             // It was begun while others were verified.
-            every_copy(&[copy], (*session, Some(pin)), ledgers, findings)?;
+            every_copy(given, &[copy], (*session, Some(pin)), ledgers, findings)?;
         } else {
             missing(given, *session, pin, findings);
         }
@@ -70,6 +71,7 @@ pub(super) fn verify(
 
 /// Checks every copy of one recording.
 fn every_copy(
+    given: &Given,
     copies: &[Copy],
     (session, pin): (SessionId, Option<&Pin>),
     ledgers: &[Ledger],
@@ -83,10 +85,10 @@ fn every_copy(
             Checked::Wrong | Checked::Gone => {}
         }
     }
-    // The store may not have all of it yet: then the spool has, or the session runs.
-    let runs = pin.is_some_and(|pin| pin.end.is_none());
+    // The store may not have all of it yet: then the spool has.
+    let spooled = given.without.spool && pin.is_some_and(|pin| pin.stored.is_none());
     match short {
-        Some(_) if most.is_some() || runs => findings.behind = findings.behind.saturating_add(1),
+        Some(_) if most.is_some() || spooled => findings.behind = findings.behind.saturating_add(1),
         Some(problem) => findings.problem(problem),
         None => {}
     }
@@ -99,15 +101,24 @@ fn every_copy(
 
 /// A recording is not among the files.
 fn missing(given: &Given, session: SessionId, pin: &Pin, findings: &mut Findings<'_>) {
-    if let Some(stored) = pin.stored.filter(|_| !given.store) {
-        findings.excuse(session, Excuse::InTheStore, Some(stored.entry));
-    } else if pin.stored.is_none() && given.store && given.spools.is_empty() {
-        findings.excuse(session, Excuse::InTheSpool, None);
-    } else {
-        let what =
-            "the recording is missing: the ledger names it, and does not say that it is gone";
-        findings.problem(Problem::of(Path::new(&format!("{session}.wrec")), what));
-    }
+    let what = match pin.stored {
+        Some(stored) if given.without.store => {
+            return findings.excuse(session, Excuse::InTheStore, Some(stored.entry));
+        }
+        None if given.without.spool => {
+            return findings.excuse(session, Excuse::InTheSpool, None);
+        }
+        Some(Stored { entry, .. }) => format!(
+            "the recording is missing: by entry {entry} of the ledger the store has it (--without-store \
+             says that the store was left out on purpose)"
+        ),
+        None => {
+            "the recording is missing: the ledger names it, and does not say that it is gone or in \
+                 the store"
+                .to_owned()
+        }
+    };
+    findings.problem(Problem::of(Path::new(&format!("{session}.wrec")), what));
 }
 
 /// Says of recordings of which nobody can tell whose they are what is wrong with them.

@@ -37,7 +37,7 @@ pub struct Report {
     pub recording_entries: u64,
     /// How many recordings are not wholly in the store yet.
     pub behind: u64,
-    /// How many recordings are where no files were given from: in the store, or in the spool.
+    /// How many recordings are where no files were given from on purpose: in the store, or in the spool.
     pub elsewhere: u64,
     /// How many recordings were erased, or their time was over, as the ledger says.
     pub gone: u64,
@@ -123,9 +123,9 @@ pub struct Excused {
 pub enum Excuse {
     /// It was erased, or its time was over.
     Gone,
-    /// It is in the store, of which no files were given.
+    /// It is in the store, which was left out on purpose.
     InTheStore,
-    /// It is in the spool, of which no files were given.
+    /// It is in the spool, which was left out on purpose.
     InTheSpool,
 }
 

@@ -82,8 +82,13 @@ impl Sound {
 }
 
 fn check(files: &[&Path], held: &[&Path], keys: &[Verifier]) -> Report {
+    check_without(Without::default(), files, held, keys)
+}
+
+fn check_without(without: Without, files: &[&Path], held: &[&Path], keys: &[Verifier]) -> Report {
     let owned = |paths: &[&Path]| paths.iter().map(|path| path.to_path_buf()).collect();
-    let options = Options { files: owned(files), held: owned(held), keys: keys.to_vec() };
+    let (files, held, keys) = (owned(files), owned(held), keys.to_vec());
+    let options = Options { files, held, keys, without };
     verify(&options, &mut |_| ()).unwrap()
 }
 
@@ -445,9 +450,15 @@ fn a_recording_may_be_in_the_store_or_gone_as_the_ledger_says() {
     let expired = LedgerEvent::Expired { session: erased, kept_days: 30 };
     audit.record(&expired).unwrap();
     fs::remove_file(spool::recording_of(&closed, erased)).unwrap();
-    let report = check(&[dir.path()], &[], &[]);
+    finds(&check(&[dir.path()], &[], &[]), "the store has it");
+    let without =
+        |store, spool, files: &[&Path]| check_without(Without { store, spool }, files, &[], &[]);
+    let report = without(true, false, &[dir.path()]);
     fine(&report, Assurance::Consistent);
     assert_eq!((report.recordings, report.elsewhere, report.gone), (1, 1, 1));
+    let why = report.excused.iter().map(|excused| (excused.session, excused.why));
+    let listed = why.collect::<Vec<_>>();
+    assert_eq!(listed, [(stored, Excuse::InTheStore), (erased, Excuse::Gone)]);
     // With the store at hand, what it should have must be there, and be as long.
     let store = tempfile::tempdir().unwrap();
     let segments = store.path().join("recordings").join(stored.to_string());
@@ -465,9 +476,10 @@ fn a_recording_may_be_in_the_store_or_gone_as_the_ledger_says() {
     fs::copy(dir.path().join("ledger.jsonl"), other.join("1-12.jsonl")).unwrap();
     fs::remove_file(&segment).unwrap();
     finds(&check(&both, &[], &[]), "the recording is missing");
-    // The store alone says nothing of what is in the spool.
+    // The store alone has not what is in the spool.
     fs::write(&segment, &bytes).unwrap();
-    let report = check(&[store.path()], &[], &[]);
+    finds(&check(&[store.path()], &[], &[]), "the recording is missing");
+    let report = without(false, true, &[store.path()]);
     fine(&report, Assurance::Consistent);
     assert_eq!((report.recordings, report.elsewhere), (1, 1));
     fs::remove_file(spool::recording_of(&closed, kept)).unwrap();
@@ -542,7 +554,10 @@ fn what_is_no_record_is_said_to_be_none() {
     assert!(matches!(verified(&other), Err(VerifyError::Unknown(_))));
     assert!(matches!(verified(Path::new("/dev/zero")), Err(VerifyError::Unknown(_))));
     let sound = Sound::new();
-    let options =
-        Options { files: vec![sound.dir.path().to_owned()], held: vec![other], keys: Vec::new() };
+    let options = Options {
+        files: vec![sound.dir.path().to_owned()],
+        held: vec![other],
+        ..Options::default()
+    };
     assert!(matches!(verify(&options, &mut |_| ()), Err(VerifyError::Held { .. })));
 }

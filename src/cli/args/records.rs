@@ -155,6 +155,12 @@ pub(in crate::cli) enum Audit {
         /// ledger itself names are taken
         #[arg(long, value_name = "KEY")]
         key: Vec<Verifier>,
+        /// The region's store is not among the files: recordings that it has by the ledger are not missed
+        #[arg(long)]
+        without_store: bool,
+        /// The gateway's spool is not among the files: recordings that no store has yet are not missed
+        #[arg(long)]
+        without_spool: bool,
     },
     /// Write a receipt: an entry of the ledger, and the proof that it is in it, which verifies alone
     Prove {

@@ -84,3 +84,49 @@ fn what_the_gateway_signs_later_counts_for_whoever_kept_a_checkpoint() {
         assert_eq!((report.gone, report.ledgers[0].uncounted), (1, 0));
     }
 }
+
+/// What is not there looks the same whoever took it away: only who gives the files can say that they
+/// left it out.
+#[test]
+fn folders_that_were_emptied_or_removed_are_no_excuse() {
+    let sound = Sound::new();
+    let store = tempfile::tempdir().unwrap();
+    let both = [sound.dir.path(), store.path()];
+    finds(&check(&both, &[&sound.kept], &[]), "nothing of a record in this folder");
+    let spool = sound.path("spool");
+    fs::remove_dir_all(&spool).unwrap();
+    let ledger = store.path().join("ledger/gw-1");
+    fs::create_dir_all(&ledger).unwrap();
+    fs::copy(sound.path("ledger.jsonl"), ledger.join("1-9.jsonl")).unwrap();
+    let report = check(&both, &[&sound.kept], &[]);
+    finds(&report, "not its spool");
+    finds(&report, "the recording is missing");
+    let without = Without { spool: true, store: false };
+    let report = check_without(without, &both, &[&sound.kept], &[]);
+    fine(&report, Assurance::Held);
+    assert_eq!((report.elsewhere, report.excused.len()), (3, 3));
+}
+
+/// The beginning of a recording in the store is enough only where the spool, which has the rest, was
+/// left out.
+#[test]
+fn a_beginning_in_the_store_needs_the_rest_in_the_spool() {
+    let sound = Sound::new();
+    let (session, file) = sound.first();
+    let bytes = fs::read(&file).unwrap();
+    let mut chunks = Chunks::begin(bytes.as_slice()).unwrap().unwrap();
+    chunks.next().unwrap();
+    let beginning = &bytes[..usize::try_from(chunks.bytes()).unwrap()];
+    let segments = sound.path("store/recordings").join(session.to_string());
+    fs::create_dir_all(&segments).unwrap();
+    fs::write(segments.join(format!("{:020}.seg", 0)), beginning).unwrap();
+    let report = sound.with_kept();
+    fine(&report, Assurance::Held);
+    assert_eq!(report.behind, 1);
+    fs::remove_file(&file).unwrap();
+    finds(&sound.with_kept(), "its tail was lost");
+    let without = Without { spool: true, store: false };
+    let report = check_without(without, &[sound.dir.path()], &[&sound.kept], &[]);
+    fine(&report, Assurance::Held);
+    assert_eq!(report.behind, 1);
+}
