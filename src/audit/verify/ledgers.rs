@@ -95,6 +95,11 @@ impl Ledger {
         }
     }
 
+    /// The file that it begins in.
+    pub(super) fn file(&self) -> &Path {
+        &self.file
+    }
+
     /// How many of its entries may excuse something: those that a checkpoint counts which is believed.
     /// All, where nothing is known from elsewhere.
     pub(super) fn believed(&self) -> u64 {

@@ -159,7 +159,7 @@ fn verify_within(
     // Without a ledger nobody knows which recordings there should be.
     let known = !given.ledger.is_empty();
     for mut turn in pins.rounds() {
-        let pins = turn.pins(&given.ledger, &ledgers)?;
+        let pins = turn.pins(&given.ledger, &ledgers, &mut findings)?;
         recordings::verify(&given, known.then_some(&pins), &turn, &ledgers, &mut findings)?;
     }
     Ok(findings.report(ledgers))

@@ -17,6 +17,7 @@ use crate::audit::chain::Line;
 use crate::audit::verify::Problem;
 use crate::audit::verify::VerifyError;
 use crate::audit::verify::ledgers::Ledger;
+use crate::audit::verify::report::Findings;
 use crate::audit::verify::walk;
 use crate::audit::verify::walk::Entry;
 use crate::audit::verify::walk::Visit;
@@ -58,8 +59,8 @@ pub(super) struct Stored {
 /// once every checkpoint was met.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Notes {
-    /// Which ledger.
-    ledger: usize,
+    /// The first entry that is about it.
+    first: u64,
     heads: Vec<Head>,
     ends: Vec<End>,
     admitted: bool,
@@ -78,14 +79,14 @@ struct End {
 }
 
 impl Notes {
-    /// What counts of it where the first `believed` entries of the ledger do.
-    fn pin(self, believed: u64) -> Pin {
+    /// What counts of it where the first `believed` entries of its ledger do.
+    fn pin(self, ledger: usize, believed: u64) -> Pin {
         let counts = |entry: u64| entry <= believed;
         // One that counts is not moved by one that does not.
         let end = self.ends.iter().rev().find(|end| counts(end.entry)).or(self.ends.first());
         let recovered = |end: &End| end.recovered.filter(|_| counts(end.entry));
         let mut pin = Pin {
-            ledger: self.ledger,
+            ledger,
             heads: self.heads,
             end: end.map(|end| end.head),
             damage_known: end.and_then(recovered) == Some(true),
@@ -104,7 +105,7 @@ impl Notes {
 pub(super) struct Pins {
     round: Round,
     max: usize,
-    of: BTreeMap<SessionId, Notes>,
+    of: BTreeMap<(SessionId, usize), Notes>,
     /// How many sessions and heads were noted, or would have been.
     count: usize,
 }
@@ -120,7 +121,7 @@ pub(super) struct Round {
 #[derive(Debug)]
 pub(super) struct Turn {
     round: Round,
-    notes: Option<BTreeMap<SessionId, Notes>>,
+    notes: Option<BTreeMap<(SessionId, usize), Notes>>,
 }
 
 impl Round {
@@ -152,29 +153,33 @@ impl Pins {
     pub(super) fn note(&mut self, ledger: usize, Line { n, event, .. }: &Line<LedgerEvent>) {
         let entry = *n;
         if let LedgerEvent::Admitted(opened) = event {
-            self.of_session(ledger, opened.session, |notes| notes.admitted = true);
+            self.of_session((opened.session, ledger), entry, |notes| notes.admitted = true);
         } else if let LedgerEvent::Heads { trails } = event {
             for (session, head) in trails {
-                self.of_session(ledger, *session, |notes| notes.heads.push(*head));
+                self.of_session((*session, ledger), entry, |notes| notes.heads.push(*head));
             }
         } else if let LedgerEvent::TrailClosed { session, head } = event {
             let end = End { entry, head: *head, recovered: None };
-            self.of_session(ledger, *session, |notes| notes.ends.push(end));
+            self.of_session((*session, ledger), entry, |notes| notes.ends.push(end));
         } else if let LedgerEvent::TrailRecovered { session, head, damage } = event {
             let end = End { entry, head: *head, recovered: Some(damage.is_some()) };
-            self.of_session(ledger, *session, |notes| notes.ends.push(end));
+            self.of_session((*session, ledger), entry, |notes| notes.ends.push(end));
         } else if let LedgerEvent::Stored { session, bytes, .. } = event {
             let stored = Stored { entry, bytes: *bytes };
-            self.of_session(ledger, *session, |notes| notes.stored = notes.stored.or(Some(stored)));
+            self.of_session((*session, ledger), entry, |notes| {
+                notes.stored = notes.stored.or(Some(stored));
+            });
         } else if let LedgerEvent::Erased { session, .. } | LedgerEvent::Expired { session, .. } =
             event
         {
-            self.of_session(ledger, *session, |notes| notes.gone = notes.gone.or(Some(entry)));
+            self.of_session((*session, ledger), entry, |notes| {
+                notes.gone = notes.gone.or(Some(entry));
+            });
         }
     }
 
-    fn of_session(&mut self, ledger: usize, session: SessionId, note: impl FnOnce(&mut Notes)) {
-        if !self.round.has(session) {
+    fn of_session(&mut self, place: (SessionId, usize), first: u64, note: impl FnOnce(&mut Notes)) {
+        if !self.round.has(place.0) {
             return;
         }
         self.count = self.count.saturating_add(1);
@@ -182,8 +187,8 @@ impl Pins {
             self.of.clear();
             return;
         }
-        let fresh = || Notes { ledger, ..Notes::default() };
-        note(self.of.entry(session).or_insert_with(fresh));
+        let fresh = || Notes { first, ..Notes::default() };
+        note(self.of.entry(place).or_insert_with(fresh));
     }
 
     /// The rounds that it takes.
@@ -205,25 +210,44 @@ impl Turn {
         self.round.has(session)
     }
 
-    /// What counts of what the ledgers say of the round's recordings.
+    /// What counts of what the ledgers say of the round's recordings. Of each, one ledger's word does:
+    /// that of the ledger that admitted its session. What others say of it is a problem.
     pub(super) fn pins(
         &mut self,
         files: &[PathBuf],
         ledgers: &[Ledger],
+        findings: &mut Findings<'_>,
     ) -> Result<BTreeMap<SessionId, Pin>, VerifyError> {
-        let notes = match self.notes.take() {
-            Some(notes) => notes,
-            None => {
-                let mut again = Again(Pins::in_round(self.round));
-                walk::walk(files, &mut again)?;
-                again.0.of
+        let notes = if let Some(notes) = self.notes.take() {
+            notes
+        } else {
+            let mut again = Again(Pins::in_round(self.round));
+            walk::walk(files, &mut again)?;
+            again.0.of
+        };
+        let mut pins = BTreeMap::<SessionId, (u64, Pin)>::new();
+        for ((session, at), notes) in notes {
+            let Some(ledger) = ledgers.get(at) else { continue };
+            let mut pin = (notes.first, notes.pin(at, ledger.believed()));
+            if let Some(before) = pins.get_mut(&session) {
+                if pin.1.admitted && !before.1.admitted {
+                    std::mem::swap(before, &mut pin);
+                }
+                let files =
+                    [&before.1, &pin.1].map(|pin| ledgers.get(pin.ledger).map(Ledger::file));
+                let [Some(its), Some(other)] = files else { continue };
+                let what = format!(
+                    "it is about the session {session}, of which the ledger {} speaks: one of the two \
+                     is not its gateway's",
+                    its.display()
+                );
+                let entry = Some(pin.0);
+                findings.problem(Problem { entry, ..Problem::of(other, what) });
+            } else {
+                pins.insert(session, pin);
             }
-        };
-        let counted = |notes: Notes| {
-            let believed = ledgers.get(notes.ledger).map_or(0, Ledger::believed);
-            notes.pin(believed)
-        };
-        Ok(notes.into_iter().map(|(session, notes)| (session, counted(notes))).collect())
+        }
+        Ok(pins.into_iter().map(|(session, (_, pin))| (session, pin)).collect())
     }
 }
 

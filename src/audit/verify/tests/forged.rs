@@ -130,3 +130,25 @@ fn a_beginning_in_the_store_needs_the_rest_in_the_spool() {
     fine(&report, Assurance::Held);
     assert_eq!(report.behind, 1);
 }
+
+#[test]
+fn another_ledger_excuses_no_recording() {
+    let sound = Sound::new();
+    let (session, file) = sound.first();
+    let other = tempfile::tempdir().unwrap();
+    let clock = Arc::new(Standing::at(Timestamp::UNIX_EPOCH));
+    let audit = Audit::open(&options(other.path(), "gw-0"), clock).unwrap();
+    started(&audit, "gw-0");
+    audit.record(&LedgerEvent::Expired { session, kept_days: 1 }).unwrap();
+    audit.checkpoint().unwrap();
+    let keys = [sound.key.clone(), audit.signer().parse().unwrap()];
+    fs::remove_file(&file).unwrap();
+    // Whichever is read first.
+    for files in [[sound.dir.path(), other.path()], [other.path(), sound.dir.path()]] {
+        for report in [check(&files, &[], &[]), check(&files, &[&sound.kept], &keys)] {
+            finds(&report, "entry 2: it is about the session");
+            finds(&report, "the recording is missing");
+            assert_eq!(report.gone, 0);
+        }
+    }
+}
