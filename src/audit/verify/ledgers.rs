@@ -146,10 +146,14 @@ impl Ledger {
         let size = found.checkpoint.size;
         self.counted = self.counted.max(size);
         if self.head.entries < size {
-            let (has, held) =
-                (self.head.entries, if found.held { "that was kept" } else { "given" });
+            let has = self.head.entries;
+            let whose = match (found.held, found.of_receipt) {
+                (true, _) => "the checkpoint that was kept",
+                (false, true) => "the receipt's checkpoint",
+                (false, false) => "the checkpoint given",
+            };
             return Err(found.problem(format!(
-                "the checkpoint {held} counts {size} entries, and of the ledger ({}) only {has} can \
+                "{whose} counts {size} entries, and of the ledger ({}) only {has} can \
                  be read: its tail was lost or cut off",
                 self.file.display()
             )));
@@ -266,7 +270,7 @@ impl<'a, 'f> Ledgers<'a, 'f> {
             gateways: &given.gateways,
             folder: given.folder,
             all: Vec::new(),
-            checkpoints: Checkpoints::open(&given.checkpoints, findings)?,
+            checkpoints: Checkpoints::open(&given.checkpoints, receipts, findings)?,
             receipts: by_number,
             pins,
             findings,
@@ -299,6 +303,8 @@ impl<'a, 'f> Ledgers<'a, 'f> {
             let met =
                 match at.and_then(|at| self.all.get_mut(at)) {
                     Some(ledger) => ledger.meet(found),
+                    // It verifies alone, and that is judged with the receipt.
+                    None if found.of_receipt => Ok(()),
                     None if none && (found.held || self.folder) => Err(found
                         .problem("the ledger that the checkpoint is about is not among the files")),
                     None if none => alone(&found, self.keys),
