@@ -156,6 +156,16 @@ impl Volume {
         self.bytes = self.bytes.saturating_add(other.bytes);
         self.masked = self.masked.saturating_add(other.masked);
     }
+
+    /// Of each count the larger one, where both are of the same.
+    #[must_use]
+    pub fn at_least(self, other: Self) -> Self {
+        Self {
+            rows: self.rows.max(other.rows),
+            bytes: self.bytes.max(other.bytes),
+            masked: self.masked.max(other.masked),
+        }
+    }
 }
 
 /// One entry of a trail.

@@ -168,7 +168,10 @@ impl Transfers {
             for (class, volume) in classes {
                 transfer.classes.insert(class.clone(), *volume);
             }
-            transfer.volume = if reads {
+            transfer.volume = if reads && state == State::Unclean {
+                // What was counted last and what a trail has are both lower bounds.
+                transfer.volume.at_least(volume)
+            } else if reads {
                 volume
             } else {
                 // A command may write several classes: its bytes went to the target once.
