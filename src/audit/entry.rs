@@ -519,4 +519,7 @@ pub enum LedgerEvent {
         /// The file that has them now.
         kept_as: String,
     },
+    /// Something that a later version wrote. Its line says what; this version never writes it.
+    #[serde(other, skip_serializing)]
+    Unknown,
 }

@@ -89,6 +89,12 @@ fn tell(report: &Report) {
     for ledger in &report.ledgers {
         line(of_ledger(ledger));
     }
+    for (kind, count) in &report.unknown {
+        line(format!(
+            "entries of the kind {kind}, which this version does not know: {count}; their hashes are \
+             verified, what they say is not"
+        ));
+    }
     if report.ledger_only {
         line("recordings: none was given, so none was checked".to_owned());
     } else if !report.ledgers.is_empty() || report.recordings > 0 {

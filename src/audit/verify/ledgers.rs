@@ -340,6 +340,9 @@ impl Visit for Ledgers<'_, '_> {
         if ledger.whole {
             ledger.frontier.push(tree::leaf(&entry.text));
         }
+        if entry.line.event == LedgerEvent::Unknown {
+            self.findings.unknown(entry.kind());
+        }
         if let LedgerEvent::Started { gateway, ledger_key, .. } = &entry.line.event
             && let Err(what) = ledger.started(gateway, ledger_key.as_deref())
         {

@@ -1,5 +1,6 @@
 //! What verifying found.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 use std::path::PathBuf;
@@ -17,6 +18,8 @@ use crate::model::digest::Digest;
 pub const PROBLEMS_MAX: usize = 10_000;
 /// Most recordings that are excused one by one; more are counted.
 pub const EXCUSED_MAX: usize = 10_000;
+/// Most kinds of entries that are told one by one, of those that are not known.
+const UNKNOWN_MAX: usize = 100;
 /// Longest entry of a receipt that is shown, in bytes.
 const ENTRY_BYTES_MAX: usize = 64 * 1024;
 /// How many bytes are read before progress is told again.
@@ -47,6 +50,9 @@ pub struct Report {
     pub excused_more: u64,
     /// No recordings were given, so none was checked.
     pub ledger_only: bool,
+    /// Kinds of entries that this version does not know, and how many there are of each. They are
+    /// verified by their bytes; what they say is not.
+    pub unknown: BTreeMap<String, u64>,
     /// The receipts.
     pub receipts: Vec<ReceiptReport>,
     /// Everything that is wrong, up to [`PROBLEMS_MAX`].
@@ -202,6 +208,7 @@ pub(super) struct Findings<'a> {
     excused: Vec<Excused>,
     excused_more: u64,
     pub(super) ledger_only: bool,
+    unknown: BTreeMap<String, u64>,
     pub(super) receipts: Vec<ReceiptReport>,
 }
 
@@ -221,6 +228,7 @@ impl<'a> Findings<'a> {
             excused: Vec::new(),
             excused_more: 0,
             ledger_only: false,
+            unknown: BTreeMap::new(),
             receipts: Vec::new(),
         }
     }
@@ -245,6 +253,17 @@ impl<'a> Findings<'a> {
         } else {
             self.excused_more = self.excused_more.saturating_add(1);
         }
+    }
+
+    /// An entry is of a kind that this version does not know.
+    pub(super) fn unknown(&mut self, kind: String) {
+        let kinds = self.unknown.len();
+        let count = match self.unknown.get_mut(&kind) {
+            Some(count) => count,
+            None if kinds < UNKNOWN_MAX => self.unknown.entry(kind).or_default(),
+            None => self.unknown.entry("others".to_owned()).or_default(),
+        };
+        *count = count.saturating_add(1);
     }
 
     /// Says that so many more bytes were read.
@@ -281,6 +300,7 @@ impl<'a> Findings<'a> {
             excused: self.excused,
             excused_more: self.excused_more,
             ledger_only: self.ledger_only,
+            unknown: self.unknown,
             receipts: self.receipts,
             problems: self.problems,
             problems_more: self.more,

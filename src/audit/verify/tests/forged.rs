@@ -2,6 +2,7 @@
 //! and recordings are left out.
 
 use serde::Serialize;
+use serde_json::json;
 
 use super::*;
 use crate::audit::chain;
@@ -101,6 +102,23 @@ fn another_ledger_excuses_no_recording() {
             assert_eq!(report.gone, 0);
         }
     }
+}
+
+#[test]
+fn an_entry_of_a_later_version_is_verified_by_its_bytes() {
+    let sound = Sound::new();
+    sound.forge(&json!({ "is": "moon-rose", "full": true }));
+    sound.forge(&LedgerEvent::Stopped { reason: "test".into() });
+    let report = sound.with_kept();
+    fine(&report, Assurance::Held);
+    assert_eq!(report.unknown, [("moon-rose".to_owned(), 1)].into());
+    let changed = sound.lines().concat().replace("moon-rose", "moon-fell");
+    fs::write(sound.path("ledger.jsonl"), changed).unwrap();
+    finds(&sound.with_kept(), "does not follow");
+    // One that is known has to be whole.
+    let sound = Sound::new();
+    sound.forge(&json!({ "is": "stopped" }));
+    finds(&sound.with_kept(), "this is no entry of a ledger");
 }
 
 #[test]
