@@ -21,6 +21,7 @@ use crate::audit::reconcile::LogTime;
 use crate::audit::reconcile::Options;
 use crate::audit::reconcile::RecordedSession;
 use crate::audit::reconcile::Report;
+use crate::audit::reconcile::Taken;
 use crate::audit::reconcile::kubernetes;
 use crate::audit::reconcile::kubernetes::Kubernetes;
 use crate::audit::reconcile::postgres::Format;
@@ -43,6 +44,10 @@ use crate::model::clock::System;
 
 /// Most sessions that a gateway lists at once.
 const SESSIONS_MAX: usize = 1_000;
+
+/// What a log of sshd is, and this is not.
+const NO_SSHD: &str = "no line of it is sshd's: syslog, journalctl (short, short-iso, json) and `sshd -e` \
+                       are read";
 
 /// Why a reconciliation came to nothing.
 #[derive(Debug, thiserror::Error)]
@@ -137,8 +142,9 @@ fn held(
         let mut matcher = Sshd::new(sessions, options);
         for path in &logs.sshd_log {
             let mut lines = lines(path)?;
-            matcher.take(sshd::entries(lines.by_ref(), &options.time));
+            let taken = matcher.take(sshd::entries(lines.by_ref(), &options.time));
             whole(path, lines)?;
+            of_its_kind(path, taken, NO_SSHD)?;
         }
         return Ok(matcher.finish());
     }
@@ -159,6 +165,14 @@ fn lines(path: &Path) -> Result<Lines<BufReader<File>>, Failed> {
 fn whole(path: &Path, lines: Lines<BufReader<File>>) -> Result<(), Failed> {
     let error = lines.error();
     error.map_or(Ok(()), |source| Err(Failed::File { path: path.to_owned(), source }))
+}
+
+/// That something in a log was understood, unless nothing is in it.
+fn of_its_kind(path: &Path, taken: Taken, what: &str) -> Result<(), Failed> {
+    if taken.is_foreign() {
+        return Err(Failed::Usage(format!("{}: {what}", path.display())));
+    }
+    Ok(())
 }
 
 fn zone(name: &str) -> Result<TimeZone, Failed> {

@@ -17,6 +17,8 @@ use crate::model::CommandId;
 use crate::model::Protocol;
 use crate::model::SessionId;
 
+mod evasions;
+
 const SESSION: &str = "01930000-0000-7000-8000-000000000001";
 
 fn corpus(name: &str) -> Vec<Line> {
