@@ -45,6 +45,9 @@ use crate::model::clock::System;
 /// Most sessions that a gateway lists at once.
 const SESSIONS_MAX: usize = 1_000;
 
+/// What a log of PostgreSQL is, and this is not.
+const NO_POSTGRES: &str = "no message of it is known: lc_messages must be C or English, and log_statement \
+                           'all' (or log_min_duration_statement 0)";
 /// What a log of sshd is, and this is not.
 const NO_SSHD: &str = "no line of it is sshd's: syslog, journalctl (short, short-iso, json) and `sshd -e` \
                        are read";
@@ -133,8 +136,11 @@ fn held(
                 None if head.iter().all(|line| line.text.trim().is_empty()) => Format::Json,
                 None => return Err(Failed::Usage(unknown_format(path))),
             };
-            matcher.take(format.read(head.into_iter().chain(lines.by_ref()), &options.time));
+            warn_of(path, &format);
+            let taken =
+                matcher.take(format.read(head.into_iter().chain(lines.by_ref()), &options.time));
             whole(path, lines)?;
+            of_its_kind(path, taken, NO_POSTGRES)?;
         }
         return Ok(matcher.finish());
     }
@@ -173,6 +179,17 @@ fn of_its_kind(path: &Path, taken: Taken, what: &str) -> Result<(), Failed> {
         return Err(Failed::Usage(format!("{}: {what}", path.display())));
     }
     Ok(())
+}
+
+/// Says where clients choose what stands in the lines of a log.
+fn warn_of(path: &Path, format: &Format) {
+    if matches!(format, Format::Stderr(prefix) if prefix.is_open()) {
+        print::complain(&print::tame(&format!(
+            "{}: clients choose what stands for %a in its prefix: lines that can be read in several ways \
+             are listed as not understood; csvlog and jsonlog have none",
+            path.display()
+        )));
+    }
 }
 
 fn zone(name: &str) -> Result<TimeZone, Failed> {

@@ -41,6 +41,7 @@ fn session(protocol: Protocol, begun: &str, ended: &str) -> RecordedSession {
         closed: true,
         legs: Vec::new(),
         commands: Vec::new(),
+        refusals: 0,
     }
 }
 

@@ -12,6 +12,15 @@ fn sshd_held(sessions: &[RecordedSession], log: &[&str]) -> Report {
     matcher.finish()
 }
 
+/// Holds a csvlog against sessions.
+fn csv_held(sessions: &[RecordedSession], says: &[(&str, &str, &str)]) -> Report {
+    let options = Options::default();
+    let rows = rows(says);
+    let mut matcher = Postgres::new(sessions, &options);
+    matcher.take(Format::Csv.read(Lines::new(rows.as_bytes()), &options.time));
+    matcher.finish()
+}
+
 fn kinds(report: &Report) -> Vec<Kind> {
     report.findings.iter().map(|finding| finding.kind).collect()
 }
@@ -61,4 +70,45 @@ fn a_log_of_something_else_is_known_to_be_one() {
     for name in ["syslog", "short-iso", "own", "journal-json"] {
         assert!(!sshd(&format!("sshd_log/{name}")).is_foreign(), "{name}");
     }
+    let postgres = |says: &[(&str, &str, &str)]| {
+        let mut matcher = Postgres::new(&[], &options);
+        let rows = rows(says);
+        matcher.take(Format::Csv.read(Lines::new(rows.as_bytes()), &options.time))
+    };
+    assert!(postgres(&[("LOG", "Anweisung: DROP TABLE customers", "")]).is_foreign());
+    assert!(!postgres(&[("LOG", "checkpoint starting: time", "")]).is_foreign());
+    assert!(!postgres(&[]).is_foreign(), "nothing is in it");
+}
+
+#[test]
+fn what_was_only_prepared_or_bound_past_the_gateway_is_listed_once() {
+    let prepared = ("LOG", "duration: 0.1 ms  parse s: SELECT wipe()", "");
+    let bound = ("LOG", "duration: 0.1 ms  bind s: SELECT wipe()", "");
+    let ran = ("LOG", "duration: 0.1 ms  execute s: SELECT wipe()", "");
+    let fetched = ("LOG", "duration: 0.1 ms  execute fetch from s: SELECT wipe()", "");
+    for says in [&[prepared][..], &[bound], &[fetched], &[prepared, bound, ran, fetched]] {
+        let report = csv_held(&[], says);
+        assert_eq!(kinds(&report), [Kind::Unrecorded], "{says:?}");
+        assert_eq!(report.findings[0].what, "SELECT wipe()");
+    }
+}
+
+#[test]
+fn a_denial_s_token_is_the_gateway_s_only_where_something_was_denied() {
+    let mut sessions = postgres_sessions([1, 2, 3], [91, 92, 93], "02:57");
+    sessions.truncate(1);
+    sessions[0].commands.truncate(1);
+    let token = |number: u64| format!("weir_denied_{number}_00ff");
+    let held = |sessions: &[RecordedSession], number: u64| {
+        let token = token(number);
+        let message = format!("syntax error at or near \"\"{token}\"\" at character 1");
+        csv_held(sessions, &[("LOG", "statement: SELECT 1", ""), ("ERROR", &message, &token)])
+    };
+    assert_eq!(kinds(&held(&sessions, 1)), [Kind::Unrecorded], "nothing was denied in it");
+    let mut denied = command(2, sessions[0].begun, "query", "DROP TABLE customers", true);
+    (denied.sent, denied.ending) = (false, None);
+    sessions[0].commands.push(denied);
+    let report = held(&sessions, 2);
+    assert_eq!((kinds(&report), report.log.gateways_own), (vec![], 1));
+    assert_eq!(kinds(&held(&sessions, 3)), [Kind::Unrecorded], "there is no such command");
 }
