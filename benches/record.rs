@@ -200,8 +200,7 @@ fn ledger(dir: &Path) -> Result<(), Wrong> {
     })?;
     told("ledger: entries, with their tree and a checkpoint every 10,000", ENTRIES, took);
     audit.checkpoint()?;
-    let options =
-        verify::Options { files: vec![dir.to_owned()], held: Vec::new(), keys: Vec::new() };
+    let options = verify::Options { files: vec![dir.to_owned()], ..verify::Options::default() };
     let started = Instant::now();
     let _report = verify::verify(&options, &mut |_| ());
     told("verify: entries of a ledger", ENTRIES, started.elapsed());

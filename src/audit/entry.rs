@@ -157,9 +157,9 @@ impl Volume {
         self.masked = self.masked.saturating_add(other.masked);
     }
 
-    /// Of two accounts of the same, each of which may lack the end, the larger numbers.
+    /// Of each count the larger one, where both are of the same.
     #[must_use]
-    pub fn max(self, other: Self) -> Self {
+    pub fn at_least(self, other: Self) -> Self {
         Self {
             rows: self.rows.max(other.rows),
             bytes: self.bytes.max(other.bytes),
@@ -529,4 +529,7 @@ pub enum LedgerEvent {
         /// The file that has them now.
         kept_as: String,
     },
+    /// Something that a later version wrote. Its line says what; this version never writes it.
+    #[serde(other, skip_serializing)]
+    Unknown,
 }

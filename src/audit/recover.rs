@@ -80,7 +80,7 @@ impl Audit {
     fn say(&self, session: SessionId, found: LeftOpen, known: Known) -> Result<(), Unrecorded> {
         let LeftOpen { head, damage, transfers, volume } = found;
         if transfers || known.transfers {
-            let volume = volume.max(known.volume);
+            let volume = volume.at_least(known.volume);
             self.record(&LedgerEvent::TransferUnclean { session, volume })?;
         }
         self.record(&LedgerEvent::TrailRecovered { session, head, damage }).map(|_| ())

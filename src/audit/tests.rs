@@ -108,7 +108,7 @@ fn check_with(dir: &Path, held: Option<&Path>) -> Report {
     let options = verify::Options {
         files: vec![dir.to_owned()],
         held: held.map(Path::to_owned).into_iter().collect(),
-        keys: Vec::new(),
+        ..verify::Options::default()
     };
     verify::verify(&options, &mut |_| ()).unwrap()
 }

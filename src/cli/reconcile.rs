@@ -21,6 +21,7 @@ use crate::audit::reconcile::LogTime;
 use crate::audit::reconcile::Options;
 use crate::audit::reconcile::RecordedSession;
 use crate::audit::reconcile::Report;
+use crate::audit::reconcile::Taken;
 use crate::audit::reconcile::kubernetes;
 use crate::audit::reconcile::kubernetes::Kubernetes;
 use crate::audit::reconcile::postgres::Format;
@@ -30,6 +31,8 @@ use crate::audit::reconcile::postgres::Prefix;
 use crate::audit::reconcile::sshd;
 use crate::audit::reconcile::sshd::Sshd;
 use crate::audit::recording::What;
+use crate::audit::verify;
+use crate::audit::verify::VerifyError;
 use crate::cli::args::reconcile::Logs;
 use crate::cli::args::reconcile::Reconcile;
 use crate::cli::client::CallError;
@@ -40,9 +43,21 @@ use crate::cli::reading::Opener;
 use crate::model::Clock;
 use crate::model::Protocol;
 use crate::model::clock::System;
+use crate::model::fault::Chain;
 
 /// Most sessions that a gateway lists at once.
 const SESSIONS_MAX: usize = 1_000;
+
+/// What a log of PostgreSQL is, and this is not.
+const NO_POSTGRES: &str = "no message of it is known: lc_messages must be C or English, and log_statement \
+                           'all' (or log_min_duration_statement 0)";
+/// What a log of sshd is, and this is not.
+const NO_SSHD: &str = "no line of it is sshd's: syslog, journalctl (short, short-iso, json) and `sshd -e` \
+                       are read";
+
+/// Why the gateway is not asked.
+const NO_FILES: &str = "--checkpoint, --key, --without-store and --without-spool are about the record in a \
+                        folder: name it, or leave them out";
 
 /// Why a reconciliation came to nothing.
 #[derive(Debug, thiserror::Error)]
@@ -90,7 +105,8 @@ pub(super) fn run(args: &Reconcile, as_json: bool) -> ExitCode {
 
 fn reconciled(args: &Reconcile) -> Result<(Report, Record), Failed> {
     let mut record = match &args.record {
-        Some(dir) => of_folder(dir, &args.wrapping_key)?,
+        Some(dir) => of_folder(dir, args)?,
+        None if args.known.is_given() => return Err(Failed::Usage(NO_FILES.to_owned())),
         None => of_gateway(args)?,
     };
     if let Some(target) = &args.target {
@@ -128,8 +144,11 @@ fn held(
                 None if head.iter().all(|line| line.text.trim().is_empty()) => Format::Json,
                 None => return Err(Failed::Usage(unknown_format(path))),
             };
-            matcher.take(format.read(head.into_iter().chain(lines.by_ref()), &options.time));
+            warn_of(path, &format);
+            let taken =
+                matcher.take(format.read(head.into_iter().chain(lines.by_ref()), &options.time));
             whole(path, lines)?;
+            of_its_kind(path, taken, NO_POSTGRES)?;
         }
         return Ok(matcher.finish());
     }
@@ -137,8 +156,9 @@ fn held(
         let mut matcher = Sshd::new(sessions, options);
         for path in &logs.sshd_log {
             let mut lines = lines(path)?;
-            matcher.take(sshd::entries(lines.by_ref(), &options.time));
+            let taken = matcher.take(sshd::entries(lines.by_ref(), &options.time));
             whole(path, lines)?;
+            of_its_kind(path, taken, NO_SSHD)?;
         }
         return Ok(matcher.finish());
     }
@@ -161,6 +181,25 @@ fn whole(path: &Path, lines: Lines<BufReader<File>>) -> Result<(), Failed> {
     error.map_or(Ok(()), |source| Err(Failed::File { path: path.to_owned(), source }))
 }
 
+/// That something in a log was understood, unless nothing is in it.
+fn of_its_kind(path: &Path, taken: Taken, what: &str) -> Result<(), Failed> {
+    if taken.is_foreign() {
+        return Err(Failed::Usage(format!("{}: {what}", path.display())));
+    }
+    Ok(())
+}
+
+/// Says where clients choose what stands in the lines of a log.
+fn warn_of(path: &Path, format: &Format) {
+    if matches!(format, Format::Stderr(prefix) if prefix.is_open()) {
+        print::complain(&print::tame(&format!(
+            "{}: clients choose what stands for %a in its prefix: lines that can be read in several ways \
+             are listed as not understood; csvlog and jsonlog have none",
+            path.display()
+        )));
+    }
+}
+
 fn zone(name: &str) -> Result<TimeZone, Failed> {
     TimeZone::get(name).map_err(|error| Failed::Usage(format!("--timezone {name}: {error}")))
 }
@@ -175,11 +214,12 @@ fn unknown_format(path: &Path) -> String {
 }
 
 /// The sessions whose recordings lie below a folder.
-fn of_folder(dir: &Path, keys: &[PathBuf]) -> Result<Record, Failed> {
+fn of_folder(dir: &Path, args: &Reconcile) -> Result<Record, Failed> {
     let usage = |why: String| Failed::Usage(format!("{}: {why}", dir.display()));
+    let damage = unproven(dir, args).map_err(|error| usage(Chain(&error).to_string()))?;
     let found = offline::recordings(dir).map_err(|error| usage(error.to_string()))?;
-    let opener = Opener::new(dir, keys).map_err(usage)?;
-    let mut record = Record::default();
+    let opener = Opener::new(dir, &args.wrapping_key).map_err(usage)?;
+    let mut record = Record { sessions: Vec::new(), damage };
     for (id, files) in found {
         let mut session = None;
         let read = opener.each(id, &files, |entry| {
@@ -195,6 +235,20 @@ fn of_folder(dir: &Path, keys: &[PathBuf]) -> Result<Record, Failed> {
         }
     }
     Ok(record)
+}
+
+/// What is wrong with a folder's record: whoever could add a recording could have recorded anything.
+fn unproven(dir: &Path, args: &Reconcile) -> Result<Vec<String>, VerifyError> {
+    let report = verify::verify(&args.known.of(vec![dir.to_owned()]), &mut |_| ())?;
+    let mut damage = report.problems.iter().map(ToString::to_string).collect::<Vec<_>>();
+    if report.ledgers.is_empty() {
+        damage.push("there is no ledger, so nobody knows which recordings there should be".into());
+    }
+    if report.problems_more > 0 {
+        damage
+            .push(format!("{} more problems, which `weir audit verify` has", report.problems_more));
+    }
+    Ok(damage)
 }
 
 /// Whether somebody may be in the midst of a write to a recording: its session runs.

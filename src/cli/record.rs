@@ -22,6 +22,8 @@ use crate::audit::prove;
 use crate::audit::prove::Wanted;
 use crate::audit::verify;
 use crate::audit::verify::Assurance;
+use crate::audit::verify::Excuse;
+use crate::audit::verify::Excused;
 use crate::audit::verify::LedgerReport;
 use crate::audit::verify::Progress;
 use crate::audit::verify::Report;
@@ -87,6 +89,12 @@ fn tell(report: &Report) {
     for ledger in &report.ledgers {
         line(of_ledger(ledger));
     }
+    for (kind, count) in &report.unknown {
+        line(format!(
+            "entries of the kind {kind}, which this version does not know: {count}; their hashes are \
+             verified, what they say is not"
+        ));
+    }
     if report.ledger_only {
         line("recordings: none was given, so none was checked".to_owned());
     } else if !report.ledgers.is_empty() || report.recordings > 0 {
@@ -95,12 +103,21 @@ fn tell(report: &Report) {
     }
     for (count, what) in [
         (report.behind, "not wholly in the store yet"),
-        (report.elsewhere, "in the store or the spool, of which no files were given"),
+        (report.elsewhere, "in the store or the spool, which were left out on purpose"),
         (report.gone, "erased, or their time was over, as the ledger says"),
     ] {
         if count > 0 {
             line(format!("recordings: {count} {what}"));
         }
+    }
+    for excused in report.excused.iter().take(PRINTED_MAX) {
+        line(of_excused(excused));
+    }
+    let told = report.excused.len().min(PRINTED_MAX);
+    let more = u64::try_from(report.excused.len().saturating_sub(told)).unwrap_or(u64::MAX);
+    let more = more.saturating_add(report.excused_more);
+    if more > 0 {
+        line(format!("… and {more} more that are excused: --json has them"));
     }
     line(verdict(report).to_owned());
 }
@@ -117,7 +134,26 @@ fn of_ledger(ledger: &LedgerReport) -> String {
     for (entries, how) in counted.into_iter().filter(|(entries, _)| *entries > 0) {
         text.extend([", ", &entries.to_string(), " ", how]);
     }
+    if ledger.uncounted > 0 {
+        let last = ledger.head.entries;
+        let first = last.saturating_sub(ledger.uncounted).saturating_add(1);
+        let (first, last) = (first.to_string(), last.to_string());
+        text.extend(["; entries ", &first, " to ", &last, " are counted by no checkpoint"]);
+        if ledger.signed.max(ledger.held) > 0 {
+            text.push_str(" that is believed, and excuse nothing");
+        }
+    }
     text
+}
+
+fn of_excused(excused: &Excused) -> String {
+    let why = match excused.why {
+        Excuse::Gone => "it was erased, or its time was over",
+        Excuse::InTheStore => "the store has it",
+        Excuse::InTheSpool => "it is in the spool",
+    };
+    let says = excused.entry.map(|entry| format!(" (entry {entry})")).unwrap_or_default();
+    format!("excused: session {}: {why}{says}", excused.session)
 }
 
 fn verdict(report: &Report) -> &'static str {

@@ -6,7 +6,6 @@ use std::process::ExitCode;
 use serde_json::Value;
 use serde_json::json;
 
-use crate::audit::verify;
 use crate::cli::args::Args;
 use crate::cli::args::Command;
 use crate::cli::args::Gateway;
@@ -100,10 +99,7 @@ fn audit(audit: Audit, as_json: bool) -> ExitCode {
         Audit::Read { dir, session, wrapping_keys } => {
             return reading::read(&dir, session, &wrapping_keys);
         }
-        Audit::Verify { files, checkpoint, key } => {
-            let options = verify::Options { files, held: checkpoint, keys: key };
-            return record::verify(&options, as_json);
-        }
+        Audit::Verify { files, known } => return record::verify(&known.of(files), as_json),
         Audit::Prove { id, end, from, output, gateway } => {
             record::prove((&id, end), &from, output.as_deref(), &gateway)
         }

@@ -124,8 +124,10 @@ fn while_the_store_is_gone_sessions_go_on_until_the_spool_is_full_and_nothing_is
     wait_for("room", || (gateway.psql("alice", &["SELECT 'again'"]).code == 0).then_some(()));
     let shown = gateway.weir_json("alice", &["sessions", "show", &sessions[1]]).to_string();
     assert!(shown.contains("outage 1"), "{shown}");
-    // What the store has is not in the state folder, and verify says so without calling it damage.
+    // What the store has is not in the state folder: verify calls that damage unless it is told so.
     let verified = gateway.verify();
+    assert!(verified.code == 4 && verified.out.contains("the store has it"), "{verified:?}");
+    let verified = gateway.verify_with(&["--without-store"]);
     assert_eq!(verified.code, 0, "{verified:?}");
 }
 

@@ -235,10 +235,16 @@ impl Gateway {
         serde_json::from_str(&ran.out).unwrap()
     }
 
-    /// `weir audit verify` of its state.
+    /// `weir audit verify` of its state, which has its store too.
     pub fn verify(&self) -> Ran {
+        self.verify_with(&[])
+    }
+
+    /// The same, with further arguments.
+    pub fn verify_with(&self, args: &[&str]) -> Ran {
         let mut weir = Command::new(parts::weir());
-        Ran::of(&weir.args(["audit", "verify"]).arg(self.path("state")).output().unwrap())
+        weir.args(["audit", "verify"]).arg(self.path("state")).args(args);
+        Ran::of(&weir.output().unwrap())
     }
 
     /// `curl` to its own name, with further arguments; prints the status on a line of its own last.

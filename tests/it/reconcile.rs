@@ -73,6 +73,16 @@ fn a_statement_past_the_gateway_is_the_one_that_is_listed() {
     let offline = serde_json::from_str::<Value>(&ran.out).unwrap();
     assert_eq!(offline["findings"], report["findings"]);
     assert_eq!(offline["record"]["matched"], report["record"]["matched"]);
+    // The record is verified first: one that misses a recording proves nothing.
+    let copy = tempfile::tempdir().unwrap();
+    std::fs::create_dir(copy.path().join("spool")).unwrap();
+    for file in ["gateway", "ledger.jsonl", "wrapping.key"] {
+        std::fs::copy(demo.state.join(file), copy.path().join(file)).unwrap();
+    }
+    let mut offline = Command::new(parts::weir());
+    offline.args(["audit", "reconcile"]).arg(copy.path()).arg("--json").args(log);
+    let ran = Ran::of(&offline.output().unwrap());
+    assert!(ran.code == 4 && ran.out.contains("the recording is missing"), "{ran:?}");
     // Who may do so need not be listed, and is counted.
     let (report, code) = reconcile(&demo, &[&log[..], &["--except", "weir_app@*"]].concat());
     assert_eq!((code, &report["log"]["excepted"]), (0, &Value::from(1)));

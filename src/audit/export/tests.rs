@@ -164,6 +164,28 @@ fn a_transfer_is_one_row_with_its_last_volumes_and_the_approvals_of_its_session(
     assert_eq!((rows[1].state, rows[1].volume.rows), (State::Unclean, 9));
 }
 
+/// After a crash a trail may have less than was counted, and more.
+#[test]
+fn a_transfer_that_a_crash_cut_has_the_most_that_is_known_of_it() {
+    let session = SessionId::fresh();
+    let counted = Volume { rows: 9, bytes: 900, masked: 0 };
+    let trail = Volume { rows: 2, bytes: 1200, masked: 1 };
+    let events = vec![
+        opened(session, "read"),
+        LedgerEvent::TransferVolume {
+            session,
+            volume: counted,
+            classes: BTreeMap::new(),
+            written: BTreeMap::new(),
+            closed: false,
+        },
+        LedgerEvent::TransferUnclean { session, volume: trail },
+    ];
+    let rows = rows(Window::default(), events);
+    assert_eq!(rows[0].state, State::Unclean);
+    assert_eq!(rows[0].volume, Volume { rows: 9, bytes: 1200, masked: 1 });
+}
+
 #[test]
 fn a_window_has_what_touches_it() {
     let session = SessionId::fresh();

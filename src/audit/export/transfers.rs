@@ -239,7 +239,9 @@ impl Open {
             }
         }
         if reads {
-            transfer.volume = told.volume.less(self.before.volume);
+            // What was counted last and, after a crash, what a trail has, are both lower bounds.
+            let moved = told.volume.less(self.before.volume);
+            transfer.volume = transfer.volume.at_least(moved);
         } else if let Some(most) = transfer.classes.values().max_by_key(|volume| volume.bytes) {
             // A command may write several classes: its bytes went to the target once.
             transfer.volume = *most;

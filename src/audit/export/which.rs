@@ -122,7 +122,8 @@ pub(super) fn session_of(event: &LedgerEvent) -> Option<SessionId> {
         | LedgerEvent::StoreChecked { .. }
         | LedgerEvent::BasisEnds { .. }
         | LedgerEvent::ClockStepped { .. }
-        | LedgerEvent::TornTail { .. } => None,
+        | LedgerEvent::TornTail { .. }
+        | LedgerEvent::Unknown => None,
     }
 }
 
@@ -154,6 +155,7 @@ fn principal_of(event: &LedgerEvent) -> Option<&Principal> {
         | LedgerEvent::Expired { .. }
         | LedgerEvent::BasisEnds { .. }
         | LedgerEvent::ClockStepped { .. }
-        | LedgerEvent::TornTail { .. } => None,
+        | LedgerEvent::TornTail { .. }
+        | LedgerEvent::Unknown => None,
     }
 }

@@ -2,6 +2,7 @@
 //! sessions: the gateway chooses each request's `Audit-ID` after session and number.
 
 use std::collections::HashMap;
+use std::collections::HashSet;
 
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -105,11 +106,29 @@ fn event(line: Line) -> Read {
 pub struct Kubernetes<'a> {
     options: &'a Options,
     sessions: Vec<&'a RecordedSession>,
-    /// Each request by its id, in the order in which they came.
+    /// The requests, in the order in which they came.
     requests: Vec<Request>,
-    known: HashMap<String, usize>,
+    known: HashMap<Identity, usize>,
     report: Report,
     log: usize,
+}
+
+/// What the events of one request have in common. Whoever asks may choose the id, so that it alone
+/// tells no two requests apart.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Identity {
+    id: String,
+    at: Option<Timestamp>,
+    verb: String,
+    uri: String,
+    user: String,
+}
+
+impl Identity {
+    fn of(event: &Event) -> Self {
+        let Event { id, at, verb, uri, user, .. } = event.clone();
+        Self { id, at, verb, uri, user }
+    }
 }
 
 /// A request in the log: its first event, and how often it began or ended.
@@ -138,17 +157,9 @@ impl<'a> Kubernetes<'a> {
     pub fn take(&mut self, log: impl Iterator<Item = Read>) {
         for read in log {
             match read {
-                Read::Unread { line, text } => self.report.find(Finding {
-                    kind: Kind::Unread,
-                    log: Some(self.log),
-                    line: Some(line),
-                    session: None,
-                    number: None,
-                    at: None,
-                    who: "the log".to_owned(),
-                    what: text,
-                    note: Some("it is no audit.k8s.io event".to_owned()),
-                }),
+                Read::Unread { line, text } => {
+                    self.report.unread(self.log, line, text, "it is no audit.k8s.io event");
+                }
                 Read::Event(event) => self.event(*event),
             }
         }
@@ -157,10 +168,16 @@ impl<'a> Kubernetes<'a> {
 
     fn event(&mut self, event: Event) {
         self.report.saw(event.at);
-        if let Some(known) = self.known.get(&event.id).and_then(|at| self.requests.get_mut(*at)) {
+        let identity = Identity::of(&event);
+        let known = self.known.get(&identity).and_then(|at| self.requests.get_mut(*at));
+        // The first stage is written before it is known for whom the request is.
+        let same = |known: &&mut Request| {
+            let (one, other) = (&known.event.impersonated, &event.impersonated);
+            one.is_none() || other.is_none() || one == other
+        };
+        if let Some(known) = known.filter(same) {
             let stage = known.stages.entry(event.stage).or_default();
             *stage = stage.saturating_add(1);
-            // The first stage is written before it is known for whom the request is.
             known.event.impersonated = known.event.impersonated.take().or(event.impersonated);
             return;
         }
@@ -168,7 +185,7 @@ impl<'a> Kubernetes<'a> {
             self.report.log.outside = self.report.log.outside.saturating_add(1);
             return;
         }
-        self.known.insert(event.id.clone(), self.requests.len());
+        self.known.insert(identity, self.requests.len());
         let stages = HashMap::from([(event.stage.clone(), 1)]);
         self.requests.push(Request { log: self.log, event, stages });
     }
@@ -182,12 +199,12 @@ impl<'a> Kubernetes<'a> {
                 places.insert(id.in_one_word(), (at, number));
             }
         }
-        let mut matched = std::collections::HashSet::new();
+        let mut matched = HashSet::new();
         for request in std::mem::take(&mut self.requests) {
             match places.get(&request.event.id) {
                 Some(place) => {
-                    matched.insert(*place);
-                    self.recorded(&request, *place);
+                    let is_first = matched.insert(*place);
+                    self.recorded(&request, *place, is_first);
                 }
                 None => self.stray(&request),
             }
@@ -197,7 +214,7 @@ impl<'a> Kubernetes<'a> {
     }
 
     /// A request whose id is a command's.
-    fn recorded(&mut self, request: &Request, (at, number): (usize, usize)) {
+    fn recorded(&mut self, request: &Request, (at, number): (usize, usize), is_first: bool) {
         let log = &mut self.report.log;
         log.items = log.items.saturating_add(1);
         let Some(session) = self.sessions.get(at) else { return };
@@ -207,8 +224,10 @@ impl<'a> Kubernetes<'a> {
         let often = request.stages.values().copied().max().unwrap_or(1);
         let (kind, note) = if command.fate() == Fate::Kept {
             (Kind::RanThoughDenied, "the record says that it did not go to the cluster".to_owned())
-        } else if event.uri != asked {
-            (Kind::Differs, format!("the record has {asked}"))
+        } else if !is_first {
+            (Kind::Unrecorded, "another request has the same id".to_owned())
+        } else if event.uri != asked || event.verb != command.verb {
+            (Kind::Differs, format!("the record has {} {asked}", command.verb))
         } else if event.impersonated.as_ref() != Some(&session.principal) {
             let name = event.impersonated.as_deref().unwrap_or("nobody");
             (Kind::Differs, format!("asked for {name}, recorded for {}", session.principal))
@@ -253,40 +272,12 @@ impl<'a> Kubernetes<'a> {
     }
 
     /// What the record has and the log has not.
-    fn leftovers(&mut self, matched: &std::collections::HashSet<(usize, usize)>) {
-        // Where nobody says which time counts, it is the time that the log covers.
-        let first = self.report.first.filter(|_| self.options.since.is_none());
-        let last = self.report.last.filter(|_| self.options.until.is_none());
-        for (at, session) in self.sessions.clone().into_iter().enumerate() {
-            let record = &mut self.report.record;
-            record.sessions = record.sessions.saturating_add(1);
+    fn leftovers(&mut self, matched: &HashSet<(usize, usize)>) {
+        for (at, session) in self.sessions.iter().enumerate() {
+            self.report.record.sessions = self.report.record.sessions.saturating_add(1);
             for (number, command) in session.commands.iter().enumerate() {
-                let outside = self.options.outside(Some(command.at))
-                    || first.is_some_and(|first| command.at < first)
-                    || last.is_some_and(|last| command.at > last);
-                let record = &mut self.report.record;
-                record.commands = record.commands.saturating_add(1);
-                let count = match (matched.contains(&(at, number)), command.fate()) {
-                    (_, Fate::Kept) => &mut record.denied,
-                    (true, Fate::Ran | Fate::Unsure) => &mut record.matched,
-                    (false, Fate::Unsure) => &mut record.not_due,
-                    (false, Fate::Ran) if outside => &mut record.outside,
-                    (false, Fate::Ran) => {
-                        self.report.find(Finding {
-                            kind: Kind::Unlogged,
-                            log: None,
-                            line: None,
-                            session: Some(session.session),
-                            number: Some(command.number),
-                            at: Some(command.at),
-                            who: session.principal.clone(),
-                            what: command.text.clone(),
-                            note: None,
-                        });
-                        continue;
-                    }
-                };
-                *count = count.saturating_add(1);
+                let has = matched.contains(&(at, number));
+                self.report.command(self.options, (session, command), (has, true));
             }
         }
     }

@@ -18,6 +18,28 @@ pub struct Line {
     pub cut: bool,
 }
 
+/// How much of a log was understood.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Taken {
+    /// How many lines, or messages, there are.
+    pub lines: u64,
+    /// How many of them are of the kind that was looked for.
+    pub known: u64,
+}
+
+impl Taken {
+    /// Counts one.
+    pub(super) fn line(&mut self, is_known: bool) {
+        self.lines = self.lines.saturating_add(1);
+        self.known = self.known.saturating_add(u64::from(is_known));
+    }
+
+    /// Whether it is a log of something else: nothing in it is of the kind that was looked for.
+    pub fn is_foreign(self) -> bool {
+        self.lines > 0 && self.known == 0
+    }
+}
+
 /// The lines of `R`. It ends at the first error, which [`Lines::error`] then has.
 #[derive(Debug)]
 pub struct Lines<R> {

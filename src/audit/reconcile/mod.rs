@@ -27,6 +27,7 @@ mod tests;
 
 pub use lines::Line;
 pub use lines::Lines;
+pub use lines::Taken;
 pub use options::Options;
 pub use options::Pattern;
 pub use recorded::Fate;

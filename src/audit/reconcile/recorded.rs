@@ -32,6 +32,8 @@ pub struct RecordedSession {
     pub legs: Vec<RecordedLeg>,
     /// Its commands, by number.
     pub commands: Vec<RecordedCommand>,
+    /// How often something that is no command was refused.
+    pub refusals: u64,
 }
 
 /// A connection to the target.
@@ -108,6 +110,7 @@ impl RecordedSession {
             closed: false,
             legs: Vec::new(),
             commands: Vec::new(),
+            refusals: 0,
         })
     }
 
@@ -148,11 +151,11 @@ impl RecordedSession {
                 }
             }
             TrailEvent::Closed { .. } => self.closed = true,
+            TrailEvent::Refused { .. } => self.refusals = self.refusals.saturating_add(1),
             TrailEvent::Opened(_)
             | TrailEvent::Held { .. }
             | TrailEvent::Masks { .. }
-            | TrailEvent::Terminal { .. }
-            | TrailEvent::Refused { .. } => {}
+            | TrailEvent::Terminal { .. } => {}
         }
     }
 

@@ -3,6 +3,10 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::audit::reconcile::options::Options;
+use crate::audit::reconcile::recorded::Fate;
+use crate::audit::reconcile::recorded::RecordedCommand;
+use crate::audit::reconcile::recorded::RecordedSession;
 use crate::model::SessionId;
 
 /// Most findings that are listed; further ones are counted.
@@ -137,6 +141,60 @@ impl Report {
         }
         finding.what = shown(&finding.what);
         self.findings.push(finding);
+    }
+
+    /// A line of the `log` could not be read.
+    pub(super) fn unread(&mut self, log: usize, line: u64, text: String, why: &str) {
+        self.find(Finding {
+            kind: Kind::Unread,
+            log: Some(log),
+            line: Some(line),
+            session: None,
+            number: None,
+            at: None,
+            who: "the log".to_owned(),
+            what: text,
+            note: Some(why.to_owned()),
+        });
+    }
+
+    /// A command of a session, and whether the log `has` it. Where it ran, `is_due` and the log has it
+    /// not, that is a mismatch.
+    pub(super) fn command(
+        &mut self,
+        options: &Options,
+        (session, command): (&RecordedSession, &RecordedCommand),
+        (has, is_due): (bool, bool),
+    ) {
+        // Where nobody says which time counts, it is the time that the log covers.
+        let first = self.first.filter(|_| options.since.is_none());
+        let last = self.last.filter(|_| options.until.is_none());
+        let outside = options.outside(Some(command.at))
+            || first.is_some_and(|first| command.at < first)
+            || last.is_some_and(|last| command.at > last);
+        let record = &mut self.record;
+        record.commands = record.commands.saturating_add(1);
+        let count = match (has, command.fate()) {
+            (_, Fate::Kept) => &mut record.denied,
+            (true, Fate::Ran | Fate::Unsure) => &mut record.matched,
+            (false, Fate::Unsure) => &mut record.not_due,
+            (false, Fate::Ran) if !is_due => &mut record.not_due,
+            (false, Fate::Ran) if outside => &mut record.outside,
+            (false, Fate::Ran) => {
+                return self.find(Finding {
+                    kind: Kind::Unlogged,
+                    log: None,
+                    line: None,
+                    session: Some(session.session),
+                    number: Some(command.number),
+                    at: Some(command.at),
+                    who: session.principal.clone(),
+                    what: command.text.clone(),
+                    note: None,
+                });
+            }
+        };
+        *count = count.saturating_add(1);
     }
 
     pub(super) fn saw(&mut self, at: Option<Timestamp>) {

@@ -17,6 +17,8 @@ use crate::model::CommandId;
 use crate::model::Protocol;
 use crate::model::SessionId;
 
+mod evasions;
+
 const SESSION: &str = "01930000-0000-7000-8000-000000000001";
 
 fn corpus(name: &str) -> Vec<Line> {
@@ -39,6 +41,7 @@ fn session(protocol: Protocol, begun: &str, ended: &str) -> RecordedSession {
         closed: true,
         legs: Vec::new(),
         commands: Vec::new(),
+        refusals: 0,
     }
 }
 
@@ -281,7 +284,7 @@ fn requests_match_by_the_id_that_the_gateway_chose() {
     let begun = "2026-11-29T03:00:00Z";
     let mut recorded = session(Protocol::Kubernetes, begun, "2026-11-29T03:01:00Z");
     let pods = "/api/v1/pods?limit=500";
-    recorded.commands = vec![command(1, at(begun), "list", &format!("GET {pods}"), true)];
+    recorded.commands = vec![command(1, at(begun), "get", &format!("GET {pods}"), true)];
     let id = CommandId { session: recorded.session, number: 1 }.in_one_word();
     let held = |lines: Vec<Line>| {
         let options = Options {
@@ -307,6 +310,19 @@ fn requests_match_by_the_id_that_the_gateway_chose() {
     assert_eq!(held(vec![other]).1, [Kind::Differs]);
     let other = event(&id, "ResponseComplete", pods, "weir-gateway", "dana");
     assert_eq!(held(vec![other]).1, [Kind::Differs]);
+    // Another request with the same id: another thing is asked, or the same at another time.
+    let again = |from: &str, to: &str| {
+        let mut line = good("ResponseComplete");
+        line.text = line.text.replace(from, to);
+        held(vec![good("RequestReceived"), line]).1
+    };
+    assert_eq!(again("00.5Z", "00.6Z"), [Kind::Unrecorded]);
+    assert_eq!(again(pods, "/api/v1/secrets"), [Kind::Unrecorded]);
+    assert_eq!(again("weir-gateway", "admin"), [Kind::Unrecorded]);
+    assert_eq!(again("\"verb\":\"get\"", "\"verb\":\"delete\""), [Kind::Unrecorded]);
+    let mut verb = good("ResponseComplete");
+    verb.text = verb.text.replace("\"verb\":\"get\"", "\"verb\":\"delete\"");
+    assert_eq!(held(vec![verb]).1, [Kind::Differs]);
     let past = event("4f0c", "ResponseComplete", pods, "admin", "alice");
     let system = event("4f0d", "ResponseComplete", pods, "system:apiserver", "");
     let (report, kinds) = held(vec![past, system, good("Panic")]);

@@ -1,6 +1,7 @@
 //! Checkpoints, read in the order of the entries that they count, so that each meets the tree when it
 //! has grown to its size.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::collections::btree_map::OccupiedEntry;
 use std::fs::File;
@@ -18,6 +19,7 @@ use crate::audit::note::NoteError;
 use crate::audit::note::SignedNote;
 use crate::audit::verify::Problem;
 use crate::audit::verify::VerifyError;
+use crate::audit::verify::receipts::Read as Receipt;
 use crate::audit::verify::report::Findings;
 
 /// Longest line with a checkpoint, in bytes: a note, escaped.
@@ -30,11 +32,24 @@ pub(super) struct Found {
     pub(super) byte: Option<u64>,
     /// It was kept elsewhere.
     pub(super) held: bool,
+    /// It is a receipt's.
+    pub(super) of_receipt: bool,
     pub(super) note: SignedNote,
     pub(super) checkpoint: Checkpoint,
 }
 
 impl Found {
+    fn of_receipt(Receipt { file, receipt, checkpoint }: &Receipt) -> Self {
+        Self {
+            file: file.clone(),
+            byte: None,
+            held: false,
+            of_receipt: true,
+            note: receipt.note().clone(),
+            checkpoint: checkpoint.clone(),
+        }
+    }
+
     /// Something is wrong with it, or with what it counts.
     pub(super) fn problem(&self, what: impl Into<String>) -> Problem {
         Problem { byte: self.byte, ..Problem::of(&self.file, what) }
@@ -48,6 +63,8 @@ pub(super) struct Checkpoints {
     notes: BTreeMap<(u64, PathBuf), bool>,
     /// Files of many.
     lines: Vec<Lines>,
+    /// Those of receipts, the largest first. Where they lie tells nothing of who kept them.
+    receipts: Vec<Found>,
 }
 
 /// A file with a checkpoint in each line, as gateways keep them.
@@ -65,9 +82,12 @@ struct Lines {
 impl Checkpoints {
     pub(super) fn open(
         files: &[(PathBuf, bool)],
+        receipts: &[Receipt],
         findings: &mut Findings<'_>,
     ) -> Result<Self, VerifyError> {
-        let mut all = Self { notes: BTreeMap::new(), lines: Vec::new() };
+        let mut receipts = receipts.iter().map(Found::of_receipt).collect::<Vec<_>>();
+        receipts.sort_by_key(|found| Reverse(found.checkpoint.size));
+        let mut all = Self { notes: BTreeMap::new(), lines: Vec::new(), receipts };
         for (path, held) in files {
             let file = File::open(path).map_err(VerifyError::io(path))?;
             let length = file.metadata().map_err(VerifyError::io(path))?.len();
@@ -77,6 +97,11 @@ impl Checkpoints {
                 let (path, held) = (path.clone(), *held);
                 let mut lines = Lines { path, held, reader, byte: 0, next: None, size: 0 };
                 lines.advance(findings)?;
+                if lines.held && lines.next.is_none() {
+                    let (path, source) =
+                        (lines.path, NoteError::NoNote("it has none that is read"));
+                    return Err(VerifyError::Held { path, source });
+                }
                 all.lines.push(lines);
                 continue;
             }
@@ -106,6 +131,9 @@ impl Checkpoints {
                 return Ok(found);
             }
         }
+        if self.receipts.last().is_some_and(|found| found.checkpoint.size <= size) {
+            return Ok(self.receipts.pop());
+        }
         let due = self.notes.first_entry().filter(|first| first.key().0 <= size);
         let Some(((_, path), held)) = due.map(OccupiedEntry::remove_entry) else {
             return Ok(None);
@@ -130,7 +158,7 @@ impl Lines {
             Ok((note, checkpoint)) if checkpoint.size > self.size => {
                 self.size = checkpoint.size;
                 let (file, byte, held) = (path, Some(byte), self.held);
-                self.next = Some(Found { file, byte, held, note, checkpoint });
+                self.next = Some(Found { file, byte, held, of_receipt: false, note, checkpoint });
             }
             Ok(_) => {
                 let what = "a checkpoint counts no more entries than the one before: they were \
@@ -167,6 +195,7 @@ fn note(path: &Path) -> Result<Result<Found, NoteError>, VerifyError> {
     let note = text.and_then(str::parse::<SignedNote>);
     Ok(note.and_then(|note| {
         let checkpoint = note.checkpoint()?;
-        Ok(Found { file: path.to_owned(), byte: None, held: false, note, checkpoint })
+        let file = path.to_owned();
+        Ok(Found { file, byte: None, held: false, of_receipt: false, note, checkpoint })
     }))
 }

@@ -17,7 +17,10 @@ use crate::audit::recording::Chunks;
 use crate::audit::spool;
 use crate::audit::spool::Folders;
 use crate::audit::verify::Options;
+use crate::audit::verify::Problem;
 use crate::audit::verify::VerifyError;
+use crate::audit::verify::Without;
+use crate::audit::verify::report::Findings;
 use crate::model::SessionId;
 
 /// Most files that are verified at once.
@@ -47,8 +50,12 @@ pub(super) struct Given {
     pub(super) spools: Vec<PathBuf>,
     /// The folders with the recordings of stores.
     archives: Vec<PathBuf>,
-    /// There is a store, so that what it has must be here.
-    pub(super) store: bool,
+    /// What is not here on purpose.
+    pub(super) without: Without,
+    /// Folders that were named, and have nothing of a record.
+    empty: Vec<PathBuf>,
+    /// Folders with a gateway's state, and no spool.
+    spoolless: Vec<PathBuf>,
     /// How long they are together.
     pub(super) bytes: u64,
     files: usize,
@@ -76,12 +83,16 @@ enum Kind {
 
 impl Given {
     pub(super) fn find(options: &Options) -> Result<Self, VerifyError> {
-        let mut given = Self::default();
+        let mut given = Self { without: options.without, ..Self::default() };
         for path in &options.files {
             let about = fs::metadata(path).map_err(VerifyError::io(path))?;
             if about.is_dir() {
                 given.folder = true;
+                let before = given.files;
                 given.walk(path, 0)?;
+                if given.files == before {
+                    given.empty.push(path.clone());
+                }
             } else if !about.is_file() || !given.add(path, about.len())? {
                 return Err(VerifyError::Unknown(path.clone()));
             }
@@ -96,6 +107,18 @@ impl Given {
             return Err(VerifyError::Nothing);
         }
         Ok(given)
+    }
+
+    /// What is wrong with the folders themselves.
+    pub(super) fn judge(&self, findings: &mut Findings<'_>) {
+        for path in &self.empty {
+            findings.problem(Problem::of(path, "there is nothing of a record in this folder"));
+        }
+        for path in self.spoolless.iter().filter(|_| !self.without.spool) {
+            let what = "there is a gateway's state here, and not its spool (--without-spool says that \
+                        it was left out on purpose)";
+            findings.problem(Problem::of(path, what));
+        }
     }
 
     /// Looks for a recording once more, where it may have come or gone to meanwhile.
@@ -119,6 +142,7 @@ impl Given {
         if depth > DEPTH_MAX {
             return Ok(());
         }
+        let (mut state, mut spool) = (false, false);
         for entry in fs::read_dir(dir).map_err(VerifyError::io(dir))? {
             let entry = entry.map_err(VerifyError::io(dir))?;
             let path = entry.path();
@@ -131,14 +155,19 @@ impl Given {
             };
             if about.is_dir() {
                 if entry.file_name() == "spool" {
+                    spool = true;
                     self.spools.push(path.clone());
                 } else if entry.file_name() == "recordings" {
                     self.archives.push(path.clone());
                 }
                 self.walk(&path, depth.saturating_add(1))?;
             } else if about.is_file() {
+                state |= entry.file_name() == "gateway";
                 self.add(&path, about.len())?;
             }
+        }
+        if state && !spool {
+            self.spoolless.push(dir.to_owned());
         }
         Ok(())
     }
@@ -151,7 +180,6 @@ impl Given {
             return Err(VerifyError::TooMany);
         }
         self.bytes = self.bytes.saturating_add(bytes);
-        self.store |= is_stored(path);
         match kind {
             Kind::Ledger => self.ledger.push(path.to_owned()),
             Kind::Checkpoints => self.checkpoints.push((path.to_owned(), false)),
@@ -256,12 +284,6 @@ impl Kind {
 /// Where in its recording a segment begins, by its name, in bytes.
 fn segment_of(path: &Path) -> Option<u64> {
     path.file_name()?.to_str()?.strip_suffix(".seg")?.parse().ok()
-}
-
-/// Whether a file is one of a store, by the names of the folders that it is in.
-fn is_stored(path: &Path) -> bool {
-    let above = path.parent().and_then(Path::parent).and_then(Path::file_name);
-    ["recordings", "ledger", "checkpoints"].into_iter().any(|name| above.is_some_and(|a| a == name))
 }
 
 /// Whether a name is `FIRST-LAST.jsonl`, as a store's objects with entries of a ledger are called.

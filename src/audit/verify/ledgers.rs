@@ -43,7 +43,8 @@ pub(super) struct Ledger {
     whole: bool,
     /// The keys that its entries name.
     pub(super) own: Vec<Verifier>,
-    /// The keys that are known from elsewhere, and those that they vouched for.
+    /// The keys that are known from elsewhere, and those that they, or a checkpoint that was kept,
+    /// vouched for.
     pub(super) trusted: Vec<Verifier>,
     checkpoints: u64,
     /// How many entries the largest checkpoint counts.
@@ -77,6 +78,10 @@ impl Ledger {
     }
 
     pub(super) fn report(self) -> LedgerReport {
+        let counted = match self.believed() {
+            u64::MAX => self.checkpointed,
+            believed => believed,
+        };
         LedgerReport {
             origin: self.own.last().map(|key| key.name().to_string()),
             gateway: self.gateway,
@@ -86,6 +91,22 @@ impl Ledger {
             checkpointed: self.checkpointed,
             signed: self.signed,
             held: self.held,
+            uncounted: self.head.entries.saturating_sub(counted),
+        }
+    }
+
+    /// The file that it begins in.
+    pub(super) fn file(&self) -> &Path {
+        &self.file
+    }
+
+    /// How many of its entries may excuse something: those that a checkpoint counts which is believed.
+    /// All, where nothing is known from elsewhere.
+    pub(super) fn believed(&self) -> u64 {
+        if self.trusted.is_empty() && self.held == 0 {
+            u64::MAX
+        } else {
+            self.held.max(self.signed)
         }
     }
 
@@ -125,10 +146,14 @@ impl Ledger {
         let size = found.checkpoint.size;
         self.counted = self.counted.max(size);
         if self.head.entries < size {
-            let (has, held) =
-                (self.head.entries, if found.held { "that was kept" } else { "given" });
+            let has = self.head.entries;
+            let whose = match (found.held, found.of_receipt) {
+                (true, _) => "the checkpoint that was kept",
+                (false, true) => "the receipt's checkpoint",
+                (false, false) => "the checkpoint given",
+            };
             return Err(found.problem(format!(
-                "the checkpoint {held} counts {size} entries, and of the ledger ({}) only {has} can \
+                "{whose} counts {size} entries, and of the ledger ({}) only {has} can \
                  be read: its tail was lost or cut off",
                 self.file.display()
             )));
@@ -144,8 +169,13 @@ impl Ledger {
                 self.file.display()
             )));
         }
+        let unknown = self.trusted.is_empty();
         if found.held {
             self.held = size;
+            if unknown {
+                // What it counts is the gateway's own word, and so are the keys that stand there.
+                self.trusted = self.keys();
+            }
         }
         match found.note.verify(&self.keys()) {
             Ok(signers) => {
@@ -162,7 +192,7 @@ impl Ledger {
             }
             Err(error @ NoteError::BadSignature(_)) => Err(found.problem(error.to_string())),
             // One that was kept elsewhere is believed because it was.
-            Err(_) if found.held && self.trusted.is_empty() => Ok(()),
+            Err(_) if found.held && unknown => Ok(()),
             Err(_) if self.keys().is_empty() => Ok(()),
             Err(_) => {
                 match &mut self.unsigned {
@@ -240,7 +270,7 @@ impl<'a, 'f> Ledgers<'a, 'f> {
             gateways: &given.gateways,
             folder: given.folder,
             all: Vec::new(),
-            checkpoints: Checkpoints::open(&given.checkpoints, findings)?,
+            checkpoints: Checkpoints::open(&given.checkpoints, receipts, findings)?,
             receipts: by_number,
             pins,
             findings,
@@ -273,6 +303,8 @@ impl<'a, 'f> Ledgers<'a, 'f> {
             let met =
                 match at.and_then(|at| self.all.get_mut(at)) {
                     Some(ledger) => ledger.meet(found),
+                    // It verifies alone, and that is judged with the receipt.
+                    None if found.of_receipt => Ok(()),
                     None if none && (found.held || self.folder) => Err(found
                         .problem("the ledger that the checkpoint is about is not among the files")),
                     None if none => alone(&found, self.keys),
@@ -308,6 +340,9 @@ impl Visit for Ledgers<'_, '_> {
         if ledger.whole {
             ledger.frontier.push(tree::leaf(&entry.text));
         }
+        if entry.line.event == LedgerEvent::Unknown {
+            self.findings.unknown(entry.kind());
+        }
         if let LedgerEvent::Started { gateway, ledger_key, .. } = &entry.line.event
             && let Err(what) = ledger.started(gateway, ledger_key.as_deref())
         {
@@ -326,7 +361,7 @@ impl Visit for Ledgers<'_, '_> {
                 self.findings.problem(Problem::of(&receipt.file, what));
             }
         }
-        self.pins.note(at, &entry.line.event);
+        self.pins.note(at, &entry.line);
     }
 
     fn broken(&mut self, at: usize) {

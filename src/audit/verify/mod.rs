@@ -11,6 +11,8 @@
 //! - A checkpoint shows the whole beginning that it counts. One that the gateway kept beside its
 //!   ledger could be lost with the tail; one that was kept elsewhere could not.
 //! - Heads of recordings stand in the ledger, so a recording is as certain as the ledger is.
+//! - What excuses a recording (it was erased, the store has it, a crash cut it) counts only where a
+//!   checkpoint that is believed counts the entry that says so; and it is listed.
 //!
 //! Without a checkpoint kept elsewhere, or at least a key that is known from elsewhere, the best that
 //! can be said is [`Assurance::Consistent`]: whoever has the gateway can write all of it anew.
@@ -31,6 +33,9 @@ mod walk;
 pub use given::FILES_MAX;
 pub use pins::PINS_MAX;
 pub use report::Assurance;
+pub use report::EXCUSED_MAX;
+pub use report::Excuse;
+pub use report::Excused;
 pub use report::LedgerReport;
 pub use report::PROBLEMS_MAX;
 pub use report::Problem;
@@ -58,6 +63,18 @@ pub struct Options {
     /// The public keys of the ledgers, as somebody who is trusted told them. Without any, the keys that
     /// a ledger itself names are taken, which proves only that it is consistent.
     pub keys: Vec<Verifier>,
+    /// What is not among the files on purpose.
+    pub without: Without,
+}
+
+/// What of a record is not among the files on purpose. Nobody but who gives them can say so: an empty
+/// folder looks the same whoever emptied it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Without {
+    /// The region's store.
+    pub store: bool,
+    /// The gateway's spool.
+    pub spool: bool,
 }
 
 /// Why verifying could not be done, which says nothing about the record.
@@ -138,10 +155,11 @@ fn verify_within(
     let (ledgers, pins) = ledgers.finish()?;
     receipts::judge(&receipts, &ledgers, &options.keys, &mut findings);
     recordings::stray(&given, &mut findings)?;
+    given.judge(&mut findings);
     // Without a ledger nobody knows which recordings there should be.
     let known = !given.ledger.is_empty();
     for mut turn in pins.rounds() {
-        let pins = turn.pins(&given.ledger)?;
+        let pins = turn.pins(&given.ledger, &ledgers, &mut findings)?;
         recordings::verify(&given, known.then_some(&pins), &turn, &ledgers, &mut findings)?;
     }
     Ok(findings.report(ledgers))

@@ -1,5 +1,9 @@
 //! What ledgers say of recordings: that there is one, where it stood, where it ends.
 //!
+//! Where a key or a checkpoint is known from elsewhere, an entry behind the last one that is counted
+//! may be anybody's. It may ask more of a recording, and excuses nothing: not that it is gone or in the
+//! store, and not that it ends elsewhere.
+//!
 //! A ledger may say more of recordings than should be in memory at once. Then it is read again, in
 //! rounds, each for a part of the sessions.
 
@@ -9,8 +13,11 @@ use std::path::PathBuf;
 
 use crate::audit::LedgerEvent;
 use crate::audit::chain::Head;
+use crate::audit::chain::Line;
 use crate::audit::verify::Problem;
 use crate::audit::verify::VerifyError;
+use crate::audit::verify::ledgers::Ledger;
+use crate::audit::verify::report::Findings;
 use crate::audit::verify::walk;
 use crate::audit::verify::walk::Entry;
 use crate::audit::verify::walk::Visit;
@@ -20,8 +27,8 @@ use crate::model::digest::Digest;
 /// Most sessions and heads, together, of which what the ledger says is in memory at once.
 pub const PINS_MAX: usize = 2_000_000;
 
-/// What a ledger says of one recording.
-#[derive(Debug, Clone, Default)]
+/// What a ledger says of one recording, as far as it counts.
+#[derive(Debug, Clone)]
 pub(super) struct Pin {
     /// Which ledger.
     pub(super) ledger: usize,
@@ -33,10 +40,64 @@ pub(super) struct Pin {
     pub(super) damage_known: bool,
     /// Its session was admitted, or it was recovered.
     pub(super) admitted: bool,
-    /// The store has it, and it is so long, in bytes: it left the spool.
-    pub(super) stored: Option<u64>,
-    /// It was erased, or its time was over: it need not be anywhere.
-    pub(super) gone: bool,
+    /// The store has it: it left the spool.
+    pub(super) stored: Option<Stored>,
+    /// The entry that says that it was erased, or its time was over: it need not be anywhere.
+    pub(super) gone: Option<u64>,
+}
+
+/// That the store has a recording.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Stored {
+    /// The entry that says so.
+    pub(super) entry: u64,
+    /// How long it is, in bytes.
+    pub(super) bytes: u64,
+}
+
+/// What a ledger says of one recording, with the entries that say so: which of them count is known
+/// once every checkpoint was met.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Notes {
+    /// The first entry that is about it.
+    first: u64,
+    heads: Vec<Head>,
+    ends: Vec<End>,
+    admitted: bool,
+    stored: Option<Stored>,
+    gone: Option<u64>,
+}
+
+/// Where a recording ends.
+#[derive(Debug, Clone, Copy)]
+struct End {
+    /// The entry that says so.
+    entry: u64,
+    head: Head,
+    /// It was found open after a crash: then, whether there is damage behind it.
+    recovered: Option<bool>,
+}
+
+impl Notes {
+    /// What counts of it where the first `believed` entries of its ledger do.
+    fn pin(self, ledger: usize, believed: u64) -> Pin {
+        let counts = |entry: u64| entry <= believed;
+        // One that counts is not moved by one that does not.
+        let end = self.ends.iter().rev().find(|end| counts(end.entry)).or(self.ends.first());
+        let recovered = |end: &End| end.recovered.filter(|_| counts(end.entry));
+        let mut pin = Pin {
+            ledger,
+            heads: self.heads,
+            end: end.map(|end| end.head),
+            damage_known: end.and_then(recovered) == Some(true),
+            // A crash between the recording's first entry and the ledger's leaves one without.
+            admitted: self.admitted || self.ends.iter().any(|end| recovered(end).is_some()),
+            stored: self.stored.filter(|stored| counts(stored.entry)),
+            gone: self.gone.filter(|entry| counts(*entry)),
+        };
+        pin.heads.extend(self.ends.iter().map(|end| end.head));
+        pin
+    }
 }
 
 /// What ledgers say of recordings, or of those of one round.
@@ -44,7 +105,7 @@ pub(super) struct Pin {
 pub(super) struct Pins {
     round: Round,
     max: usize,
-    of: BTreeMap<SessionId, Pin>,
+    of: BTreeMap<(SessionId, usize), Notes>,
     /// How many sessions and heads were noted, or would have been.
     count: usize,
 }
@@ -56,11 +117,11 @@ pub(super) struct Round {
     of: u64,
 }
 
-/// One round, with the pins if they are in memory already.
+/// One round, with what was noted if that is in memory already.
 #[derive(Debug)]
 pub(super) struct Turn {
     round: Round,
-    pins: Option<BTreeMap<SessionId, Pin>>,
+    notes: Option<BTreeMap<(SessionId, usize), Notes>>,
 }
 
 impl Round {
@@ -89,33 +150,36 @@ impl Pins {
     }
 
     /// Notes what an entry of a ledger says of recordings.
-    pub(super) fn note(&mut self, ledger: usize, event: &LedgerEvent) {
+    pub(super) fn note(&mut self, ledger: usize, Line { n, event, .. }: &Line<LedgerEvent>) {
+        let entry = *n;
         if let LedgerEvent::Admitted(opened) = event {
-            self.pin(ledger, opened.session, |pin| pin.admitted = true);
+            self.of_session((opened.session, ledger), entry, |notes| notes.admitted = true);
         } else if let LedgerEvent::Heads { trails } = event {
             for (session, head) in trails {
-                self.pin(ledger, *session, |pin| pin.heads.push(*head));
+                self.of_session((*session, ledger), entry, |notes| notes.heads.push(*head));
             }
         } else if let LedgerEvent::TrailClosed { session, head } = event {
-            self.pin(ledger, *session, |pin| pin.end = Some(*head));
+            let end = End { entry, head: *head, recovered: None };
+            self.of_session((*session, ledger), entry, |notes| notes.ends.push(end));
         } else if let LedgerEvent::TrailRecovered { session, head, damage } = event {
-            self.pin(ledger, *session, |pin| {
-                pin.end = Some(*head);
-                pin.damage_known = damage.is_some();
-                // A crash between the recording's first entry and the ledger's leaves one without.
-                pin.admitted = true;
-            });
+            let end = End { entry, head: *head, recovered: Some(damage.is_some()) };
+            self.of_session((*session, ledger), entry, |notes| notes.ends.push(end));
         } else if let LedgerEvent::Stored { session, bytes, .. } = event {
-            self.pin(ledger, *session, |pin| pin.stored = Some(*bytes));
+            let stored = Stored { entry, bytes: *bytes };
+            self.of_session((*session, ledger), entry, |notes| {
+                notes.stored = notes.stored.or(Some(stored));
+            });
         } else if let LedgerEvent::Erased { session, .. } | LedgerEvent::Expired { session, .. } =
             event
         {
-            self.pin(ledger, *session, |pin| pin.gone = true);
+            self.of_session((*session, ledger), entry, |notes| {
+                notes.gone = notes.gone.or(Some(entry));
+            });
         }
     }
 
-    fn pin(&mut self, ledger: usize, session: SessionId, note: impl FnOnce(&mut Pin)) {
-        if !self.round.has(session) {
+    fn of_session(&mut self, place: (SessionId, usize), first: u64, note: impl FnOnce(&mut Notes)) {
+        if !self.round.has(place.0) {
             return;
         }
         self.count = self.count.saturating_add(1);
@@ -123,19 +187,19 @@ impl Pins {
             self.of.clear();
             return;
         }
-        let fresh = || Pin { ledger, ..Pin::default() };
-        note(self.of.entry(session).or_insert_with(fresh));
+        let fresh = || Notes { first, ..Notes::default() };
+        note(self.of.entry(place).or_insert_with(fresh));
     }
 
     /// The rounds that it takes.
     pub(super) fn rounds(self) -> Vec<Turn> {
         if self.count <= self.max {
-            return vec![Turn { round: Round::ALL, pins: Some(self.of) }];
+            return vec![Turn { round: Round::ALL, notes: Some(self.of) }];
         }
         // Sessions are not spread quite evenly.
         let of = self.count.div_ceil(self.max.max(1)).saturating_mul(2);
         let of = u64::try_from(of).unwrap_or(u64::MAX);
-        let turn = |number| Turn { round: Round { number, of }, pins: None };
+        let turn = |number| Turn { round: Round { number, of }, notes: None };
         (0..of).map(turn).collect()
     }
 }
@@ -146,17 +210,44 @@ impl Turn {
         self.round.has(session)
     }
 
-    /// What the ledgers say of the round's recordings.
+    /// What counts of what the ledgers say of the round's recordings. Of each, one ledger's word does:
+    /// that of the ledger that admitted its session. What others say of it is a problem.
     pub(super) fn pins(
         &mut self,
         files: &[PathBuf],
+        ledgers: &[Ledger],
+        findings: &mut Findings<'_>,
     ) -> Result<BTreeMap<SessionId, Pin>, VerifyError> {
-        if let Some(pins) = self.pins.take() {
-            return Ok(pins);
+        let notes = if let Some(notes) = self.notes.take() {
+            notes
+        } else {
+            let mut again = Again(Pins::in_round(self.round));
+            walk::walk(files, &mut again)?;
+            again.0.of
+        };
+        let mut pins = BTreeMap::<SessionId, (u64, Pin)>::new();
+        for ((session, at), notes) in notes {
+            let Some(ledger) = ledgers.get(at) else { continue };
+            let mut pin = (notes.first, notes.pin(at, ledger.believed()));
+            if let Some(before) = pins.get_mut(&session) {
+                if pin.1.admitted && !before.1.admitted {
+                    std::mem::swap(before, &mut pin);
+                }
+                let files =
+                    [&before.1, &pin.1].map(|pin| ledgers.get(pin.ledger).map(Ledger::file));
+                let [Some(its), Some(other)] = files else { continue };
+                let what = format!(
+                    "it is about the session {session}, of which the ledger {} speaks: one of the two \
+                     is not its gateway's",
+                    its.display()
+                );
+                let entry = Some(pin.0);
+                findings.problem(Problem { entry, ..Problem::of(other, what) });
+            } else {
+                pins.insert(session, pin);
+            }
         }
-        let mut again = Again(Pins::in_round(self.round));
-        walk::walk(files, &mut again)?;
-        Ok(again.0.of)
+        Ok(pins.into_iter().map(|(session, (_, pin))| (session, pin)).collect())
     }
 }
 
@@ -167,7 +258,7 @@ impl Visit for Again {
     fn begin(&mut self, _file: &Path, _prev: Digest) {}
 
     fn entry(&mut self, ledger: usize, entry: &Entry) {
-        self.0.note(ledger, &entry.line.event);
+        self.0.note(ledger, &entry.line);
     }
 
     fn broken(&mut self, _ledger: usize) {}

@@ -111,7 +111,7 @@ pub(in crate::audit) fn checkpoints(
     let mut nobody = |_| {};
     let mut findings = Findings::new(0, &mut nobody);
     let files = files.iter().map(|path| (path.clone(), false)).collect::<Vec<_>>();
-    let mut all = Checkpoints::open(&files, &mut findings)?;
+    let mut all = Checkpoints::open(&files, &[], &mut findings)?;
     while let Some(found) = all.next_until(u64::MAX, &mut findings)? {
         each(found.checkpoint.size, &found.note);
     }

@@ -14,12 +14,14 @@ use crate::audit::chain::Damage;
 use crate::audit::chain::Head;
 use crate::audit::recording::Chunks;
 use crate::audit::recording::Seen;
+use crate::audit::verify::Excuse;
 use crate::audit::verify::Problem;
 use crate::audit::verify::VerifyError;
 use crate::audit::verify::given::Copy;
 use crate::audit::verify::given::Given;
 use crate::audit::verify::ledgers::Ledger;
 use crate::audit::verify::pins::Pin;
+use crate::audit::verify::pins::Stored;
 use crate::audit::verify::pins::Turn;
 use crate::audit::verify::report::Findings;
 use crate::model::SessionId;
@@ -39,27 +41,27 @@ pub(super) fn verify(
             let what = "the ledger knows nothing of this recording";
             findings.problem(Problem::of(first.path(), what));
         }
-        let checked = every_copy(copies, (*session, pin), ledgers, findings);
+        let checked = every_copy(given, copies, (*session, pin), ledgers, findings);
         // A gateway that runs moves its files: then it is looked for once more.
         let moved = checked.as_ref().is_err_and(VerifyError::is_missing);
         if !moved {
             checked?;
         } else if let Some(copy) = given.again(*session) {
-            every_copy(&[copy], (*session, pin), ledgers, findings)?;
-        } else {
-            findings.elsewhere = findings.elsewhere.saturating_add(1);
+            every_copy(given, &[copy], (*session, pin), ledgers, findings)?;
+        } else if let Some(pin) = pin.filter(|pin| pin.gone.is_none()) {
+            missing(given, *session, pin, findings);
         }
     }
     let none = given.recordings.is_empty() && given.stray.is_empty() && !given.folder;
     findings.ledger_only = none && pins.is_some_and(|pins| !pins.is_empty());
     for (session, pin) in pins.into_iter().flatten().filter(|_| !none) {
-        if pin.gone {
-            findings.gone = findings.gone.saturating_add(1);
+        if pin.gone.is_some() {
+            findings.excuse(*session, Excuse::Gone, pin.gone);
         } else if given.recordings.contains_key(session) {
             // It was checked above.
         } else if let Some(copy) = given.again(*session) {
             // It was begun while others were verified.
-            every_copy(&[copy], (*session, Some(pin)), ledgers, findings)?;
+            every_copy(given, &[copy], (*session, Some(pin)), ledgers, findings)?;
         } else {
             missing(given, *session, pin, findings);
         }
@@ -69,6 +71,7 @@ pub(super) fn verify(
 
 /// Checks every copy of one recording.
 fn every_copy(
+    given: &Given,
     copies: &[Copy],
     (session, pin): (SessionId, Option<&Pin>),
     ledgers: &[Ledger],
@@ -82,10 +85,10 @@ fn every_copy(
             Checked::Wrong | Checked::Gone => {}
         }
     }
-    // The store may not have all of it yet: then the spool has, or the session runs.
-    let runs = pin.is_some_and(|pin| pin.end.is_none());
+    // The store may not have all of it yet: then the spool has.
+    let spooled = given.without.spool && pin.is_some_and(|pin| pin.stored.is_none());
     match short {
-        Some(_) if most.is_some() || runs => findings.behind = findings.behind.saturating_add(1),
+        Some(_) if most.is_some() || spooled => findings.behind = findings.behind.saturating_add(1),
         Some(problem) => findings.problem(problem),
         None => {}
     }
@@ -98,17 +101,24 @@ fn every_copy(
 
 /// A recording is not among the files.
 fn missing(given: &Given, session: SessionId, pin: &Pin, findings: &mut Findings<'_>) {
-    let elsewhere = match pin.stored {
-        Some(_) => !given.store,
-        None => given.store && given.spools.is_empty(),
+    let what = match pin.stored {
+        Some(stored) if given.without.store => {
+            return findings.excuse(session, Excuse::InTheStore, Some(stored.entry));
+        }
+        None if given.without.spool => {
+            return findings.excuse(session, Excuse::InTheSpool, None);
+        }
+        Some(Stored { entry, .. }) => format!(
+            "the recording is missing: by entry {entry} of the ledger the store has it (--without-store \
+             says that the store was left out on purpose)"
+        ),
+        None => {
+            "the recording is missing: the ledger names it, and does not say that it is gone or in \
+                 the store"
+                .to_owned()
+        }
     };
-    if elsewhere {
-        findings.elsewhere = findings.elsewhere.saturating_add(1);
-    } else {
-        let what =
-            "the recording is missing: the ledger names it, and does not say that it is gone";
-        findings.problem(Problem::of(Path::new(&format!("{session}.wrec")), what));
-    }
+    findings.problem(Problem::of(Path::new(&format!("{session}.wrec")), what));
 }
 
 /// Says of recordings of which nobody can tell whose they are what is wrong with them.
@@ -172,7 +182,7 @@ impl<'a> Check<'a> {
         let path = self.copy.path();
         let parts = Parts::of(self.copy).map_err(VerifyError::io(path))?;
         let (places, gap) = (parts.places.clone(), parts.gap);
-        let gone = self.pin.is_some_and(|pin| pin.gone);
+        let gone = self.pin.is_some_and(|pin| pin.gone.is_some());
         if gone && gap.is_some() {
             return Ok(Checked::Gone);
         }
@@ -221,7 +231,8 @@ impl<'a> Check<'a> {
         }
         let Some((last, _)) = self.heads.last_key_value() else {
             let stored = self.pin.filter(|pin| !pin.damage_known).and_then(|pin| pin.stored);
-            if let Some(stored) = stored.filter(|stored| *stored != bytes && !gone) {
+            let other = stored.map(|stored| stored.bytes).filter(|stored| *stored != bytes);
+            if let Some(stored) = other.filter(|_| !gone) {
                 let what = format!("it ends here, and the ledger says that it has {stored} bytes");
                 findings.problem(problem(what));
                 return Ok(Checked::Wrong);

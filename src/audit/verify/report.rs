@@ -1,5 +1,6 @@
 //! What verifying found.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 use std::path::PathBuf;
@@ -10,10 +11,15 @@ use crate::audit::chain::Damage;
 use crate::audit::chain::Head;
 use crate::audit::verify::Progress;
 use crate::audit::verify::ledgers::Ledger;
+use crate::model::SessionId;
 use crate::model::digest::Digest;
 
 /// Most problems that are told one by one; more are counted.
 pub const PROBLEMS_MAX: usize = 10_000;
+/// Most recordings that are excused one by one; more are counted.
+pub const EXCUSED_MAX: usize = 10_000;
+/// Most kinds of entries that are told one by one, of those that are not known.
+const UNKNOWN_MAX: usize = 100;
 /// Longest entry of a receipt that is shown, in bytes.
 const ENTRY_BYTES_MAX: usize = 64 * 1024;
 /// How many bytes are read before progress is told again.
@@ -34,12 +40,19 @@ pub struct Report {
     pub recording_entries: u64,
     /// How many recordings are not wholly in the store yet.
     pub behind: u64,
-    /// How many recordings are where no files were given from: in the store, or in the spool.
+    /// How many recordings are where no files were given from on purpose: in the store, or in the spool.
     pub elsewhere: u64,
     /// How many recordings were erased, or their time was over, as the ledger says.
     pub gone: u64,
+    /// The recordings that need not be among the files, up to [`EXCUSED_MAX`].
+    pub excused: Vec<Excused>,
+    /// How many there are beyond those.
+    pub excused_more: u64,
     /// No recordings were given, so none was checked.
     pub ledger_only: bool,
+    /// Kinds of entries that this version does not know, and how many there are of each. They are
+    /// verified by their bytes; what they say is not.
+    pub unknown: BTreeMap<String, u64>,
     /// The receipts.
     pub receipts: Vec<ReceiptReport>,
     /// Everything that is wrong, up to [`PROBLEMS_MAX`].
@@ -81,6 +94,9 @@ pub struct LedgerReport {
     pub signed: u64,
     /// How many of its entries are counted by checkpoints that were kept elsewhere.
     pub held: u64,
+    /// How many entries at its end no checkpoint counts; where something is known from elsewhere, none
+    /// that is believed: they excuse no recording.
+    pub uncounted: u64,
 }
 
 impl LedgerReport {
@@ -93,6 +109,30 @@ impl LedgerReport {
             Assurance::Consistent
         }
     }
+}
+
+/// One recording that need not be among the files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Excused {
+    /// The session.
+    pub session: SessionId,
+    /// Why.
+    pub why: Excuse,
+    /// The entry of the ledger that says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub entry: Option<u64>,
+}
+
+/// Why a recording need not be among the files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Excuse {
+    /// It was erased, or its time was over.
+    Gone,
+    /// It is in the store, which was left out on purpose.
+    InTheStore,
+    /// It is in the spool, which was left out on purpose.
+    InTheSpool,
 }
 
 /// One receipt that proves what it says.
@@ -163,9 +203,12 @@ pub(super) struct Findings<'a> {
     pub(super) recordings: u64,
     pub(super) recording_entries: u64,
     pub(super) behind: u64,
-    pub(super) elsewhere: u64,
-    pub(super) gone: u64,
+    elsewhere: u64,
+    gone: u64,
+    excused: Vec<Excused>,
+    excused_more: u64,
     pub(super) ledger_only: bool,
+    unknown: BTreeMap<String, u64>,
     pub(super) receipts: Vec<ReceiptReport>,
 }
 
@@ -182,7 +225,10 @@ impl<'a> Findings<'a> {
             behind: 0,
             elsewhere: 0,
             gone: 0,
+            excused: Vec::new(),
+            excused_more: 0,
             ledger_only: false,
+            unknown: BTreeMap::new(),
             receipts: Vec::new(),
         }
     }
@@ -193,6 +239,31 @@ impl<'a> Findings<'a> {
         } else {
             self.more = self.more.saturating_add(1);
         }
+    }
+
+    /// A recording need not be among the files, as `entry` of the ledger says.
+    pub(super) fn excuse(&mut self, session: SessionId, why: Excuse, entry: Option<u64>) {
+        let count = match why {
+            Excuse::Gone => &mut self.gone,
+            Excuse::InTheStore | Excuse::InTheSpool => &mut self.elsewhere,
+        };
+        *count = count.saturating_add(1);
+        if self.excused.len() < EXCUSED_MAX {
+            self.excused.push(Excused { session, why, entry });
+        } else {
+            self.excused_more = self.excused_more.saturating_add(1);
+        }
+    }
+
+    /// An entry is of a kind that this version does not know.
+    pub(super) fn unknown(&mut self, kind: String) {
+        let kinds = self.unknown.len();
+        let count = match self.unknown.get_mut(&kind) {
+            Some(count) => count,
+            None if kinds < UNKNOWN_MAX => self.unknown.entry(kind).or_default(),
+            None => self.unknown.entry("others".to_owned()).or_default(),
+        };
+        *count = count.saturating_add(1);
     }
 
     /// Says that so many more bytes were read.
@@ -209,7 +280,8 @@ impl<'a> Findings<'a> {
         self.receipts.push(receipt);
     }
 
-    pub(super) fn report(self, ledgers: Vec<Ledger>) -> Report {
+    pub(super) fn report(mut self, ledgers: Vec<Ledger>) -> Report {
+        self.excused.sort_unstable();
         let ledgers = ledgers.into_iter().map(Ledger::report).collect::<Vec<_>>();
         let receipts = self
             .receipts
@@ -225,7 +297,10 @@ impl<'a> Findings<'a> {
             behind: self.behind,
             elsewhere: self.elsewhere,
             gone: self.gone,
+            excused: self.excused,
+            excused_more: self.excused_more,
             ledger_only: self.ledger_only,
+            unknown: self.unknown,
             receipts: self.receipts,
             problems: self.problems,
             problems_more: self.more,

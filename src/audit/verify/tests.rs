@@ -11,8 +11,6 @@ use jiff::Timestamp;
 use super::*;
 use crate::audit::Audit;
 use crate::audit::LedgerEvent;
-use crate::audit::prove;
-use crate::audit::prove::Wanted;
 use crate::audit::spool;
 use crate::audit::spool::Folders;
 use crate::audit::tests::Someone;
@@ -23,6 +21,10 @@ use crate::audit::tests::started;
 use crate::audit::tests::written;
 use crate::model::SessionId;
 use crate::model::clock::Standing;
+
+mod forged;
+mod places;
+mod receipts;
 
 /// A record of three sessions that ended, its last checkpoint kept elsewhere, and its key.
 struct Sound {
@@ -65,6 +67,12 @@ impl Sound {
         sessions.iter().map(|session| spool::recording_of(&closed, *session)).collect()
     }
 
+    /// A session, and the file of its recording.
+    fn first(&self) -> (SessionId, PathBuf) {
+        let path = self.recordings()[0].clone();
+        (path.file_stem().unwrap().to_str().unwrap().parse().unwrap(), path)
+    }
+
     /// Verifies it with nothing known from elsewhere.
     fn alone(&self) -> Report {
         check(&[self.dir.path()], &[], &[])
@@ -80,8 +88,13 @@ impl Sound {
 }
 
 fn check(files: &[&Path], held: &[&Path], keys: &[Verifier]) -> Report {
+    check_without(Without::default(), files, held, keys)
+}
+
+fn check_without(without: Without, files: &[&Path], held: &[&Path], keys: &[Verifier]) -> Report {
     let owned = |paths: &[&Path]| paths.iter().map(|path| path.to_path_buf()).collect();
-    let options = Options { files: owned(files), held: owned(held), keys: keys.to_vec() };
+    let (files, held, keys) = (owned(files), owned(held), keys.to_vec());
+    let options = Options { files, held, keys, without };
     verify(&options, &mut |_| ()).unwrap()
 }
 
@@ -425,53 +438,6 @@ fn recordings_that_come_or_move_meanwhile_are_found_again() {
     }
 }
 
-/// What the ledger says of a recording decides whether it must be here.
-#[test]
-fn a_recording_may_be_in_the_store_or_gone_as_the_ledger_says() {
-    let dir = tempfile::tempdir().unwrap();
-    let (audit, trail) = written(dir.path());
-    close(&audit, &trail);
-    let closed = Folders::of(dir.path()).closed;
-    let recordings = Folders::sessions(&closed).unwrap().into_iter().collect::<Vec<_>>();
-    let [stored, erased, kept] = recordings[..] else { panic!("three recordings") };
-    let path = spool::recording_of(&closed, stored);
-    let bytes = fs::read(&path).unwrap();
-    let length = u64::try_from(bytes.len()).unwrap();
-    let event = LedgerEvent::Stored { session: stored, store: "file".into(), bytes: length };
-    audit.record(&event).unwrap();
-    fs::remove_file(&path).unwrap();
-    let expired = LedgerEvent::Expired { session: erased, kept_days: 30 };
-    audit.record(&expired).unwrap();
-    fs::remove_file(spool::recording_of(&closed, erased)).unwrap();
-    let report = check(&[dir.path()], &[], &[]);
-    fine(&report, Assurance::Consistent);
-    assert_eq!((report.recordings, report.elsewhere, report.gone), (1, 1, 1));
-    // With the store at hand, what it should have must be there, and be as long.
-    let store = tempfile::tempdir().unwrap();
-    let segments = store.path().join("recordings").join(stored.to_string());
-    fs::create_dir_all(&segments).unwrap();
-    let segment = segments.join(format!("{:020}.seg", 0));
-    fs::write(&segment, &bytes).unwrap();
-    let both = [dir.path(), store.path()];
-    let report = check(&both, &[], &[]);
-    fine(&report, Assurance::Consistent);
-    assert_eq!((report.recordings, report.elsewhere), (2, 0));
-    fs::write(&segment, &bytes[..bytes.len() - 40]).unwrap();
-    finds(&check(&both, &[], &[]), "cut off");
-    let other = store.path().join("ledger/gw-1");
-    fs::create_dir_all(&other).unwrap();
-    fs::copy(dir.path().join("ledger.jsonl"), other.join("1-12.jsonl")).unwrap();
-    fs::remove_file(&segment).unwrap();
-    finds(&check(&both, &[], &[]), "the recording is missing");
-    // The store alone says nothing of what is in the spool.
-    fs::write(&segment, &bytes).unwrap();
-    let report = check(&[store.path()], &[], &[]);
-    fine(&report, Assurance::Consistent);
-    assert_eq!((report.recordings, report.elsewhere), (1, 1));
-    fs::remove_file(spool::recording_of(&closed, kept)).unwrap();
-    finds(&check(&both, &[], &[]), "the recording is missing");
-}
-
 #[test]
 fn what_a_ledger_says_of_many_recordings_is_read_in_rounds() {
     let sound = Sound::new();
@@ -483,47 +449,6 @@ fn what_a_ledger_says_of_many_recordings_is_read_in_rounds() {
     }
     fs::remove_file(&sound.recordings()[0]).unwrap();
     assert_eq!(told(&in_rounds(1)), told(&sound.alone()));
-}
-
-#[test]
-fn a_receipt_proves_its_entry_alone() {
-    let sound = Sound::new();
-    let lines = sound.lines();
-    let state = vec![sound.dir.path().to_owned()];
-    let elsewhere = tempfile::tempdir().unwrap();
-    let file = elsewhere.path().join("receipt");
-    let session = sound.recordings()[0].file_stem().unwrap().to_str().unwrap().to_owned();
-    let session = session.parse::<SessionId>().unwrap();
-    let mut wanted =
-        (1..=lines.len()).map(|n| Wanted::Number(n.try_into().unwrap())).collect::<Vec<_>>();
-    wanted.extend([Wanted::Admission(session), Wanted::End(session)]);
-    for wanted in &wanted {
-        let receipt = prove::receipt(&state, wanted).unwrap();
-        let line = &lines[usize::try_from(receipt.number()).unwrap() - 1];
-        assert_eq!(receipt.entry(), line.trim_end().as_bytes(), "{wanted:?}");
-        fs::write(&file, receipt.to_string()).unwrap();
-        let report = check(&[&file], &[], std::slice::from_ref(&sound.key));
-        fine(&report, Assurance::Signed);
-        assert_eq!(report.receipts[0].number, receipt.number());
-        fine(&check(&[&file], &[], &[]), Assurance::Consistent);
-        // With its ledger, it is compared.
-        fine(&check(&[&file, sound.dir.path()], &[], &[]), Assurance::Consistent);
-    }
-    let end = prove::receipt(&state, &Wanted::End(session)).unwrap();
-    assert!(String::from_utf8_lossy(end.entry()).contains("trail-closed"));
-    assert!(matches!(
-        prove::receipt(&state, &Wanted::Number(1 + u64::try_from(lines.len()).unwrap())),
-        Err(prove::ProveError::NoEntry)
-    ));
-    // Another's key, a changed receipt, and the receipt of a fork.
-    let forged = Sound::new();
-    let text = fs::read_to_string(&file).unwrap();
-    finds(&check(&[&file], &[], std::slice::from_ref(&forged.key)), "cannot be believed");
-    fs::write(&file, text.replace("index ", "index 1")).unwrap();
-    finds(&check(&[&file], &[], &[]), "is not entry");
-    let theirs = prove::receipt(&[forged.dir.path().to_owned()], &Wanted::Number(2)).unwrap();
-    fs::write(&file, theirs.to_string()).unwrap();
-    finds(&check(&[&file, sound.dir.path()], &[], &[]), "the ledger was forked");
 }
 
 #[test]
@@ -540,7 +465,10 @@ fn what_is_no_record_is_said_to_be_none() {
     assert!(matches!(verified(&other), Err(VerifyError::Unknown(_))));
     assert!(matches!(verified(Path::new("/dev/zero")), Err(VerifyError::Unknown(_))));
     let sound = Sound::new();
-    let options =
-        Options { files: vec![sound.dir.path().to_owned()], held: vec![other], keys: Vec::new() };
+    let options = Options {
+        files: vec![sound.dir.path().to_owned()],
+        held: vec![other],
+        ..Options::default()
+    };
     assert!(matches!(verify(&options, &mut |_| ()), Err(VerifyError::Held { .. })));
 }

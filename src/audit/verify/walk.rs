@@ -11,6 +11,8 @@ use std::io::BufReader;
 use std::path::Path;
 use std::path::PathBuf;
 
+use serde::Deserialize;
+
 use crate::audit::LedgerEvent;
 use crate::audit::chain::Damage;
 use crate::audit::chain::Head;
@@ -46,6 +48,21 @@ pub(in crate::audit) struct Entry {
     pub(in crate::audit) digest: Digest,
     /// Where it begins, in bytes.
     pub(super) byte: u64,
+}
+
+impl Entry {
+    /// What kind of entry it says to be.
+    pub(super) fn kind(&self) -> String {
+        #[derive(Deserialize)]
+        struct Said {
+            event: Kind,
+        }
+        #[derive(Deserialize)]
+        struct Kind {
+            is: String,
+        }
+        serde_json::from_slice::<Said>(&self.text).map(|said| said.event.is).unwrap_or_default()
+    }
 }
 
 /// A file that is being read.

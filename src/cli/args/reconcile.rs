@@ -7,11 +7,13 @@ use jiff::Timestamp;
 use crate::audit::reconcile::Pattern;
 use crate::audit::reconcile::postgres::Prefix;
 use crate::cli::args::Gateway;
+use crate::cli::args::records::Known;
 
 /// A target's own log, and the record that it is held against.
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Reconcile {
-    /// The gateway's state folder, or a copy of recordings and keys; without it, the gateway is asked
+    /// The gateway's state folder, or a copy of ledger, recordings and keys, which is verified first;
+    /// without it, the gateway is asked
     #[arg(value_name = "DIR")]
     pub(in crate::cli) record: Option<PathBuf>,
     #[command(flatten)]
@@ -41,6 +43,8 @@ pub(in crate::cli) struct Reconcile {
     /// The region's wrapping keys, of a record in a folder; else the folder's wrapping.key
     #[arg(long, value_name = "FILE", requires = "record")]
     pub(in crate::cli) wrapping_key: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(in crate::cli) known: Known,
     /// Why others' sessions are looked at, of a gateway that is asked; it is recorded
     #[arg(long, value_name = "TEXT", default_value = "held against the target's own log")]
     pub(in crate::cli) purpose: String,

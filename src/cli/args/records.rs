@@ -7,6 +7,7 @@ use clap::Subcommand;
 use crate::audit::keys::Purpose as KeyPurpose;
 use crate::audit::note::KeyName;
 use crate::audit::note::Verifier;
+use crate::audit::verify;
 use crate::cli::args::Gateway;
 use crate::cli::args::ledger::Kept;
 use crate::cli::args::reconcile::Reconcile;
@@ -128,6 +129,39 @@ fn time(text: &str) -> Result<String, BadWhen> {
     text.parse::<When>().map(|_| text.to_owned())
 }
 
+/// What is known of a record from elsewhere.
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct Known {
+    /// A checkpoint that was kept elsewhere: everything that it counts must still be there
+    #[arg(long, value_name = "FILE")]
+    checkpoint: Vec<PathBuf>,
+    /// A ledger's public key (NAME+HASH+BASE64) from whom you trust; without one, those that the
+    /// ledger itself names are taken
+    #[arg(long, value_name = "KEY")]
+    key: Vec<Verifier>,
+    /// The region's store is not among the files: recordings that it has by the ledger are not missed
+    #[arg(long)]
+    without_store: bool,
+    /// The gateway's spool is not among the files: recordings that no store has yet are not missed
+    #[arg(long)]
+    without_spool: bool,
+}
+
+impl Known {
+    /// Whether anything was said.
+    pub(in crate::cli) fn is_given(&self) -> bool {
+        let files = !self.checkpoint.is_empty() || !self.key.is_empty();
+        files || self.without_store || self.without_spool
+    }
+
+    /// How `files` are verified with it.
+    pub(in crate::cli) fn of(&self, files: Vec<PathBuf>) -> verify::Options {
+        let without = verify::Without { store: self.without_store, spool: self.without_spool };
+        let (held, keys) = (self.checkpoint.clone(), self.key.clone());
+        verify::Options { files, held, keys, without }
+    }
+}
+
 #[derive(Debug, Subcommand)]
 pub(in crate::cli) enum Audit {
     /// Print recordings as JSON lines, from files and the region's key alone
@@ -148,13 +182,8 @@ pub(in crate::cli) enum Audit {
         /// region's store, is taken as a whole: what its ledger names must be there
         #[arg(value_name = "FILE", required = true)]
         files: Vec<PathBuf>,
-        /// A checkpoint that was kept elsewhere: everything that it counts must still be there
-        #[arg(long, value_name = "FILE")]
-        checkpoint: Vec<PathBuf>,
-        /// A ledger's public key (NAME+HASH+BASE64) from whom you trust; without one, those that the
-        /// ledger itself names are taken
-        #[arg(long, value_name = "KEY")]
-        key: Vec<Verifier>,
+        #[command(flatten)]
+        known: Known,
     },
     /// Write a receipt: an entry of the ledger, and the proof that it is in it, which verifies alone
     Prove {

@@ -61,6 +61,8 @@ pub(super) enum Says {
     Fetches(Text),
     /// A statement was prepared (its duration is logged).
     Prepared(Text),
+    /// A statement was bound (its duration is logged), which may run some of it already.
+    Bound(Text),
     /// A statement failed, perhaps before it was logged as running.
     Failed(Text),
     /// A denied command's place was kept; its number.
@@ -71,8 +73,11 @@ pub(super) enum Says {
 
 /// Reads a message; `None`: it is about nothing that a record has.
 pub(super) fn says(message: &Message) -> Option<Says> {
+    // Where it stands in a statement, that is what is told.
+    let alone = message.statement.as_ref().is_none_or(|statement| statement.starts_with(DENIED));
     if let Some(at) = message.text.find(DENIED)
         && matches!(message.severity.as_str(), "ERROR" | "FATAL")
+        && alone
     {
         let number = message.text.get(at.saturating_add(DENIED.len())..)?.split('_').next();
         return Some(Says::Denied(number.and_then(|number| number.parse().ok())));
@@ -82,6 +87,23 @@ pub(super) fn says(message: &Message) -> Option<Says> {
         "ERROR" | "FATAL" | "PANIC" => failed(message),
         _ => None,
     }
+}
+
+/// Whether a message that says nothing here is one of a server that speaks English: of another's log,
+/// none can be read.
+pub(super) fn is_english(message: &Message) -> bool {
+    const KNOWN: [&str; 9] = [
+        "starting PostgreSQL",
+        "listening on ",
+        "database system ",
+        "checkpoint ",
+        "disconnection: ",
+        "received ",
+        "shutting down",
+        "duration: ",
+        "automatic ",
+    ];
+    message.severity == "LOG" && KNOWN.iter().any(|head| message.text.starts_with(head))
 }
 
 fn logged(text: &str) -> Option<Says> {
@@ -116,7 +138,9 @@ fn logged(text: &str) -> Option<Says> {
     if let Some(rest) = rest.strip_prefix("parse ") {
         return rest.split_once(": ").map(|(_, text)| Says::Prepared(Text::of(text)));
     }
-    // A bind tells nothing that its execution does not.
+    if let Some(rest) = rest.strip_prefix("bind ") {
+        return rest.split_once(": ").map(|(_, text)| Says::Bound(Text::of(text)));
+    }
     rest.starts_with("fastpath function call: ").then(|| Says::Other(Text::of(rest)))
 }
 
@@ -158,14 +182,15 @@ mod tests {
             ("execute fetch from s/p: SELECT 1", Says::Fetches(text.clone())),
             ("duration: 0.123 ms  statement: SELECT 1", Says::Runs(text.clone())),
             ("duration: 0.123 ms  execute s: SELECT 1", Says::Runs(text.clone())),
-            ("duration: 0.123 ms  parse s: SELECT 1", Says::Prepared(text)),
+            ("duration: 0.123 ms  parse s: SELECT 1", Says::Prepared(text.clone())),
+            ("duration: 0.123 ms  bind s/p: SELECT 1", Says::Bound(text)),
             ("connection received: host=::1 port=51234", Says::Received(Some(51234))),
             ("connection received: host=[local]", Says::Received(None)),
             ("connection authorized: user=a database=b", Says::Authorized),
         ] {
             assert_eq!(log(message), Some(says), "{message}");
         }
-        for nothing in ["duration: 0.1 ms", "duration: 0.1 ms  bind s: SELECT 1", "checkpoint"] {
+        for nothing in ["duration: 0.1 ms", "checkpoint"] {
             assert_eq!(log(nothing), None, "{nothing}");
         }
     }
@@ -182,6 +207,9 @@ mod tests {
         };
         let token = "syntax error at or near \"weir_denied_17_00ff\" at character 1";
         assert_eq!(error(token, Some("weir_denied_17_00ff")), Some(Says::Denied(Some(17))));
+        let own = "SELECT weir_denied_17_00ff";
+        assert_eq!(error(token, Some(own)), Some(Says::Failed(Text::of(own))));
+        assert_eq!(error(token, None), Some(Says::Denied(Some(17))));
         let failed = Says::Failed(Text::of("SELEC 1"));
         assert_eq!(error("syntax error at or near \"SELEC\"", Some("SELEC 1")), Some(failed));
         assert_eq!(error("canceling statement", None), None);

@@ -9,6 +9,7 @@ use crate::audit::reconcile::postgres::entry::Message;
 use crate::audit::reconcile::postgres::prefix::KNOWN;
 use crate::audit::reconcile::postgres::prefix::Parted;
 use crate::audit::reconcile::postgres::prefix::Prefix;
+use crate::audit::reconcile::postgres::prefix::Unparted;
 use crate::audit::reconcile::postgres::prefix::stamp;
 use crate::audit::reconcile::time::LogTime;
 
@@ -56,7 +57,7 @@ impl Format {
             return Some(Self::Csv);
         }
         let fits = |prefix: &Prefix| {
-            head.iter().filter(|line| prefix.part(&line.text, time).is_some()).count()
+            head.iter().filter(|line| prefix.part(&line.text, time).is_ok()).count()
         };
         let known = KNOWN.iter().filter_map(|text| text.parse::<Prefix>().ok());
         // Of those that fit equally well the first counts, which says the most.
@@ -80,7 +81,7 @@ impl Format {
 
 /// How many lines tell a user by this prefix: the more a prefix tells, the better.
 fn said(prefix: &Prefix, head: &[Line], time: &LogTime) -> usize {
-    let parted = head.iter().filter_map(|line| prefix.part(&line.text, time));
+    let parted = head.iter().filter_map(|line| prefix.part(&line.text, time).ok());
     parted.filter(|parted| parted.said.user.is_some()).count()
 }
 
@@ -113,12 +114,12 @@ impl<I: Iterator<Item = Line>> Stderr<'_, I> {
             let (prefix, time) = (self.prefix, self.time);
             let belongs = |line: &Line| {
                 let parted = prefix.part(&line.text, time);
-                parted.is_some_and(|parted| {
+                parted.is_ok_and(|parted| {
                     is_belonging(parted.severity) && parted.said.process == message.process
                 })
             };
             let Some(line) = self.lines.next_if(belongs) else { return whole };
-            let Some(parted) = prefix.part(&line.text, time) else { return whole };
+            let Ok(parted) = prefix.part(&line.text, time) else { return whole };
             let mut text = parted.message.to_owned();
             let is_statement = parted.severity == "STATEMENT";
             whole &= self.rest(&mut text) && !line.cut;
@@ -143,10 +144,14 @@ impl<I: Iterator<Item = Line>> Iterator for Stderr<'_, I> {
                 continue;
             }
             let unread = |why| Read::Unread { line: line.number, text: line.text.clone(), why };
-            let Some(Parted { said, severity, message }) = self.prefix.part(&line.text, self.time)
-            else {
-                return Some(unread("it does not begin with the prefix"));
+            let parted = match self.prefix.part(&line.text, self.time) {
+                Ok(parted) => parted,
+                Err(Unparted::Other) => return Some(unread("it does not begin with the prefix")),
+                Err(Unparted::Several) => {
+                    return Some(unread("its prefix can be read in several ways"));
+                }
             };
+            let Parted { said, severity, message } = parted;
             if is_belonging(severity) {
                 return Some(unread("it belongs to no message before it"));
             }

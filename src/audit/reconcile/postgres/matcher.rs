@@ -8,28 +8,32 @@
 
 use std::collections::BTreeMap;
 use std::collections::HashMap;
+use std::collections::HashSet;
 use std::collections::VecDeque;
 
 use jiff::Timestamp;
 
-use crate::audit::entry::Ending;
+use crate::audit::reconcile::lines::Taken;
 use crate::audit::reconcile::options::Options;
 use crate::audit::reconcile::postgres::entry;
 use crate::audit::reconcile::postgres::entry::Message;
 use crate::audit::reconcile::postgres::entry::Says;
 use crate::audit::reconcile::postgres::entry::Text;
 use crate::audit::reconcile::postgres::format::Read;
+use crate::audit::reconcile::postgres::session::Last;
+use crate::audit::reconcile::postgres::session::PREPARES;
+use crate::audit::reconcile::postgres::session::Session;
+use crate::audit::reconcile::postgres::session::has_failed;
+use crate::audit::reconcile::postgres::session::is_due;
+use crate::audit::reconcile::postgres::session::prepares;
+use crate::audit::reconcile::postgres::session::runs;
 use crate::audit::reconcile::recorded::Fate;
-use crate::audit::reconcile::recorded::RecordedCommand;
 use crate::audit::reconcile::recorded::RecordedSession;
 use crate::audit::reconcile::report::Finding;
 use crate::audit::reconcile::report::Kind;
 use crate::audit::reconcile::report::Report;
 use crate::model::Protocol;
 use crate::model::digest::Digest;
-
-/// The verb of what is only prepared: PostgreSQL logs it with durations alone.
-const PREPARES: &str = "parse";
 
 /// Holds a log against sessions.
 #[derive(Debug)]
@@ -48,35 +52,6 @@ pub struct Postgres<'a> {
     log: usize,
 }
 
-#[derive(Debug)]
-struct Session<'a> {
-    recorded: &'a RecordedSession,
-    /// A backend of its was seen.
-    linked: bool,
-    commands: Vec<Held<'a>>,
-    /// Commands that nothing was matched with yet, by text.
-    open: HashMap<Digest, VecDeque<usize>>,
-    /// What the log said last.
-    last: Option<Last>,
-}
-
-/// The statement that the log said last in a session: an error tells its statement again.
-#[derive(Debug, Clone, Copy)]
-struct Last {
-    digest: Digest,
-    /// The command that it was matched with.
-    command: Option<usize>,
-    /// Its error was told.
-    failed: bool,
-}
-
-#[derive(Debug)]
-struct Held<'a> {
-    recorded: &'a RecordedCommand,
-    digest: Digest,
-    matched: bool,
-}
-
 /// Something in the log that no session's leg leads to.
 #[derive(Debug)]
 struct Stray {
@@ -93,6 +68,17 @@ enum Stuff {
     Login,
     Statement(Text),
     Failed(Text),
+    /// It was prepared or bound, or more of its rows were fetched: its statement says the same.
+    Part(Text),
+}
+
+impl Stuff {
+    fn text(&self) -> Option<&Text> {
+        match self {
+            Self::Statement(text) | Self::Failed(text) | Self::Part(text) => Some(text),
+            Self::Login => None,
+        }
+    }
 }
 
 impl<'a> Postgres<'a> {
@@ -122,18 +108,19 @@ impl<'a> Postgres<'a> {
     }
 
     /// Takes all that one log says. Logs are given in the order in which they were written.
-    pub fn take(&mut self, log: impl Iterator<Item = Read>) {
+    pub fn take(&mut self, log: impl Iterator<Item = Read>) -> Taken {
+        let mut taken = Taken::default();
         for read in log {
             match read {
-                Read::Message(message) => self.message(&message),
-                Read::Unread { line, text, why } => self.report.find(Finding {
-                    line: Some(line),
-                    note: Some(why.to_owned()),
-                    ..self.finding(Kind::Unread, "the log", text)
-                }),
+                Read::Message(message) => taken.line(self.message(&message)),
+                Read::Unread { line, text, why } => {
+                    taken.line(false);
+                    self.report.unread(self.log, line, text, why);
+                }
             }
         }
         self.log = self.log.saturating_add(1);
+        taken
     }
 
     /// What came of it.
@@ -143,9 +130,15 @@ impl<'a> Postgres<'a> {
         self.report.sorted()
     }
 
-    fn message(&mut self, message: &Message) {
+    /// Takes a message; whether it is one that is known.
+    fn message(&mut self, message: &Message) -> bool {
         self.report.saw(message.at);
-        let Some(says) = entry::says(message) else { return };
+        let Some(says) = entry::says(message) else { return entry::is_english(message) };
+        self.said(message, says);
+        true
+    }
+
+    fn said(&mut self, message: &Message, says: Says) {
         if let Says::Received(port) = says {
             if let (Some(process), Some(port)) = (message.process, port) {
                 self.received.insert(process, port);
@@ -207,10 +200,11 @@ impl<'a> Postgres<'a> {
         session.linked = true;
         let taken = match says {
             Says::Received(_) | Says::Refused => return,
-            Says::Denied(_) => {
+            Says::Denied(number) if session.denied(number) => {
                 log.gateways_own = log.gateways_own.saturating_add(1);
                 return;
             }
+            Says::Denied(_) => Err(Text::of(&message.text)),
             Says::Authorized => {
                 log.items = log.items.saturating_add(1);
                 log.matched = log.matched.saturating_add(1);
@@ -229,6 +223,8 @@ impl<'a> Postgres<'a> {
                 None if session.last.is_some_and(|last| last.digest == text.digest) => return,
                 None => Err(text),
             },
+            // It tells of what was prepared, and of what will run.
+            Says::Bound(text) if session.asked(text.digest) => return,
             Says::Failed(text) => {
                 if session.failed_again(text.digest) {
                     return;
@@ -242,7 +238,7 @@ impl<'a> Postgres<'a> {
                 session.last = Some(Last { digest: text.digest, command: taken, failed: false });
                 taken.ok_or(text)
             }
-            Says::Other(text) => Err(text),
+            Says::Bound(text) | Says::Other(text) => Err(text),
         };
         log.items = log.items.saturating_add(1);
         match taken {
@@ -275,7 +271,8 @@ impl<'a> Postgres<'a> {
     /// What no session's backend said.
     fn stray(&mut self, message: &Message, says: Says) {
         let what = match says {
-            Says::Received(_) | Says::Refused | Says::Prepared(_) | Says::Fetches(_) => return,
+            Says::Received(_) | Says::Refused => return,
+            Says::Prepared(text) | Says::Bound(text) | Says::Fetches(text) => Stuff::Part(text),
             Says::Authorized => Stuff::Login,
             // A token of the gateway's that no session's backend has: somebody plays with it.
             Says::Denied(_) => Stuff::Failed(Text::of(&message.text)),
@@ -285,11 +282,14 @@ impl<'a> Postgres<'a> {
         let who = who(message);
         if let Stuff::Failed(text) = &what {
             // An error tells its statement again.
-            let told = |stray: &&Stray| stray.process == message.process && stray.log == self.log;
+            let told = |stray: &&Stray| {
+                let is_part = matches!(stray.what, Stuff::Part(_));
+                !is_part && stray.process == message.process && stray.log == self.log
+            };
             let last = self.strays.iter().rev().take(RECENT_MAX).find(told);
             let again = |stray: &Stray| match &stray.what {
                 Stuff::Statement(said) | Stuff::Failed(said) => said.digest == text.digest,
-                Stuff::Login => false,
+                Stuff::Login | Stuff::Part(_) => false,
             };
             if last.is_some_and(again) {
                 return;
@@ -309,11 +309,9 @@ impl<'a> Postgres<'a> {
                 }
             }
         }
-        for stray in std::mem::take(&mut self.strays) {
-            let text = match &stray.what {
-                Stuff::Statement(text) | Stuff::Failed(text) => Some(text),
-                Stuff::Login => None,
-            };
+        let strays = self.without_parts();
+        for stray in strays {
+            let text = stray.what.text();
             let candidates = text.and_then(|text| open.get_mut(&text.digest));
             let taken = candidates.and_then(|candidates| {
                 let fits = |place: &(usize, usize)| self.fits_time(*place, stray.at);
@@ -345,6 +343,27 @@ impl<'a> Postgres<'a> {
         }
     }
 
+    /// The strays, but for the parts of statements that are told anyhow: by the log, or, behind a pool,
+    /// by the record.
+    fn without_parts(&mut self) -> Vec<Stray> {
+        let of = |stray: &Stray| Some((stray.log, stray.process, stray.what.text()?.digest));
+        let mut strays = std::mem::take(&mut self.strays);
+        let whole = strays.iter().filter(|stray| !matches!(stray.what, Stuff::Part(_)));
+        let mut told = whole.filter_map(of).collect::<HashSet<_>>();
+        let mut pooled = HashSet::new();
+        for session in self.sessions.iter().filter(|session| !session.linked) {
+            let sent = session.commands.iter().filter(|held| held.recorded.fate() != Fate::Kept);
+            pooled.extend(sent.map(|held| held.digest));
+        }
+        strays.retain(|stray| match &stray.what {
+            Stuff::Part(text) => {
+                !pooled.contains(&text.digest) && of(stray).is_some_and(|place| told.insert(place))
+            }
+            Stuff::Login | Stuff::Statement(_) | Stuff::Failed(_) => true,
+        });
+        strays
+    }
+
     /// Whether a command may be what was logged at `at`.
     fn fits_time(&self, (session, number): (usize, usize), at: Option<Timestamp>) -> bool {
         let Some(session) = self.sessions.get(session) else { return false };
@@ -357,42 +376,12 @@ impl<'a> Postgres<'a> {
 
     /// What the record has and the log has not.
     fn leftovers(&mut self) {
-        // Where nobody says which time counts, it is the time that the log covers.
-        let first = self.report.first.filter(|_| self.options.since.is_none());
-        let last = self.report.last.filter(|_| self.options.until.is_none());
-        for session in std::mem::take(&mut self.sessions) {
-            let record = &mut self.report.record;
-            record.sessions = record.sessions.saturating_add(1);
-            for held in session.commands {
-                let command = held.recorded;
-                let record = &mut self.report.record;
-                record.commands = record.commands.saturating_add(1);
-                let outside = self.options.outside(Some(command.at))
-                    || first.is_some_and(|first| command.at < first)
-                    || last.is_some_and(|last| command.at > last);
-                let count = match (held.matched, command.fate()) {
-                    (true, _) => &mut record.matched,
-                    (false, Fate::Kept) => &mut record.denied,
-                    (false, Fate::Unsure) => &mut record.not_due,
-                    (false, Fate::Ran) if !is_due(command) => &mut record.not_due,
-                    (false, Fate::Ran) if outside => &mut record.outside,
-                    (false, Fate::Ran) => {
-                        let finding = Finding {
-                            log: None,
-                            session: Some(session.recorded.session),
-                            number: Some(command.number),
-                            at: Some(command.at),
-                            ..self.finding(
-                                Kind::Unlogged,
-                                &session.recorded.principal,
-                                command.text.clone(),
-                            )
-                        };
-                        self.report.find(finding);
-                        continue;
-                    }
-                };
-                *count = count.saturating_add(1);
+        for session in &self.sessions {
+            self.report.record.sessions = self.report.record.sessions.saturating_add(1);
+            for held in &session.commands {
+                let command = (session.recorded, held.recorded);
+                let is_due = is_due(held.recorded);
+                self.report.command(self.options, command, (held.matched, is_due));
             }
         }
     }
@@ -415,105 +404,9 @@ impl<'a> Postgres<'a> {
 /// How many of the last strays are looked through for the statement that an error is about.
 const RECENT_MAX: usize = 256;
 
-impl<'a> Session<'a> {
-    fn of(recorded: &'a RecordedSession) -> Self {
-        let held = |recorded: &'a RecordedCommand| {
-            let digest = Digest::of(recorded.text.as_bytes());
-            Held { recorded, digest, matched: false }
-        };
-        let commands = recorded.commands.iter().map(held).collect::<Vec<_>>();
-        let mut open = HashMap::<Digest, VecDeque<usize>>::new();
-        for (at, held) in commands.iter().enumerate() {
-            if held.recorded.fate() != Fate::Kept {
-                open.entry(held.digest).or_default().push_back(at);
-            }
-        }
-        Self { recorded, linked: false, commands, open, last: None }
-    }
-
-    /// Matches a command with this text that nothing was matched with: the first of those that the
-    /// first of `kinds` is about, else of the second, and so on.
-    fn take(&mut self, digest: Digest, kinds: &[fn(&RecordedCommand) -> bool]) -> Option<usize> {
-        let open = self.open.get_mut(&digest)?;
-        let found = kinds.iter().find_map(|is| {
-            open.iter().position(|at| self.commands.get(*at).is_some_and(|held| is(held.recorded)))
-        })?;
-        let at = open.remove(found)?;
-        self.commands.get_mut(at)?.matched = true;
-        Some(at)
-    }
-
-    /// Whether an error is about the statement that was logged last, which tells nothing new. It is
-    /// about another with the same text where that one ended well and one that failed is left.
-    fn failed_again(&mut self, digest: Digest) -> bool {
-        let Some(last) = self.last.filter(|last| last.digest == digest && !last.failed) else {
-            return false;
-        };
-        let command = |at: usize| self.commands.get(at).map(|held| held.recorded);
-        let went_well = last.command.and_then(command).is_some_and(|c| !has_failed(c));
-        let mut left = self.open.get(&digest).into_iter().flatten();
-        if went_well && left.any(|at| command(*at).is_some_and(has_failed)) {
-            return false;
-        }
-        self.last = Some(Last { failed: true, ..last });
-        true
-    }
-}
-
-fn prepares(command: &RecordedCommand) -> bool {
-    command.verb == PREPARES
-}
-
-fn runs(command: &RecordedCommand) -> bool {
-    command.verb != PREPARES
-}
-
-fn has_failed(command: &RecordedCommand) -> bool {
-    matches!(command.ending, Some(Ending::Failed { .. }))
-}
-
 /// `app@crm`, as far as the log says it.
 fn who(message: &Message) -> String {
     let user = message.user.as_deref().unwrap_or("?");
     let database = message.database.as_deref().unwrap_or("?");
     format!("{user}@{database}")
-}
-
-/// Whether a command that ran must be in the log: PostgreSQL logs no empty statement of the
-/// extended protocol, and what is prepared with durations alone.
-fn is_due(command: &RecordedCommand) -> bool {
-    command.verb != PREPARES && !is_blank(&command.text)
-}
-
-/// Whether nothing but white space, semicolons and comments stands in a text.
-fn is_blank(text: &str) -> bool {
-    let mut rest = text;
-    loop {
-        rest = rest.trim_start_matches(|sign: char| sign.is_whitespace() || sign == ';');
-        if rest.is_empty() {
-            return true;
-        } else if let Some(comment) = rest.strip_prefix("--") {
-            rest = comment.split_once('\n').map_or("", |(_, after)| after);
-        } else if let Some(comment) = rest.strip_prefix("/*") {
-            let Some(after) = after_comment(comment) else { return true };
-            rest = after;
-        } else {
-            return false;
-        }
-    }
-}
-
-/// What follows a comment that has begun; comments nest.
-fn after_comment(mut rest: &str) -> Option<&str> {
-    let mut depth = 1_u32;
-    while depth > 0 {
-        let (open, close) = (rest.find("/*"), rest.find("*/")?);
-        let (at, opens) = match open {
-            Some(open) if open < close => (open, true),
-            Some(_) | None => (close, false),
-        };
-        depth = if opens { depth.saturating_add(1) } else { depth.saturating_sub(1) };
-        rest = rest.get(at.saturating_add(2)..)?;
-    }
-    Some(rest)
 }

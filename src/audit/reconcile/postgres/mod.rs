@@ -7,6 +7,7 @@ mod entry;
 mod format;
 mod matcher;
 mod prefix;
+mod session;
 
 pub use entry::Message;
 pub use format::Format;

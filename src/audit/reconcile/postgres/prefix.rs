@@ -1,8 +1,8 @@
 //! `log_line_prefix`: what stands before each message of PostgreSQL's log.
 //!
 //! A prefix may end a user's own words (`%a`, an application's name) by signs that such words may
-//! hold too. Then a line can be read in several ways; the first that fits counts. Logs in which
-//! nobody can play that game are csvlog and jsonlog.
+//! hold too. A line that can be read in several ways, which tell other things, is not read at all.
+//! Logs in which nobody can play that game are csvlog and jsonlog.
 
 use std::str::FromStr;
 
@@ -25,6 +25,8 @@ pub(super) const KNOWN: [&str; 7] = [
 const STEPS_MAX: u32 = 4096;
 /// Longest prefix of a line, in bytes.
 const PREFIX_BYTES_MAX: usize = 2048;
+/// Longest text in a prefix, in bytes: names have at most 63, the longest names of hosts 253.
+const TEXT_BYTES_MAX: usize = 256;
 /// What messages call themselves.
 const SEVERITIES: [&str; 19] = [
     "LOG",
@@ -85,6 +87,15 @@ pub(super) struct Said {
     pub(super) port: Option<u16>,
 }
 
+/// Why a prefix parts no line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unparted {
+    /// It does not begin so.
+    Other,
+    /// It can be read in several ways.
+    Several,
+}
+
 /// A line of a log as its prefix parts it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Parted<'a> {
@@ -141,10 +152,19 @@ impl FromStr for Prefix {
 }
 
 impl Prefix {
-    /// Parts `line`; `None` if it does not begin so.
-    pub(super) fn part<'a>(&self, line: &'a str, time: &LogTime) -> Option<Parted<'a>> {
-        let mut steps = STEPS_MAX;
-        part(&self.0, line, line.len(), &Said::default(), time, &mut steps)
+    /// Parts `line`.
+    pub(super) fn part<'a>(&self, line: &'a str, time: &LogTime) -> Result<Parted<'a>, Unparted> {
+        let mut ways = Ways { whole: line.len(), time, steps: STEPS_MAX, first: None, many: false };
+        ways.part(&self.0, line, &Said::default());
+        match (ways.first, ways.many) {
+            (_, true) => Err(Unparted::Several),
+            (first, false) => first.ok_or(Unparted::Other),
+        }
+    }
+
+    /// Whether clients choose what stands in it: the name of their program.
+    pub fn is_open(&self) -> bool {
+        self.0.contains(&Piece::Field('a'))
     }
 }
 
@@ -157,58 +177,94 @@ fn is_text(field: char) -> bool {
     "audrhLbi".contains(field)
 }
 
-fn part<'a>(
-    pieces: &[Piece],
-    line: &'a str,
+/// The ways in which a line can be read.
+struct Ways<'a, 't> {
+    /// How long the line is, in bytes.
     whole: usize,
-    said: &Said,
-    time: &LogTime,
-    steps: &mut u32,
-) -> Option<Parted<'a>> {
-    *steps = steps.checked_sub(1)?;
-    if whole.saturating_sub(line.len()) > PREFIX_BYTES_MAX {
-        return None;
-    }
-    let Some((piece, rest)) = pieces.split_first() else { return message(line, said) };
-    match piece {
-        Piece::Literal(literal) => {
-            part(rest, line.strip_prefix(literal.as_str())?, whole, said, time, steps)
+    time: &'t LogTime,
+    /// How often it may still be looked at anew.
+    steps: u32,
+    first: Option<Parted<'a>>,
+    /// There is a second one, that tells other things.
+    many: bool,
+}
+
+impl<'a> Ways<'a, '_> {
+    fn part(&mut self, pieces: &[Piece], line: &'a str, said: &Said) {
+        let Some(steps) = self.steps.checked_sub(1) else {
+            // Whoever makes it so hard has a reason.
+            self.many = true;
+            return;
+        };
+        self.steps = steps;
+        if self.many || self.whole.saturating_sub(line.len()) > PREFIX_BYTES_MAX {
+            return;
         }
-        Piece::Quit => part(rest, line, whole, said, time, steps).or_else(|| message(line, said)),
-        Piece::Field(field) if is_text(*field) => {
-            let end = rest.iter().find_map(|piece| match piece {
-                Piece::Literal(literal) => Some(literal.as_str()),
-                Piece::Quit | Piece::Field(_) => None,
-            })?;
-            let bound = line.get(..PREFIX_BYTES_MAX).unwrap_or(line);
-            for (at, _) in bound.match_indices(end) {
-                let (text, after) = line.split_at_checked(at)?;
-                let mut said = said.clone();
-                said.hear(*field, text.trim(), time);
-                if let Some(parted) = part(rest, after, whole, &said, time, steps) {
-                    return Some(parted);
+        let Some((piece, rest)) = pieces.split_first() else { return self.message(line, said) };
+        match piece {
+            Piece::Literal(literal) => {
+                if let Some(after) = line.strip_prefix(literal.as_str()) {
+                    self.part(rest, after, said);
                 }
             }
-            None
+            Piece::Quit => {
+                self.part(rest, line, said);
+                self.message(line, said);
+            }
+            Piece::Field(field) if is_text(*field) => self.text(*field, rest, line, said),
+            Piece::Field(field) => {
+                let line = line.trim_start_matches(' ');
+                let parted = length(*field, line).and_then(|length| line.split_at_checked(length));
+                let Some((text, after)) = parted else { return };
+                let mut said = said.clone();
+                said.hear(*field, text, self.time);
+                self.part(rest, after, &said);
+                // What pads a field to its width.
+                let padded = after.trim_start_matches(' ');
+                if padded.len() < after.len() {
+                    self.part(rest, padded, &said);
+                }
+            }
         }
-        Piece::Field(field) => {
-            let line = line.trim_start_matches(' ');
-            let (text, after) = line.split_at_checked(length(*field, line)?)?;
+    }
+
+    /// A field that ends where what follows it begins, which may be in several places.
+    fn text(&mut self, field: char, rest: &[Piece], line: &'a str, said: &Said) {
+        let end = rest.iter().find_map(|piece| match piece {
+            Piece::Literal(literal) => Some(literal.as_str()),
+            Piece::Quit | Piece::Field(_) => None,
+        });
+        let Some(end) = end else { return };
+        for (at, _) in line.match_indices(end).take_while(|(at, _)| *at <= TEXT_BYTES_MAX) {
+            let Some((text, after)) = line.split_at_checked(at) else { return };
             let mut said = said.clone();
-            said.hear(*field, text, time);
-            // What pads a field to its width.
-            let padded = after.trim_start_matches(' ');
-            part(rest, after, whole, &said, time, steps)
-                .or_else(|| part(rest, padded, whole, &said, time, steps))
+            said.hear(field, text.trim(), self.time);
+            self.part(rest, after, &said);
+        }
+    }
+
+    /// `LOG:  statement: …`: two blanks, whatever the message.
+    fn message(&mut self, line: &'a str, said: &Said) {
+        let parted = SEVERITIES.iter().find_map(|severity| {
+            let message = line.strip_prefix(severity)?.strip_prefix(":  ")?;
+            Some(Parted { said: said.clone(), severity, message })
+        });
+        let Some(parted) = parted else { return };
+        match &self.first {
+            // Whose name ends where is told apart by nothing, and changes nothing.
+            Some(first) => self.many |= !first.tells_as(&parted),
+            None => self.first = Some(parted),
         }
     }
 }
 
-/// `LOG:  statement: …`: two blanks, whatever the message.
-fn message<'a>(line: &'a str, said: &Said) -> Option<Parted<'a>> {
-    let (severity, message) = line.split_once(":  ")?;
-    let known = SEVERITIES.contains(&severity);
-    known.then(|| Parted { said: said.clone(), severity, message })
+impl Parted<'_> {
+    /// Whether both tell the same, whoever is said to have asked.
+    fn tells_as(&self, other: &Self) -> bool {
+        let about = |parted: &Self| (parted.said.at, parted.said.process, parted.said.port);
+        about(self) == about(other)
+            && (self.severity, self.message) == (other.severity, other.message)
+    }
 }
 
 /// How long a field is that has a form of its own.
@@ -286,7 +342,23 @@ mod tests {
     use super::*;
 
     fn part<'a>(prefix: &str, line: &'a str) -> Option<Parted<'a>> {
-        prefix.parse::<Prefix>().unwrap().part(line, &LogTime::default())
+        prefix.parse::<Prefix>().unwrap().part(line, &LogTime::default()).ok()
+    }
+
+    #[test]
+    fn a_line_that_can_be_read_in_two_ways_is_not_read() {
+        let several = |prefix: &str, line: &str| {
+            let parted = prefix.parse::<Prefix>().unwrap();
+            assert_eq!(parted.part(line, &LogTime::default()), Err(Unparted::Several), "{line}");
+        };
+        let head = "2026-11-29 02:48:39 UTC [421]: user=app,db=crm,app=";
+        let said = "LOG:  statement: DROP TABLE customers";
+        several(KNOWN[4], &format!("{head}a,client=1 LOG:  x,client=10.0.0.1 {said}"));
+        let head = "2026-11-29 02:48:39.123 UTC [421] app@crm";
+        several(KNOWN[2], &format!("{head}/a LOG:  x {said}"));
+        // A name with the sign that parts names changes nothing.
+        let parted = part(KNOWN[0], "2026-11-29 02:48:39.123 UTC [421] a@b@crm LOG:  statement: x");
+        assert_eq!(parted.unwrap().message, "statement: x");
     }
 
     #[test]

@@ -1,18 +1,13 @@
-//! sshd's log against sessions: logins, and what was begun in them.
-//!
-//! Read are lines of syslog (with or without a year), of `journalctl -o short`, `short-iso`,
-//! `short-precise` and `json`, and what `sshd -e` writes. What was begun is there at
-//! `LogLevel VERBOSE`; which command line it was, sshd does not say.
+//! Holds logins of sshd's log against the legs of sessions.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::collections::HashMap;
-use std::net::IpAddr;
 
 use jiff::SignedDuration;
 use jiff::Timestamp;
-use serde::Deserialize;
 
-use crate::audit::reconcile::lines::Line;
+use crate::audit::reconcile::lines::Taken;
 use crate::audit::reconcile::options::Options;
 use crate::audit::reconcile::recorded::Fate;
 use crate::audit::reconcile::recorded::RecordedCommand;
@@ -21,140 +16,15 @@ use crate::audit::reconcile::recorded::RecordedSession;
 use crate::audit::reconcile::report::Finding;
 use crate::audit::reconcile::report::Kind;
 use crate::audit::reconcile::report::Report;
-use crate::audit::reconcile::time::LogTime;
+use crate::audit::reconcile::sshd::entry::Entry;
+use crate::audit::reconcile::sshd::entry::Peer;
+use crate::audit::reconcile::sshd::entry::Read;
+use crate::audit::reconcile::sshd::entry::Says;
 use crate::model::Protocol;
 
 /// How long a leg may take from its first byte to the sign-in, in seconds: the gateway gives up
 /// then.
 const SIGN_IN_S_MAX: i64 = 20;
-
-/// What a line says.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Says {
-    /// Somebody signed in.
-    Accepted {
-        /// The account.
-        login: String,
-        /// From where.
-        from: Peer,
-        /// By which key, or by what else: `ED25519 SHA256:…`, `password`.
-        by: String,
-    },
-    /// Something was begun.
-    Began {
-        /// `command`, `shell` or `subsystem 'sftp'`.
-        what: String,
-        /// The account.
-        login: String,
-        /// In whose connection.
-        from: Peer,
-    },
-    /// Somebody was not let in.
-    Refused,
-}
-
-/// Where a connection comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Peer {
-    /// The address.
-    pub address: IpAddr,
-    /// The port.
-    pub port: u16,
-}
-
-/// An entry of the log.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
-    /// The line, from 1.
-    pub line: u64,
-    /// When, if the log says so.
-    pub at: Option<Timestamp>,
-    /// What.
-    pub says: Says,
-}
-
-/// The entries in `lines` that are sshd's, of logins. Lines of other programs are passed over.
-pub fn entries<'a>(
-    lines: impl Iterator<Item = Line> + 'a,
-    time: &'a LogTime,
-) -> impl Iterator<Item = Entry> + 'a {
-    lines.filter_map(|line| entry(&line, time))
-}
-
-fn entry(line: &Line, time: &LogTime) -> Option<Entry> {
-    let (at, message) = if line.text.starts_with('{') {
-        let read = serde_json::from_str::<JournalLine>(&line.text).ok()?;
-        let micros = read.realtime.and_then(|micros| micros.parse().ok());
-        (micros.and_then(|micros| Timestamp::from_microsecond(micros).ok()), read.message)
-    } else {
-        let (at, message) = parted(&line.text, time);
-        (at, message.to_owned())
-    };
-    says(message.trim_end()).map(|says| Entry { line: line.number, at, says })
-}
-
-/// What is read of a line of `journalctl -o json`.
-#[derive(Debug, Deserialize)]
-struct JournalLine {
-    #[serde(rename = "__REALTIME_TIMESTAMP")]
-    realtime: Option<String>,
-    #[serde(rename = "MESSAGE")]
-    message: String,
-}
-
-/// Parts time, host and program from the message. A message without them is `sshd -e`'s.
-fn parted<'a>(line: &'a str, time: &LogTime) -> (Option<Timestamp>, &'a str) {
-    let Some((head, message)) = program(line) else { return (None, line) };
-    let mut words = head.split_ascii_whitespace();
-    let Some(first) = words.next() else { return (None, message) };
-    let at = LogTime::stamp(first).or_else(|| {
-        let (day, clock) = (words.next()?, words.next()?);
-        time.without_year(first, day, clock)
-    });
-    (at, message)
-}
-
-/// What stands before and behind `sshd[421]: `, whose newer versions split themselves into
-/// `sshd-session` and `sshd-auth`. A message cannot play the part: its own head comes first.
-fn program(line: &str) -> Option<(&str, &str)> {
-    let (head, message) = line.split_once(": ")?;
-    let tag = head.rsplit_once(' ').map_or(head, |(_, tag)| tag);
-    let name = tag.split('[').next().unwrap_or(tag);
-    let is_sshd = matches!(name, "sshd" | "sshd-session" | "sshd-auth");
-    is_sshd.then(|| (head.strip_suffix(tag).unwrap_or_default(), message))
-}
-
-fn says(message: &str) -> Option<Says> {
-    if let Some(rest) = message.strip_prefix("Accepted ") {
-        // Accepted publickey for deploy from 127.0.0.1 port 53254 ssh2: ED25519 SHA256:…
-        let (method, rest) = rest.split_once(" for ")?;
-        let (login, from, after) = place(rest)?;
-        let key = after.strip_prefix(" ssh2").unwrap_or(after).trim_start_matches([':', ' ']);
-        let by = if key.is_empty() { method } else { key };
-        return Some(Says::Accepted { login: login.to_owned(), from, by: by.to_owned() });
-    }
-    if let Some(rest) = message.strip_prefix("Starting session: ") {
-        // Starting session: shell on pts/0 for deploy from 127.0.0.1 port 53254 id 0
-        let (what, rest) = rest.split_once(" for ")?;
-        let (login, from, _) = place(rest)?;
-        let what = what.split(" on ").next().unwrap_or(what).to_owned();
-        return Some(Says::Began { what, login: login.to_owned(), from });
-    }
-    // Of one attempt there may be several lines `Failed …`; these stand once.
-    let refused = ["Invalid user ", "Connection closed by authenticating user "];
-    refused.iter().any(|head| message.starts_with(head)).then_some(Says::Refused)
-}
-
-/// `deploy from 127.0.0.1 port 53254…`: the account, the peer, and what follows.
-fn place(text: &str) -> Option<(&str, Peer, &str)> {
-    // An account may be called anything; what follows the last ` from ` was written by sshd.
-    let (login, rest) = text.rsplit_once(" from ")?;
-    let (address, rest) = rest.split_once(" port ")?;
-    let end = rest.find(|sign: char| !sign.is_ascii_digit()).unwrap_or(rest.len());
-    let (port, after) = rest.split_at_checked(end)?;
-    let peer = Peer { address: address.parse().ok()?, port: port.parse().ok()? };
-    Some((login, peer, after))
-}
 
 /// Holds logs of sshd against sessions.
 #[derive(Debug)]
@@ -208,16 +78,29 @@ impl<'a> Sshd<'a> {
     }
 
     /// Takes all that one log says. Logs are given in the order in which they were written.
-    pub fn take(&mut self, log: impl Iterator<Item = Entry>) {
-        for entry in log {
-            self.report.saw(entry.at);
-            if self.options.outside(entry.at) {
-                self.report.log.outside = self.report.log.outside.saturating_add(1);
-                continue;
+    pub fn take(&mut self, log: impl Iterator<Item = Read>) -> Taken {
+        let mut taken = Taken::default();
+        for read in log {
+            taken.line(!matches!(read, Read::Foreign));
+            match read {
+                Read::Entry(entry) => self.timely(entry),
+                Read::Unread { line, text, why } => {
+                    self.report.unread(self.log, line, text, why);
+                }
+                Read::Idle | Read::Foreign => {}
             }
-            self.entry(entry);
         }
         self.log = self.log.saturating_add(1);
+        taken
+    }
+
+    fn timely(&mut self, entry: Entry) {
+        self.report.saw(entry.at);
+        if self.options.outside(entry.at) {
+            self.report.log.outside = self.report.log.outside.saturating_add(1);
+        } else {
+            self.entry(entry);
+        }
     }
 
     fn entry(&mut self, Entry { line, at, says }: Entry) {
@@ -283,13 +166,17 @@ impl<'a> Sshd<'a> {
     }
 
     /// Finds a leg for each login that has none, of those that none has: the first that was opened
-    /// shortly before.
+    /// shortly before. Where the log has the port of but one leg to a target, it has every leg's: then a
+    /// login with another port came past the gateway, whatever leg is free.
     fn link_by_time(&mut self, logins: &mut [Login], taken: &mut BTreeMap<(usize, usize), bool>) {
+        let target = |place: &(usize, usize)| self.sessions.get(place.0).map(|s| &s.target);
+        let ported = taken.keys().filter_map(target).collect::<BTreeSet<_>>();
         let legs = self.sessions.iter().enumerate().flat_map(|(at, session)| {
             let legs = session.legs.iter().enumerate();
             legs.map(move |(number, leg)| (leg.at, (at, number)))
         });
-        let mut free = legs.filter(|(_, place)| !taken.contains_key(place)).collect::<Vec<_>>();
+        let free = legs.filter(|(_, place)| target(place).is_some_and(|t| !ported.contains(t)));
+        let mut free = free.collect::<Vec<_>>();
         free.sort_unstable();
         for login in logins.iter_mut().filter(|login| login.leg.is_none()) {
             let Some(at) = login.at else { continue };
@@ -420,43 +307,14 @@ impl<'a> Sshd<'a> {
 
     /// What the record has and the log has not.
     fn leftovers(&mut self, taken: &BTreeMap<(usize, usize), bool>) {
-        // Where nobody says which time counts, it is the time that the log covers.
-        let first = self.report.first.filter(|_| self.options.since.is_none());
-        let last = self.report.last.filter(|_| self.options.until.is_none());
-        for (at, session) in self.sessions.clone().into_iter().enumerate() {
-            let record = &mut self.report.record;
-            record.sessions = record.sessions.saturating_add(1);
+        for (at, session) in self.sessions.iter().enumerate() {
+            self.report.record.sessions = self.report.record.sessions.saturating_add(1);
             for command in &session.commands {
-                let number = Some(command.number);
                 let mut legs = session.legs.iter().enumerate();
-                let matched =
-                    legs.any(|(n, leg)| leg.number == number && taken.contains_key(&(at, n)));
-                let outside = self.options.outside(Some(command.at))
-                    || first.is_some_and(|first| command.at < first)
-                    || last.is_some_and(|last| command.at > last);
-                let record = &mut self.report.record;
-                record.commands = record.commands.saturating_add(1);
-                let count = match (matched, command.fate()) {
-                    (true, Fate::Ran | Fate::Unsure) => &mut record.matched,
-                    (_, Fate::Kept) => &mut record.denied,
-                    (false, Fate::Unsure) => &mut record.not_due,
-                    (false, Fate::Ran) if outside => &mut record.outside,
-                    (false, Fate::Ran) => {
-                        self.report.find(Finding {
-                            kind: Kind::Unlogged,
-                            log: None,
-                            line: None,
-                            session: Some(session.session),
-                            number,
-                            at: Some(command.at),
-                            who: session.principal.clone(),
-                            what: command.text.clone(),
-                            note: None,
-                        });
-                        continue;
-                    }
-                };
-                *count = count.saturating_add(1);
+                let has = legs.any(|(n, leg)| {
+                    leg.number == Some(command.number) && taken.contains_key(&(at, n))
+                });
+                self.report.command(self.options, (session, command), (has, true));
             }
         }
     }
@@ -474,63 +332,4 @@ fn begins(command: &RecordedCommand) -> String {
 /// A forced command is a command too, whatever was asked for.
 fn same(due: &str, what: &str) -> bool {
     what == due || what.starts_with("forced-command")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn read(text: &str) -> Option<Entry> {
-        let time = LogTime { zone: None, near: "2026-11-29T00:00:00Z".parse().ok() };
-        entry(&Line { number: 1, text: text.to_owned(), cut: false }, &time)
-    }
-
-    const ACCEPTED: &str =
-        "Accepted publickey for deploy from 10.0.0.7 port 53254 ssh2: ED25519 SHA256:abc/def";
-
-    #[test]
-    fn every_way_in_which_sshd_is_logged_is_read() {
-        let at = "2026-11-29T02:48:39Z".parse().ok();
-        for (head, at) in [
-            ("", None),
-            ("Nov 29 02:48:39 web-1 sshd[421]: ", at),
-            ("2026-11-29T02:48:39+00:00 web-1 sshd[421]: ", at),
-            ("2026-11-29T03:48:39+0100 web-1 sshd-session[421]: ", at),
-            ("2026-11-29T02:48:39Z web-1 sshd: ", at),
-        ] {
-            let entry = read(&format!("{head}{ACCEPTED}")).unwrap_or_else(|| panic!("{head}"));
-            assert_eq!(entry.at, at, "{head}");
-            let Says::Accepted { login, from, by } = entry.says else { panic!("{head}") };
-            assert_eq!((login.as_str(), from.port), ("deploy", 53254));
-            assert_eq!(by, "ED25519 SHA256:abc/def");
-        }
-        let journal = format!(
-            r#"{{"__REALTIME_TIMESTAMP":"1795920519000000","MESSAGE":"{ACCEPTED}","_PID":"7"}}"#
-        );
-        assert_eq!(read(&journal).unwrap().at, at);
-    }
-
-    #[test]
-    fn what_was_begun_is_told_apart_and_names_play_no_part() {
-        for (text, what) in [
-            ("Starting session: command for a from ::1 port 5 id 0", "command"),
-            ("Starting session: shell on pts/0 for a from ::1 port 5 id 0", "shell"),
-            ("Starting session: subsystem 'sftp' for a from ::1 port 5 id 0", "subsystem 'sftp'"),
-        ] {
-            let Some(Entry { says: Says::Began { what: read, .. }, .. }) = read(text) else {
-                panic!("{text}")
-            };
-            assert_eq!(read, what);
-        }
-        let odd = "Accepted password for a from 9.9.9.9 port 1 from 10.0.0.7 port 53254 ssh2";
-        let Some(Entry { says: Says::Accepted { from, by, .. }, .. }) = read(odd) else { panic!() };
-        assert_eq!((from.address.to_string().as_str(), by.as_str()), ("10.0.0.7", "password"));
-        assert_eq!(read("Nov 29 02:48:39 web-1 cron[1]: Accepted x for a from ::1 port 5"), None);
-        assert_eq!(
-            read("Connection closed by authenticating user root ::1 port 5 [preauth]")
-                .unwrap()
-                .says,
-            Says::Refused
-        );
-    }
 }
