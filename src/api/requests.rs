@@ -37,9 +37,8 @@ pub(super) async fn list(
 ) -> Result<Json<Vec<Arc<Pending>>>, Fail> {
     let mut pending = resources.gateway.parts.desk.pending();
     pending.retain(|hold| {
-        let own = hold.principal.issuer == caller.principal().issuer
-            && hold.principal.subject == caller.principal().subject;
-        own || may_answer(&resources, &caller, hold, None).is_ok()
+        hold.principal.is_same(caller.principal())
+            || may_answer(&resources, &caller, hold, None).is_ok()
     });
     Ok(Json(pending))
 }

@@ -204,7 +204,7 @@ pub(super) fn opening(entry: &Entry) -> Option<Opened> {
 }
 
 pub(super) fn is_own(caller: &Caller, owner: &Principal) -> bool {
-    caller.principal().issuer == owner.issuer && caller.principal().subject == owner.subject
+    caller.principal().is_same(owner)
 }
 
 /// Whether the viewer may not see some class of the target from where they are: what somebody else

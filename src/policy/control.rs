@@ -123,7 +123,7 @@ pub fn may(
         Ask::Replay { target, owner } => {
             let seat = sit(target, Purpose::Replay)?;
             let mut facts = seat.facts(&seat.residency.applied);
-            facts.flag("own", is_same(principal, owner));
+            facts.flag("own", principal.is_same(owner));
             facts.text("owner", owner.name.as_str());
             let what = format!("see sessions of {owner}");
             let asked = words::Asked { who: principal, what: &what, target: Some(target) };
@@ -138,7 +138,7 @@ pub fn may(
             of_target(snapshot, (&seat, &proven), (Action::Search, &facts), asked)
         }
         Ask::Kill { target, owner } => {
-            let facts = administering(origin, "kill", is_same(principal, owner));
+            let facts = administering(origin, "kill", principal.is_same(owner));
             let seat = sit(target, Purpose::Session)?;
             let what = format!("end sessions of {owner}");
             let asked = words::Asked { who: principal, what: &what, target: Some(target) };
@@ -247,8 +247,4 @@ fn administering(origin: &Origin, what: &str, own: bool) -> Facts {
     facts.text("what", what);
     facts.flag("own", own);
     facts
-}
-
-fn is_same(one: &Principal, other: &Principal) -> bool {
-    (&one.issuer, &one.subject) == (&other.issuer, &other.subject)
 }

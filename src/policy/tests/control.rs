@@ -91,6 +91,11 @@ fn replays_are_accesses_and_kills_are_for_administrators() {
     asks(&mei(), "DE", &replay).unwrap_err();
     let sister = person("mei2", &["dba"], Some("acme-sg"));
     assert_eq!(asks(&sister, "SG", &replay).unwrap_err().code, RefusalCode::Residency);
+    // What she does herself is not her agent's own, nor the other way round.
+    let agent = Principal { kind: Kind::Agent, ..alice.clone() };
+    asks(&agent, "DE", &replay).unwrap_err();
+    asks(&alice, "DE", &Ask::Replay { target: &target, owner: &agent }).unwrap_err();
+    asks(&agent, "DE", &Ask::Replay { target: &target, owner: &agent }).unwrap();
     let kill = Ask::Kill { target: &target, owner: &alice };
     asks(&dana(), "DE", &kill).unwrap();
     asks(&alice, "DE", &kill).unwrap_err();
