@@ -213,6 +213,7 @@ fn opened(session: SessionId, first: u64) -> Result<Opened, Wrong> {
         observed: None,
         observe: false,
         proof: None,
+        law: None,
     })
 }
 

@@ -27,6 +27,7 @@ use crate::model::SessionId;
 use crate::model::TargetName;
 use crate::model::refusal::RefusalCode;
 use crate::policy;
+use crate::policy::Allowed;
 use crate::store::Context;
 use crate::store::Filter;
 use crate::store::Hit;
@@ -91,9 +92,9 @@ pub(super) async fn search(
     let filter = asked.filter(resources.gateway.parts.clock.now())?;
     let everybody = caller.may_list_all(&resources)? && !asked.own;
     let reach = reach(&resources, &caller, asked.target(), everybody);
-    let answer = reach.answer().and_then(|rules| {
+    let answer = reach.answer().and_then(|allowed| {
         purpose.is_enough(!everybody)?;
-        Ok(rules)
+        Ok(allowed)
     });
     caller.note(&resources, ("search", asked.in_words()), purpose.said(), &answer)?;
     answer.map_err(Fail)?;
@@ -155,8 +156,8 @@ fn reach(
         let mut ask = |own: bool| {
             let ask = policy::Ask::Search { target: &target, own };
             match caller.decide(resources, &ask) {
-                Ok(rules) => {
-                    reach.rules.extend(rules);
+                Ok(allowed) => {
+                    reach.rules.extend(allowed.rules);
                     true
                 }
                 Err(refusal) => {
@@ -169,7 +170,7 @@ fn reach(
         if own {
             reach.own.push(target.clone());
         }
-        if others && hides_something(resources, caller, &target) {
+        if others && hides_something(resources, caller, (&target, None)) {
             reach.names_only.push(target);
         } else if others {
             reach.others.push(target);
@@ -182,11 +183,13 @@ fn reach(
 
 impl Reach {
     /// The rules that permit the search, where anything of it is permitted.
-    fn answer(&self) -> Result<Vec<RuleId>, Refusal> {
+    fn answer(&self) -> Result<Allowed, Refusal> {
         let nothing = [&self.own, &self.others, &self.names_only].iter().all(|all| all.is_empty());
         match &self.refusal {
             Some(refusal) if nothing => Err(refusal.clone()),
-            Some(_) | None => Ok(self.rules.iter().cloned().collect()),
+            Some(_) | None => {
+                Ok(Allowed { rules: self.rules.iter().cloned().collect(), access: None })
+            }
         }
     }
 }

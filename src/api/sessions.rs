@@ -26,6 +26,7 @@ use crate::audit::recording::Seen;
 use crate::audit::recording::What;
 use crate::audit::told::Teller;
 use crate::model::DataClass;
+use crate::model::LawFacts;
 use crate::model::Principal;
 use crate::model::SessionId;
 use crate::model::TargetName;
@@ -97,7 +98,8 @@ pub(super) async fn show(
     let opened = recording.opened()?;
     let own = is_own(&caller, &opened.principal);
     allow_replay(&resources, &caller, &opened, ("replay", &purpose, own))?;
-    let withheld = !own && hides_something(&resources, &caller, &opened.target);
+    let seen = (&opened.target, opened.law.as_deref());
+    let withheld = !own && hides_something(&resources, &caller, seen);
     let mut shown = Shown {
         session,
         live: resources.gateway.parts.registry.find(session).is_some(),
@@ -140,7 +142,8 @@ pub(super) fn allow_replay(
     opened: &Opened,
     (action, purpose, own): (&str, &Purpose, bool),
 ) -> Result<(), Fail> {
-    let ask = policy::Ask::Replay { target: &opened.target, owner: &opened.principal };
+    let Opened { target, principal: owner, .. } = opened;
+    let ask = policy::Ask::Replay { target, law: opened.law.as_deref(), owner };
     let noted = (action, opened.session.to_string());
     caller.may_look(resources, &ask, noted, (purpose, own)).map(|_| ())
 }
@@ -208,19 +211,24 @@ pub(super) fn is_own(caller: &Caller, owner: &Principal) -> bool {
 }
 
 /// Whether the viewer may not see some class of the target from where they are: what somebody else
-/// was shown then stays hidden from them.
-pub(super) fn hides_something(resources: &Resources, caller: &Caller, target: &TargetName) -> bool {
+/// was shown then stays hidden from them. Of a recording, also a class that the target held then.
+pub(super) fn hides_something(
+    resources: &Resources,
+    caller: &Caller,
+    (target, law): (&TargetName, Option<&LawFacts>),
+) -> bool {
     let snapshot = Arc::clone(&resources.gateway.version().snapshot);
     let now = resources.gateway.parts.clock.now();
     let Some(facts) = snapshot.target(target).cloned() else { return true };
-    let classes: Vec<&DataClass> = facts.classes.iter().collect();
+    let then = law.into_iter().flat_map(|law| &law.classes);
+    let classes: Vec<&DataClass> = facts.classes.iter().chain(then).collect();
     let authentication = caller.verified.authentication();
     let who = policy::Who {
         principal: caller.principal(),
         origin: &caller.origin,
         authentication: authentication.as_ref(),
     };
-    let masks = policy::control::view(&snapshot, who, target, classes.iter().copied(), now);
+    let masks = policy::view(&snapshot, who, (target, law), classes.iter().copied(), now);
     masks.hides_any(classes)
 }
 

@@ -109,7 +109,8 @@ pub(super) async fn stream(
     let own = is_own(&caller, &opened.principal);
     let action = if query.follow { "watch" } else { "replay" };
     allow_replay(&resources, &caller, &opened, (action, &purpose, own))?;
-    let withheld = !own && hides_something(&resources, &caller, &opened.target);
+    let withheld =
+        !own && hides_something(&resources, &caller, (&opened.target, opened.law.as_deref()));
     let live = resources.gateway.parts.registry.find(session).is_some();
     let head = json!({ "session": session, "live": live, "results_withheld": withheld });
     let told = Told { after: query.after, with_data: !withheld, teller: Teller::new(false) };
@@ -382,8 +383,8 @@ impl Viewing {
         if self.caller.verified.is_expired(self.resources.gateway.parts.clock.now()) {
             return no("your credential has expired".to_owned());
         }
-        let Opened { target, principal, .. } = &self.opened;
-        let ask = policy::Ask::Replay { target, owner: principal };
+        let Opened { target, principal: owner, law, .. } = &self.opened;
+        let ask = policy::Ask::Replay { target, law: law.as_deref(), owner };
         self.caller.decide(&self.resources, &ask)?;
         // What was left out from the beginning stays out; what becomes hidden ends the stream.
         if self.with_data && !self.own && self.hides_more() {
@@ -394,6 +395,10 @@ impl Viewing {
     }
 
     fn hides_more(&self) -> bool {
-        hides_something(&self.resources, &self.caller, &self.opened.target)
+        hides_something(
+            &self.resources,
+            &self.caller,
+            (&self.opened.target, self.opened.law.as_deref()),
+        )
     }
 }

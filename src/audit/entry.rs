@@ -18,6 +18,7 @@ use crate::model::Command;
 use crate::model::CredentialId;
 use crate::model::DataClass;
 use crate::model::HoldId;
+use crate::model::LawFacts;
 use crate::model::LoginId;
 use crate::model::Origin;
 use crate::model::Principal;
@@ -61,6 +62,10 @@ pub struct Opened {
     /// What the principal showed. `None`: a provider's own token, or it is the gateway itself.
     #[serde(default)]
     pub proof: Option<Proof>,
+    /// Under which law the target's data was: what is recorded stays under it. `None`: it was written
+    /// before recordings said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub law: Option<Box<LawFacts>>,
 }
 
 /// The login and the credential that a session rests on.

@@ -55,6 +55,7 @@ async fn session(site: &Site) -> SessionId {
         observed: None,
         observe: false,
         proof: None,
+        law: None,
     };
     let audit = Arc::clone(&site.resources.gateway.parts.audit);
     let (_, trail) = audit.admit(Session(opened.clone())).unwrap();

@@ -61,6 +61,7 @@ async fn session(site: &Site, who: &str, target: &str, text: &str) -> SessionId 
         observed: None,
         observe: false,
         proof: None,
+        law: None,
     };
     let mut command = Command::new("GET", text);
     command.objects.push(Object::new("path", "/api/people", Effect::Read));

@@ -51,6 +51,7 @@ impl Admission for Permit {
             observed: self.observed().cloned(),
             observe: target.observe,
             proof: proof(self.identity()),
+            law: Some(Box::new(target.law())),
         }
     }
 }

@@ -70,6 +70,7 @@ pub(super) fn opened(session: SessionId, subject: &str) -> Note {
         observed: None,
         observe: true,
         proof: None,
+        law: None,
     };
     Note::Opened { at: seconds(0), opened: Box::new(opened) }
 }
