@@ -118,7 +118,7 @@ fn ended(called: Result<(), CallError>) -> ExitCode {
     match called {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            print::complain(&print::tame(&error.to_string()));
+            print::complain(&print::tame_lines(&error.to_string()).join("\n"));
             code(&error)
         }
     }
@@ -211,7 +211,7 @@ fn check(config: &Path, ask: bool, as_json: bool) -> Result<(), ExitCode> {
     if as_json {
         print::json(&json!(checked));
     } else {
-        print::line(print::tame(&checked.to_string()).trim_end());
+        print::line(print::tame_lines(&checked.to_string()).join("\n").trim_end());
     }
     if let Some(finding) = checked.stops() {
         print::complain(&print::tame(&format!("the gateway would not start: {finding}")));
