@@ -26,6 +26,7 @@ pub(super) fn sqlite() -> Migrator {
         ),
         (5, "retention", include_str!("../../migrations/sqlite/0005_retention.sql")),
         (6, "acting", include_str!("../../migrations/sqlite/0006_acting.sql")),
+        (7, "names", include_str!("../../migrations/sqlite/0007_names.sql")),
     ])
 }
 
@@ -40,6 +41,7 @@ pub(super) fn postgres() -> Migrator {
         ),
         (5, "retention", include_str!("../../migrations/postgres/0005_retention.sql")),
         (6, "acting", include_str!("../../migrations/postgres/0006_acting.sql")),
+        (7, "names", include_str!("../../migrations/postgres/0007_names.sql")),
     ])
 }
 

@@ -37,6 +37,7 @@ const POLICIES: &str = r#"
 @id("all") permit (principal, action == Weir::Action::"replay", resource)
 when { ["dba", "auditor"].containsAny(principal.roles) };
 @id("see") permit (principal in Weir::Role::"dba", action == Weir::Action::"reveal", resource);
+@id("find") permit (principal, action == Weir::Action::"search", resource) when { context.own };
 @id("read") permit (principal, action == Weir::Action::"administer", resource)
 when { principal.roles.contains("auditor") && context.what == "ledger" };
 "#;
@@ -202,7 +203,8 @@ async fn what_one_may_not_see_any_more_is_left_out_of_ones_own() {
 #[tokio::test]
 async fn what_becomes_hidden_while_somebody_looks_is_noticed() {
     let site = site().await;
-    let alice = Principal::clone(&World::approver("alice", &["dba"]));
+    let entity = Some("acme-de".parse().unwrap());
+    let alice = Principal { entity, ..Principal::clone(&World::approver("alice", &["dba"])) };
     let opened = opened(Arc::new(alice.clone()));
     let later = site.resources.gateway.parts.clock.now() + jiff::SignedDuration::from_hours(1);
     let verified = Verified::for_test(alice, Some(later));
