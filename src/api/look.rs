@@ -10,6 +10,7 @@ use crate::api::Caller;
 use crate::api::Resources;
 use crate::api::fail::Fail;
 use crate::api::purpose::Purpose;
+use crate::api::transfer::Transfer;
 use crate::audit::TrailEvent;
 use crate::audit::entry::Opened;
 use crate::model::DataClass;
@@ -51,6 +52,12 @@ impl Look {
     /// The session.
     pub(super) fn session(&self) -> SessionId {
         self.opened.session
+    }
+
+    /// Tells the ledger that the look begins, where the law asks for that.
+    pub(super) fn transfer(&self, allowed: &Allowed) -> Result<Option<Transfer>, Fail> {
+        let replay = ("replay", Some(self.session()));
+        Transfer::open(&self.resources, &self.caller, replay, allowed)
     }
 
     /// It is their own session.

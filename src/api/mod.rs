@@ -30,6 +30,7 @@ mod signing;
 mod source;
 mod stream;
 mod table;
+mod transfer;
 mod viewers;
 #[cfg(test)]
 mod tests;

@@ -5,6 +5,7 @@
 //! what it does and touches: the texts may carry that class, and whoever may try out words would read
 //! it by the hits. Such a hit says nothing but which command of which session it is.
 
+use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
 use axum::Json;
@@ -21,6 +22,7 @@ use crate::api::fail::Fail;
 use crate::api::filter::Asked;
 use crate::api::look::hides_something;
 use crate::api::purpose::Purpose;
+use crate::api::transfer::Transfer;
 use crate::model::Refusal;
 use crate::model::RuleId;
 use crate::model::SessionId;
@@ -77,6 +79,8 @@ struct Reach {
     /// Likewise, but not the texts.
     names_only: Vec<TargetName>,
     rules: BTreeSet<RuleId>,
+    /// What the law says of a search at each of them.
+    allowed: BTreeMap<TargetName, Allowed>,
     left_out: usize,
     refusal: Option<Refusal>,
 }
@@ -119,7 +123,22 @@ pub(super) async fn search(
     let limit = filter.limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
     let cut = hits.len() >= limit;
     hits.truncate(limit);
-    let hits = hits.into_iter().map(|(hit, withheld)| Shown::of(hit, withheld, &query)).collect();
+    let mut transfers = BTreeMap::new();
+    for target in hits.iter().map(|(hit, _)| &hit.target).collect::<BTreeSet<_>>() {
+        let Some(allowed) = reach.allowed.get(target) else { continue };
+        let transfer = Transfer::open(&resources, &caller, ("search", None), allowed)?;
+        transfers.extend(transfer.map(|transfer| (target.clone(), transfer)));
+    }
+    let mut shown = Vec::new();
+    for (hit, withheld) in hits {
+        let target = hit.target.clone();
+        let hit = Shown::of(hit, withheld, &query);
+        if let Some(transfer) = transfers.get_mut(&target) {
+            transfer.count(1, serde_json::to_vec(&hit).map_or(0, |hit| hit.len()));
+        }
+        shown.push(hit);
+    }
+    let hits = shown;
     Ok(Json(Found { hits, cut, targets_left_out: reach.left_out }))
 }
 
@@ -157,7 +176,8 @@ fn reach(
             let ask = policy::Ask::Search { target: &target, own };
             match caller.decide(resources, &ask) {
                 Ok(allowed) => {
-                    reach.rules.extend(allowed.rules);
+                    reach.rules.extend(allowed.rules.iter().cloned());
+                    reach.allowed.insert(target.clone(), allowed);
                     true
                 }
                 Err(refusal) => {

@@ -123,7 +123,7 @@ pub(super) async fn show(
 impl Shown {
     /// Reads a recording, as far as one answer carries it. Blocks.
     fn read(&mut self, sound: Sound) -> io::Result<()> {
-        let Sound { mut source, first, look, .. } = sound;
+        let Sound { mut source, first, look, mut transfer } = sound;
         let own = look.is_own();
         let mut sight = Sight::of(Arc::new(look));
         let mut teller = Teller::new(true);
@@ -159,6 +159,9 @@ impl Shown {
             next = source.next()?;
         }
         self.results_withheld = sight.is_withheld();
+        if let Some(transfer) = &mut transfer {
+            transfer.count(self.entries.len(), told_bytes);
+        }
         Ok(())
     }
 }

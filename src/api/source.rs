@@ -9,6 +9,7 @@ use crate::api::fail::Fail;
 use crate::api::look::Look;
 use crate::api::look::by_row;
 use crate::api::purpose::Purpose;
+use crate::api::transfer::Transfer;
 use crate::audit::TrailEvent;
 use crate::audit::archive::ReadError;
 use crate::audit::archive::Reading;
@@ -18,7 +19,6 @@ use crate::audit::recording::Entry;
 use crate::audit::recording::Seen;
 use crate::audit::recording::What;
 use crate::model::SessionId;
-use crate::policy::Allowed;
 use crate::store::SessionRow;
 
 /// A recording that somebody may look at.
@@ -34,7 +34,8 @@ pub(super) struct Sound {
     pub(super) source: Source,
     pub(super) first: Entry,
     pub(super) look: Look,
-    pub(super) allowed: Allowed,
+    /// The look, where the ledger is told of it as a transfer.
+    pub(super) transfer: Option<Transfer>,
 }
 
 impl Begun {
@@ -59,7 +60,8 @@ impl Begun {
                         Some(opened) => {
                             let noted = (action, purpose);
                             let (look, allowed) = Look::begin(resources, caller, opened, noted)?;
-                            let sound = Sound { source, first, look, allowed };
+                            let transfer = look.transfer(&allowed)?;
+                            let sound = Sound { source, first, look, transfer };
                             return Ok(Self::Sound(Box::new(sound)));
                         }
                     },

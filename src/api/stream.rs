@@ -47,6 +47,7 @@ use crate::api::sessions::parse;
 use crate::api::source::Begun;
 use crate::api::source::Source;
 use crate::api::source::blocking;
+use crate::api::transfer::Transfer;
 use crate::api::viewers::Place;
 use crate::audit::recording::Entry;
 use crate::audit::recording::Seen;
@@ -113,6 +114,7 @@ pub(super) async fn stream(
         resources,
         look,
         sight: told.sight.clone(),
+        transfer: sound.transfer,
         follow: query.follow,
         asked_at: Instant::now(),
         _place: place,
@@ -218,6 +220,8 @@ struct Viewing {
     look: Arc<Look>,
     /// What they see of what was told so far.
     sight: Sight,
+    /// The look, where the ledger is told of it as a transfer.
+    transfer: Option<Transfer>,
     follow: bool,
     /// When it was last asked whether they may.
     asked_at: Instant,
@@ -314,6 +318,9 @@ impl Viewing {
             self.ask()?;
             match room {
                 Ok(Ok(room)) => {
+                    if let Some(transfer) = &mut self.transfer {
+                        transfer.count(memchr::memchr_iter(b'\n', &lines).count(), lines.len());
+                    }
                     room.send(lines);
                     return Ok(());
                 }

@@ -341,7 +341,7 @@ pub enum LedgerEvent {
         to: String,
         /// Where the importer's person sits.
         place: Option<String>,
-        /// `read` or `write`.
+        /// `read` or `write`; of a look at what was recorded or waits, `replay`, `search` or `approve`.
         direction: String,
         /// Which classes.
         classes: BTreeSet<DataClass>,
@@ -351,6 +351,10 @@ pub enum LedgerEvent {
         /// ledger said so.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         facts: Option<Box<TransferFacts>>,
+        /// Of a look, its own id: it counts apart from the session that is looked at. A search is of
+        /// many sessions, and has this in place of one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        look: Option<SessionId>,
     },
     /// How much a transfer moved so far, and whether that is all.
     TransferVolume {
@@ -364,8 +368,11 @@ pub enum LedgerEvent {
         /// Of a write transfer, how much went to the target: commands as `rows`, and their bytes.
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
         written: BTreeMap<DataClass, Volume>,
-        /// The session has ended.
+        /// The session, or the look, has ended.
         closed: bool,
+        /// Of which look, if it is of one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        look: Option<SessionId>,
     },
     /// A transfer's session did not end in order; the volume is at least what its trail has.
     TransferUnclean {

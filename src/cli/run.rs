@@ -51,10 +51,10 @@ pub(super) fn command(args: Args) -> ExitCode {
             }));
         }
         Command::Check { config, offline, token, gateway } => {
-            if let Some(config) = config {
-                if let Err(code) = check(&config, !offline, as_json) {
-                    return code;
-                }
+            if let Some(config) = config
+                && let Err(code) = check(&config, !offline, as_json)
+            {
+                return code;
             }
             let Some(token) = token else { return ExitCode::SUCCESS };
             login::check_token(&gateway.into(), &token, as_json)

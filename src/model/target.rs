@@ -107,7 +107,7 @@ impl TargetFacts {
     #[must_use]
     pub fn under(&self, law: &LawFacts) -> Self {
         let LawFacts { classes, country, owner, laws, us_persons } = law.clone();
-        Self { classes, country, owner, laws, us_persons, ..self.clone() }
+        Self { country, classes, owner, laws, us_persons, ..self.clone() }
     }
 }
 

@@ -113,6 +113,8 @@ pub struct Allowed {
 pub struct Access {
     /// The target, as it was when that is the stricter answer.
     pub facts: Arc<TargetFacts>,
+    /// The classes that are accessed.
+    pub classes: BTreeSet<DataClass>,
     /// The answer.
     pub decision: Decision,
 }
@@ -122,9 +124,10 @@ impl Allowed {
         Self { rules, access: None }
     }
 
-    fn at(seat: &Seat, rules: Vec<RuleId>) -> Self {
-        let (facts, decision) = (Arc::clone(&seat.facts), seat.residency.applied.clone());
-        Self { rules, access: Some(Box::new(Access { facts, decision })) }
+    fn at(seat: &Seat, rules: Vec<RuleId>, classes: &BTreeSet<DataClass>) -> Self {
+        let (facts, classes) = (Arc::clone(&seat.facts), classes.clone());
+        let decision = seat.residency.applied.clone();
+        Self { rules, access: Some(Box::new(Access { facts, classes, decision })) }
     }
 
     /// The stricter of two that both have to hold.
@@ -154,7 +157,7 @@ pub fn may(
             let carried = command.reads.union(&command.writes).cloned().collect();
             let seat = sit(target, Purpose::Approve(&carried))?;
             let rules = approve(snapshot, (&seat, &proven), requester, command)?;
-            Ok(Allowed::at(&seat, rules))
+            Ok(Allowed::at(&seat, rules, &carried))
         }
         Ask::ListSessions { own_only } => {
             let mut facts = place_facts(origin);
@@ -173,7 +176,7 @@ pub fn may(
                 facts.flag("own", own);
                 facts.text("owner", owner.name.as_str());
                 let rules = of_target(snapshot, (&seat, &proven), (Action::Replay, &facts), asked)?;
-                Ok(Allowed::at(&seat, rules))
+                Ok(Allowed::at(&seat, rules, &seat.facts.classes))
             };
             let mut looks = places(snapshot, target, law)?.into_iter().map(|place| look(&place));
             let now = looks.next().unwrap_or_else(|| Err(words::no_target(target)))?;
@@ -186,7 +189,7 @@ pub fn may(
             let what = if own { "search their sessions" } else { "search others' sessions" };
             let asked = words::Asked { who: principal, what, target: Some(target) };
             let rules = of_target(snapshot, (&seat, &proven), (Action::Search, &facts), asked)?;
-            Ok(Allowed::at(&seat, rules))
+            Ok(Allowed::at(&seat, rules, &seat.facts.classes))
         }
         Ask::Kill { target, owner } => {
             let facts = administering(origin, "kill", principal.is_same(owner));
@@ -246,7 +249,9 @@ pub fn view<'a>(
         theirs.hidden().iter().for_each(|(class, rules)| masks.hide(class.clone(), rules.clone()));
     }
     classes.retain(|class| masks.hides(class) && !masks.hidden().contains_key(*class));
-    classes.into_iter().for_each(|class| masks.hide(class.clone(), words::own(words::UNDECLARED)));
+    for class in classes {
+        masks.hide(class.clone(), words::own(words::UNDECLARED));
+    }
     masks
 }
 

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use axum::body::Body;
+use axum::http::Request;
 use serde_json::Value;
 use serde_json::json;
 
@@ -21,6 +23,7 @@ use crate::audit::recording::Stream;
 use crate::audit::spool;
 use crate::identity::Verified;
 use crate::model::Command;
+use crate::model::Origin;
 use crate::model::Principal;
 use crate::model::Protocol;
 use crate::model::SessionId;
@@ -313,4 +316,39 @@ async fn a_page_goes_on_in_the_same_window_and_names_are_one_line() {
     let ledger = std::fs::read_to_string(site.world.dir().join("state/ledger.jsonl")).unwrap();
     assert!(!ledger.contains("\\n"), "nothing that is noted has a line feed");
     assert_eq!(ledger.matches("forged").count(), 1, "{ledger}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_look_from_abroad_is_in_the_ledger_and_its_export() {
+    let site = site().await;
+    let bob = World::approver("bob", &[]);
+    let session =
+        recorded(&site, opened(bob), &[command(1, "/people")], b"carol@example.com").await;
+    let (_, dana) = site.world.sign_in("dana", &["dba"]).await;
+    let (_, rita) = site.world.sign_in("rita", &["auditor"]).await;
+    let transfers = async || {
+        let export = "/api/v1/ledger/export?framework=gdpr&purpose=audit";
+        let got = site.call("GET", export, &rita, &NULL).await;
+        got.json()["rows"].as_array().unwrap().clone()
+    };
+    assert_eq!(show(&site, &dana, session, "look").await.status, 200);
+    assert_eq!(transfers().await, Vec::<Value>::new(), "at home nothing is transferred");
+    let country = Some("SG".parse().unwrap());
+    for path in ["", "/stream"] {
+        let path = format!("/api/v1/sessions/{session}{path}?purpose=look");
+        let request = Request::get(path);
+        let request = request.header("authorization", format!("Bearer {dana}"));
+        let origin = Origin { country: country.clone(), ..World::origin() };
+        let got = site.ask_from(request.body(Body::empty()).unwrap(), origin).await;
+        assert_eq!(got.status, 200, "{}", got.text);
+    }
+    let rows = transfers().await;
+    assert_eq!(rows.len(), 2, "{rows:?}");
+    for row in rows {
+        assert_eq!((&row["direction"], &row["place"]), (&json!("replay"), &json!("SG")));
+        assert_eq!((&row["state"], &row["session"]), (&json!("closed"), &json!(session)));
+        assert_eq!(row["facts"]["principal"]["name"], "dana");
+        let moved = row["classes"]["pii.email"]["bytes"].as_u64().unwrap();
+        assert!(moved > 100 && row["volume"]["bytes"] == moved, "{row}");
+    }
 }

@@ -21,7 +21,12 @@ use crate::identity::Verified;
 use crate::model::Command;
 use crate::model::DataClass;
 use crate::model::EntityId;
+use crate::model::Origin;
+use crate::model::Principal;
 use crate::model::Refusal;
+use crate::model::RuleId;
+use crate::model::TargetFacts;
+use crate::model::digest::Digest;
 use crate::policy;
 use crate::policy::Permit;
 use crate::policy::Snapshot;
@@ -65,7 +70,8 @@ fn proof(identity: &Verified) -> Option<Proof> {
     })
 }
 
-fn note(decision: &Decision) -> TransferNote {
+/// A decision, as it is recorded.
+pub fn note(decision: &Decision) -> TransferNote {
     TransferNote {
         outcome: decision.outcome.to_string(),
         rows: decision.rows.clone(),
@@ -73,9 +79,41 @@ fn note(decision: &Decision) -> TransferNote {
     }
 }
 
+/// Who moves data from or to a target, and what let them.
+#[derive(Debug, Clone, Copy)]
+pub struct About<'a> {
+    /// Who.
+    pub principal: &'a Arc<Principal>,
+    /// From where.
+    pub origin: &'a Origin,
+    /// The target.
+    pub target: &'a TargetFacts,
+    /// The snapshot that decided.
+    pub version: Digest,
+    /// The rules that permitted it.
+    pub rules: &'a [RuleId],
+}
+
+impl<'a> About<'a> {
+    fn session(permit: &'a Permit, version: Digest) -> Self {
+        Self {
+            principal: permit.principal(),
+            origin: permit.origin(),
+            target: permit.target(),
+            version,
+            rules: permit.rules(),
+        }
+    }
+}
+
 /// What is known of a transfer. Of the register, what is on file now under the ids that decided.
-fn facts(permit: &Permit, snapshot: &Snapshot, decision: &Decision, read: bool) -> TransferFacts {
-    let (target, principal) = (permit.target(), permit.principal());
+pub fn facts(
+    about: About<'_>,
+    snapshot: &Snapshot,
+    decision: &Decision,
+    read: bool,
+) -> TransferFacts {
+    let About { principal, origin, target, version, rules } = about;
     let party = |id: Option<&EntityId>| {
         let entity = id.and_then(|id| snapshot.entity(id));
         PartyNote {
@@ -95,7 +133,7 @@ fn facts(permit: &Permit, snapshot: &Snapshot, decision: &Decision, read: bool) 
     let bases = decision.bases.iter().filter_map(|id| snapshot.basis(id)).map(basis);
     TransferFacts {
         principal: Arc::clone(principal),
-        origin: permit.origin().clone(),
+        origin: origin.clone(),
         target: target.name.clone(),
         protocol: target.protocol,
         region: target.region.clone(),
@@ -105,8 +143,8 @@ fn facts(permit: &Permit, snapshot: &Snapshot, decision: &Decision, read: bool) 
         ways: ways.collect(),
         bases: bases.collect(),
         duties: decision.obligations.iter().map(duty).collect(),
-        snapshot: if read { permit.version() } else { snapshot.version() },
-        rules: permit.rules().to_vec(),
+        snapshot: version,
+        rules: rules.to_vec(),
         valid_until: decision.valid_until,
     }
 }
@@ -158,7 +196,13 @@ impl Guard {
             direction: "write".to_owned(),
             classes: command.writes.clone(),
             basis: note(&decision),
-            facts: Some(Box::new(facts(&self.permit, snapshot, &decision, false))),
+            facts: Some(Box::new(facts(
+                About::session(&self.permit, snapshot.version()),
+                snapshot,
+                &decision,
+                false,
+            ))),
+            look: None,
         };
         self.parts.audit.record(&event).map_err(|error| self.unrecorded(&error))?;
         self.state().writing = true;
@@ -201,7 +245,13 @@ impl Guard {
                 direction: "read".to_owned(),
                 classes,
                 basis: note(decision),
-                facts: Some(Box::new(facts(&self.permit, &self.snapshot(), decision, true))),
+                facts: Some(Box::new(facts(
+                    About::session(&self.permit, self.permit.version()),
+                    &self.snapshot(),
+                    decision,
+                    true,
+                ))),
+                look: None,
             })?;
             state.reading = Some(0);
         }
@@ -222,6 +272,7 @@ impl Guard {
                 classes,
                 written,
                 closed: false,
+                look: None,
             })?;
             state.reading = Some(state.volume.bytes);
         }
