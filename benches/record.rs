@@ -82,6 +82,7 @@ impl Admission for Someone {
             observed: None,
             observe: false,
             proof: None,
+            law: None,
         }
     }
 }

@@ -90,7 +90,11 @@ async fn measure(place: Place, count: u64) -> Result<(), Wrong> {
     }
     let took = begin.elapsed();
     println!("  {:28} {:10.0} commands/s", "indexing", rate(count, took));
-    let alice = Owner { issuer: "https://login.example".to_owned(), subject: "user-7".to_owned() };
+    let alice = Owner {
+        issuer: "https://login.example".to_owned(),
+        subject: "user-7".to_owned(),
+        acting: "person".to_owned(),
+    };
     let all = || Filter { limit: Some(50), ..Filter::default() };
     let searches = [
         ("one of them", "marker4711", all()),
@@ -209,6 +213,7 @@ fn opened(session: SessionId, first: u64) -> Result<Opened, Wrong> {
         observed: None,
         observe: false,
         proof: None,
+        law: None,
     })
 }
 

@@ -176,7 +176,7 @@ pub(super) async fn revoke(
     } else {
         let ask = policy::Ask::Administer { what: "credentials" };
         // Whoever may not end it does not learn that it is there.
-        caller.may(&resources, &ask, None).map_err(|_| missing())?
+        caller.may(&resources, &ask, None).map_err(|_| missing())?.rules
     };
     let origin = &caller.origin;
     Deed { who, origin, action: "revoke", of: id, rules }.note(&resources)?;

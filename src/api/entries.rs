@@ -21,6 +21,7 @@ use crate::api::Caller;
 use crate::api::Resources;
 use crate::api::Shared;
 use crate::api::fail::Fail;
+use crate::api::filter::one_word;
 use crate::api::purpose::Purpose;
 use crate::audit::export;
 use crate::audit::export::ExportError;
@@ -68,6 +69,9 @@ pub(super) async fn list(
 ) -> Result<Json<Listed>, Fail> {
     let Query(query) = query.map_err(|error| Fail::malformed(&error.body_text()))?;
     let purpose = Purpose::of(query.purpose.as_deref())?;
+    for (name, said) in [("user", &query.user), ("kind", &query.kind)] {
+        one_word(name, said.as_deref())?;
+    }
     let window = window(&resources, query.since.as_deref(), query.until.as_deref())?;
     let which = Which {
         window,
@@ -148,7 +152,13 @@ pub(super) async fn export(
 ) -> Result<Json<Exported>, Fail> {
     let Query(query) = query.map_err(|error| Fail::malformed(&error.body_text()))?;
     let purpose = Purpose::of(query.purpose.as_deref())?;
-    let window = window(&resources, query.from.as_deref(), query.to.as_deref())?;
+    let (from, to) = (query.from.as_deref(), query.to.as_deref());
+    if query.after.is_some() && [from, to].into_iter().flatten().any(is_relative) {
+        let what = "`after` counts rows of one window: give `from` and `to` as moments, the same for \
+                    each page";
+        return Err(Fail::malformed(what));
+    }
+    let window = window(&resources, from, to)?;
     let framework = match query.framework {
         Framework::Gdpr => "gdpr",
         Framework::Raw => "raw",
@@ -217,6 +227,11 @@ impl Page {
         self.bytes = self.bytes.saturating_add(row.to_string().len());
         self.rows.push(row);
     }
+}
+
+/// Whether a time is another one each time that it is asked for.
+fn is_relative(text: &str) -> bool {
+    matches!(text.parse(), Ok(When::Ago(_)))
 }
 
 fn window(resources: &Resources, from: Option<&str>, to: Option<&str>) -> Result<Window, Fail> {

@@ -14,6 +14,8 @@ use crate::model::when::When;
 use crate::store::Filter;
 use crate::store::LIST_ROWS_MAX;
 
+/// Longest name that somebody looks for, in characters.
+const NAME_CHARS_MAX: usize = 256;
 /// How many rows are returned where the call does not say.
 const ROWS_DEFAULT: u32 = 50;
 
@@ -41,6 +43,17 @@ pub(super) struct Asked {
     limit: Option<u32>,
 }
 
+/// Refuses what is no name: it would be noted in the ledger as it stands, line feeds and all.
+pub(super) fn one_word(parameter: &str, said: Option<&str>) -> Result<(), Fail> {
+    let bad =
+        |said: &str| said.chars().count() > NAME_CHARS_MAX || said.chars().any(char::is_control);
+    if said.is_some_and(bad) {
+        let what = format!("`{parameter}` is one line of at most {NAME_CHARS_MAX} characters");
+        return Err(Fail::malformed(&what));
+    }
+    Ok(())
+}
+
 impl Asked {
     /// The filter that is asked for, without what the caller may see.
     pub(super) fn filter(&self, now: Timestamp) -> Result<Filter, Fail> {
@@ -49,6 +62,7 @@ impl Asked {
             let when = when.map_err(|bad| Fail::malformed(&bad.to_string()))?;
             Ok::<_, Fail>(when.map(|when| when.before(now)))
         };
+        one_word("user", self.user.as_deref())?;
         Ok(Filter {
             user: self.user.clone(),
             target: self.target.clone(),
@@ -72,7 +86,8 @@ impl Asked {
 
     /// What is looked for and where, for the ledger.
     pub(super) fn in_words(&self) -> String {
-        let mut words = self.q.clone().unwrap_or_default();
+        // Signs between words mean nothing to a search, so that they may as well be blanks here.
+        let mut words = self.q.as_deref().unwrap_or_default().replace(char::is_control, " ");
         let flag = |set: bool| set.then(String::new);
         let given = [
             ("own", flag(self.own)),

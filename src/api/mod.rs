@@ -15,6 +15,7 @@ mod explain;
 mod fail;
 mod filter;
 mod ledger;
+mod look;
 mod note;
 mod oauth;
 mod pages;
@@ -26,8 +27,10 @@ mod retention;
 mod search;
 mod sessions;
 mod signing;
+mod source;
 mod stream;
 mod table;
+mod transfer;
 mod viewers;
 #[cfg(test)]
 mod tests;
@@ -58,7 +61,6 @@ use crate::model::Command;
 use crate::model::Origin;
 use crate::model::Principal;
 use crate::model::Refusal;
-use crate::model::RuleId;
 use crate::model::TargetFacts;
 use crate::model::TargetName;
 use crate::model::fault::Chain;
@@ -67,6 +69,7 @@ use crate::model::refusal::IntoRefusal;
 use crate::model::refusal::RefusalCode;
 use crate::model::verdict::Masks;
 use crate::policy;
+use crate::policy::Allowed;
 use crate::session::Gateway;
 use crate::store::Reindex;
 use crate::store::Store;
@@ -209,7 +212,7 @@ impl Caller {
     }
 
     /// Asks policy.
-    fn decide(&self, resources: &Resources, ask: &policy::Ask<'_>) -> Result<Vec<RuleId>, Refusal> {
+    fn decide(&self, resources: &Resources, ask: &policy::Ask<'_>) -> Result<Allowed, Refusal> {
         let snapshot = Arc::clone(&resources.gateway.version().snapshot);
         let authentication = self.verified.authentication();
         let who = policy::Who {
@@ -226,15 +229,15 @@ impl Caller {
         resources: &Resources,
         (action, of): (&str, String),
         purpose: Option<&str>,
-        answer: &Result<Vec<RuleId>, Refusal>,
+        answer: &Result<Allowed, Refusal>,
     ) -> Result<(), Fail> {
         let event = LedgerEvent::Control {
             principal: Arc::clone(self.principal()),
             origin: self.origin.clone(),
             action: action.to_owned(),
             of,
-            rules: answer.clone().unwrap_or_default(),
-            refusal: answer.clone().err(),
+            rules: answer.as_ref().map(|allowed| allowed.rules.clone()).unwrap_or_default(),
+            refusal: answer.as_ref().err().cloned(),
             purpose: purpose.map(str::to_owned),
         };
         let recorded = resources.gateway.parts.audit.record(&event);
@@ -251,7 +254,7 @@ impl Caller {
         resources: &Resources,
         ask: &policy::Ask<'_>,
         noted: Option<(&str, String)>,
-    ) -> Result<Vec<RuleId>, Fail> {
+    ) -> Result<Allowed, Fail> {
         let answer = self.decide(resources, ask);
         if let Some(noted) = noted {
             self.note(resources, noted, None, &answer)?;
@@ -267,9 +270,9 @@ impl Caller {
         ask: &policy::Ask<'_>,
         noted: (&str, String),
         (purpose, own): (&Purpose, bool),
-    ) -> Result<Vec<RuleId>, Fail> {
+    ) -> Result<Allowed, Fail> {
         let answer = self.decide(resources, ask);
-        let answer = answer.and_then(|rules| purpose.is_enough(own).map(|()| rules));
+        let answer = answer.and_then(|allowed| purpose.is_enough(own).map(|()| allowed));
         self.note(resources, noted, purpose.said(), &answer)?;
         answer.map_err(Fail)
     }

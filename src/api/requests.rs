@@ -13,8 +13,10 @@ use crate::api::Resources;
 use crate::api::Shared;
 use crate::api::body::Sent;
 use crate::api::fail::Fail;
+use crate::api::transfer::Transfer;
 use crate::model::HoldId;
 use crate::policy;
+use crate::policy::Allowed;
 use crate::session::Decision;
 use crate::session::hold::Pending;
 
@@ -35,13 +37,15 @@ pub(super) async fn list(
     State(resources): Shared,
     caller: Caller,
 ) -> Result<Json<Vec<Arc<Pending>>>, Fail> {
-    let mut pending = resources.gateway.parts.desk.pending();
-    pending.retain(|hold| {
-        let own = hold.principal.issuer == caller.principal().issuer
-            && hold.principal.subject == caller.principal().subject;
-        own || may_answer(&resources, &caller, hold, None).is_ok()
-    });
-    Ok(Json(pending))
+    let mut shown = Vec::new();
+    for hold in resources.gateway.parts.desk.pending() {
+        if !hold.principal.is_same(caller.principal()) {
+            let Ok(allowed) = may_answer(&resources, &caller, &hold, None) else { continue };
+            seen(&resources, &caller, &hold, &allowed)?;
+        }
+        shown.push(hold);
+    }
+    Ok(Json(shown))
 }
 
 pub(super) async fn show(
@@ -50,7 +54,8 @@ pub(super) async fn show(
     Path(id): Path<String>,
 ) -> Result<Json<Arc<Pending>>, Fail> {
     let hold = find(&resources, &id)?;
-    may_answer(&resources, &caller, &hold, None)?;
+    let allowed = may_answer(&resources, &caller, &hold, None)?;
+    seen(&resources, &caller, &hold, &allowed)?;
     Ok(Json(hold))
 }
 
@@ -106,7 +111,7 @@ fn may_answer(
     caller: &Caller,
     hold: &Pending,
     noted: Option<&str>,
-) -> Result<(), Fail> {
+) -> Result<Allowed, Fail> {
     let approvers = hold.approvers.iter().cloned().collect();
     let ask = policy::Ask::Approve {
         requester: &hold.principal,
@@ -115,5 +120,20 @@ fn may_answer(
         approvers: &approvers,
     };
     let noted = noted.map(|action| (action, hold.hold.to_string()));
-    caller.may(resources, &ask, noted).map(|_| ())
+    caller.may(resources, &ask, noted)
+}
+
+/// Tells the ledger that somebody sees a command that waits, where that is a transfer.
+fn seen(
+    resources: &Arc<Resources>,
+    caller: &Caller,
+    hold: &Pending,
+    allowed: &Allowed,
+) -> Result<(), Fail> {
+    if let Some(mut transfer) =
+        Transfer::open(resources, caller, ("approve", Some(hold.command_id.session)), allowed)?
+    {
+        transfer.count(1, serde_json::to_vec(hold).map_or(0, |hold| hold.len()));
+    }
+    Ok(())
 }

@@ -5,6 +5,7 @@
 //! what it does and touches: the texts may carry that class, and whoever may try out words would read
 //! it by the hits. Such a hit says nothing but which command of which session it is.
 
+use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
 use axum::Json;
@@ -19,14 +20,16 @@ use crate::api::Resources;
 use crate::api::Shared;
 use crate::api::fail::Fail;
 use crate::api::filter::Asked;
+use crate::api::look::hides_something;
 use crate::api::purpose::Purpose;
-use crate::api::sessions::hides_something;
+use crate::api::transfer::Transfer;
 use crate::model::Refusal;
 use crate::model::RuleId;
 use crate::model::SessionId;
 use crate::model::TargetName;
 use crate::model::refusal::RefusalCode;
 use crate::policy;
+use crate::policy::Allowed;
 use crate::store::Context;
 use crate::store::Filter;
 use crate::store::Hit;
@@ -76,6 +79,8 @@ struct Reach {
     /// Likewise, but not the texts.
     names_only: Vec<TargetName>,
     rules: BTreeSet<RuleId>,
+    /// What the law says of a search at each of them.
+    allowed: BTreeMap<TargetName, Allowed>,
     left_out: usize,
     refusal: Option<Refusal>,
 }
@@ -91,9 +96,9 @@ pub(super) async fn search(
     let filter = asked.filter(resources.gateway.parts.clock.now())?;
     let everybody = caller.may_list_all(&resources)? && !asked.own;
     let reach = reach(&resources, &caller, asked.target(), everybody);
-    let answer = reach.answer().and_then(|rules| {
+    let answer = reach.answer().and_then(|allowed| {
         purpose.is_enough(!everybody)?;
-        Ok(rules)
+        Ok(allowed)
     });
     caller.note(&resources, ("search", asked.in_words()), purpose.said(), &answer)?;
     answer.map_err(Fail)?;
@@ -118,7 +123,22 @@ pub(super) async fn search(
     let limit = filter.limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
     let cut = hits.len() >= limit;
     hits.truncate(limit);
-    let hits = hits.into_iter().map(|(hit, withheld)| Shown::of(hit, withheld, &query)).collect();
+    let mut transfers = BTreeMap::new();
+    for target in hits.iter().map(|(hit, _)| &hit.target).collect::<BTreeSet<_>>() {
+        let Some(allowed) = reach.allowed.get(target) else { continue };
+        let transfer = Transfer::open(&resources, &caller, ("search", None), allowed)?;
+        transfers.extend(transfer.map(|transfer| (target.clone(), transfer)));
+    }
+    let mut shown = Vec::new();
+    for (hit, withheld) in hits {
+        let target = hit.target.clone();
+        let hit = Shown::of(hit, withheld, &query);
+        if let Some(transfer) = transfers.get_mut(&target) {
+            transfer.count(1, serde_json::to_vec(&hit).map_or(0, |hit| hit.len()));
+        }
+        shown.push(hit);
+    }
+    let hits = shown;
     Ok(Json(Found { hits, cut, targets_left_out: reach.left_out }))
 }
 
@@ -155,8 +175,9 @@ fn reach(
         let mut ask = |own: bool| {
             let ask = policy::Ask::Search { target: &target, own };
             match caller.decide(resources, &ask) {
-                Ok(rules) => {
-                    reach.rules.extend(rules);
+                Ok(allowed) => {
+                    reach.rules.extend(allowed.rules.iter().cloned());
+                    reach.allowed.insert(target.clone(), allowed);
                     true
                 }
                 Err(refusal) => {
@@ -169,7 +190,7 @@ fn reach(
         if own {
             reach.own.push(target.clone());
         }
-        if others && hides_something(resources, caller, &target) {
+        if others && hides_something(resources, caller, (&target, None)) {
             reach.names_only.push(target);
         } else if others {
             reach.others.push(target);
@@ -182,11 +203,13 @@ fn reach(
 
 impl Reach {
     /// The rules that permit the search, where anything of it is permitted.
-    fn answer(&self) -> Result<Vec<RuleId>, Refusal> {
+    fn answer(&self) -> Result<Allowed, Refusal> {
         let nothing = [&self.own, &self.others, &self.names_only].iter().all(|all| all.is_empty());
         match &self.refusal {
             Some(refusal) if nothing => Err(refusal.clone()),
-            Some(_) | None => Ok(self.rules.iter().cloned().collect()),
+            Some(_) | None => {
+                Ok(Allowed { rules: self.rules.iter().cloned().collect(), access: None })
+            }
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Sessions: list them, show one's record, end one. What streams a record is `stream`.
 
+use std::io;
 use std::sync::Arc;
 
 use axum::Json;
@@ -10,25 +11,22 @@ use axum::extract::rejection::QueryRejection;
 use serde::Deserialize;
 use serde::Serialize;
 use serde_json::Value;
+use serde_json::value::RawValue;
+use serde_json::value::to_raw_value;
 
 use crate::api::Caller;
-use crate::api::Resources;
 use crate::api::Shared;
 use crate::api::fail::Fail;
 use crate::api::filter::Asked;
+use crate::api::look::Sight;
 use crate::api::purpose::Purpose;
-use crate::audit::TrailEvent;
-use crate::audit::archive::ReadError;
-use crate::audit::archive::Reading;
-use crate::audit::entry::Opened;
-use crate::audit::recording::Entry;
+use crate::api::source::Begun;
+use crate::api::source::Sound;
+use crate::api::source::blocking;
 use crate::audit::recording::Seen;
 use crate::audit::recording::What;
 use crate::audit::told::Teller;
-use crate::model::DataClass;
-use crate::model::Principal;
 use crate::model::SessionId;
-use crate::model::TargetName;
 use crate::policy;
 use crate::session::EndReason;
 use crate::store::Owner;
@@ -37,6 +35,10 @@ use crate::store::Whose;
 
 /// Most entries of a trail that one answer carries.
 const ENTRIES_MAX: usize = 10_000;
+/// About how long an answer may get, in bytes; it has one entry at least.
+const TOLD_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// How much of what was shown and sent is read for one answer, in bytes.
+const DATA_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -77,11 +79,11 @@ pub(super) struct Shown {
     live: bool,
     /// Results are left out, because the viewer may not see a class that they may carry.
     results_withheld: bool,
-    /// There are more entries than one answer carries.
+    /// There is more than one answer carries.
     cut: bool,
     /// Why reading stopped before the end, if it did.
     damage: Option<String>,
-    entries: Vec<Value>,
+    entries: Vec<Box<RawValue>>,
 }
 
 pub(super) async fn show(
@@ -93,30 +95,75 @@ pub(super) async fn show(
     let Query(query) = query.map_err(|error| Fail::malformed(&error.body_text()))?;
     let purpose = Purpose::of(query.purpose.as_deref())?;
     let session = parse(&id)?;
-    let mut recording = Recording::find(&resources, session).await?;
-    let opened = recording.opened()?;
-    let own = is_own(&caller, &opened.principal);
-    allow_replay(&resources, &caller, &opened, ("replay", &purpose, own))?;
-    let withheld = !own && hides_something(&resources, &caller, &opened.target);
+    let place = resources.viewers.enter(caller.principal()).map_err(Fail)?;
+    let begun = Begun::of(&resources, caller, session, ("replay", &purpose)).await?;
     let mut shown = Shown {
         session,
         live: resources.gateway.parts.registry.find(session).is_some(),
-        results_withheld: withheld,
+        results_withheld: false,
         cut: false,
         damage: None,
         entries: Vec::new(),
     };
-    let mut teller = Teller::new(!withheld);
-    while let Some(entry) = recording.next()? {
-        let Some(told) = teller.tell(&entry) else { continue };
-        if shown.entries.len() >= ENTRIES_MAX {
-            shown.cut = true;
-            break;
+    let sound = match begun {
+        Begun::Sound(sound) => *sound,
+        Begun::Damaged(what) => {
+            shown.damage = Some(what);
+            return Ok(Json(shown));
         }
-        shown.entries.push(told);
+    };
+    let told = blocking(move || {
+        let _place = place;
+        shown.read(sound)?;
+        Ok(shown)
+    });
+    told.await.map(Json).map_err(|error| Fail::ours(&error))
+}
+
+impl Shown {
+    /// Reads a recording, as far as one answer carries it. Blocks.
+    fn read(&mut self, sound: Sound) -> io::Result<()> {
+        let Sound { mut source, first, look, mut transfer } = sound;
+        let own = look.is_own();
+        let mut sight = Sight::of(Arc::new(look));
+        let mut teller = Teller::new(true);
+        if sight.is_withheld() {
+            teller.withhold(own);
+        }
+        let (mut told_bytes, mut data_bytes) = (0_usize, 0_usize);
+        let mut next = Seen::One(first);
+        loop {
+            let entry = match next {
+                Seen::One(entry) => entry,
+                Seen::End => break,
+                Seen::Damaged(damage) => {
+                    self.damage = Some(damage.to_string());
+                    break;
+                }
+            };
+            match &entry.what {
+                What::Event(event) if sight.read(event) => teller.withhold(own),
+                What::Event(_) => {}
+                What::Data { bytes, .. } => data_bytes = data_bytes.saturating_add(bytes.len()),
+            }
+            let told = teller.tell(&entry).map(|told| to_raw_value(&told)).transpose()?;
+            let length = told.as_ref().map_or(0, |told| told.get().len());
+            told_bytes = told_bytes.saturating_add(length);
+            self.cut = self.entries.len() >= ENTRIES_MAX
+                || data_bytes > DATA_BYTES_MAX
+                || (told_bytes > TOLD_BYTES_MAX && !self.entries.is_empty());
+            if self.cut {
+                break;
+            }
+            self.entries.extend(told);
+            next = source.next()?;
+        }
+        self.results_withheld = sight.is_withheld();
+        if let Some(transfer) = &mut transfer {
+            transfer.count(self.entries.len(), told_bytes);
+        }
+        Ok(())
     }
-    shown.damage = recording.damage;
-    Ok(Json(shown))
 }
 
 pub(super) async fn kill(
@@ -131,97 +178,6 @@ pub(super) async fn kill(
     caller.may(&resources, &ask, Some(("kill", session.to_string())))?;
     live.end(EndReason::Killed { by: caller.principal().name.clone() });
     Ok(Json(serde_json::json!({ "session": session, "killed": true })))
-}
-
-/// Whether the caller may look at a session, which is on record as `action`.
-pub(super) fn allow_replay(
-    resources: &Resources,
-    caller: &Caller,
-    opened: &Opened,
-    (action, purpose, own): (&str, &Purpose, bool),
-) -> Result<(), Fail> {
-    let ask = policy::Ask::Replay { target: &opened.target, owner: &opened.principal };
-    let noted = (action, opened.session.to_string());
-    caller.may_look(resources, &ask, noted, (purpose, own)).map(|_| ())
-}
-
-/// A recording that is being read for somebody.
-struct Recording {
-    entries: Reading,
-    first: Option<Entry>,
-    damage: Option<String>,
-}
-
-impl Recording {
-    async fn find(resources: &Resources, session: SessionId) -> Result<Self, Fail> {
-        match resources.archive.recording(session).await {
-            Ok(entries) => Ok(Self { entries, first: None, damage: None }),
-            Err(error) => Err(unreadable(&error)),
-        }
-    }
-
-    /// What the first entry says.
-    fn opened(&mut self) -> Result<Opened, Fail> {
-        let first = self.next()?.ok_or_else(|| Fail::not_found("session"))?;
-        let opened = opening(&first);
-        self.first = Some(first);
-        opened.ok_or_else(|| Fail::not_found("session"))
-    }
-
-    /// The next entry; `None` at the end, or where the rest is damaged.
-    fn next(&mut self) -> Result<Option<Entry>, Fail> {
-        if let Some(first) = self.first.take() {
-            return Ok(Some(first));
-        }
-        match self.entries.next().map_err(|error| Fail::ours(&error))? {
-            Seen::One(entry) => Ok(Some(entry)),
-            Seen::End => Ok(None),
-            Seen::Damaged(damage) => {
-                self.damage = Some(damage.to_string());
-                Ok(None)
-            }
-        }
-    }
-}
-
-/// Why a recording is not shown.
-pub(super) fn unreadable(error: &ReadError) -> Fail {
-    match error {
-        ReadError::Missing(_) => Fail::not_found("session"),
-        ReadError::Erased { .. } => Fail::gone(&error.to_string()),
-        ReadError::Storage(_)
-        | ReadError::Shelf(_)
-        | ReadError::Key(_)
-        | ReadError::Io(_)
-        | ReadError::Name(_) => Fail::ours(error),
-    }
-}
-
-/// What a recording's first entry says, if `entry` is one.
-pub(super) fn opening(entry: &Entry) -> Option<Opened> {
-    let What::Event(event) = &entry.what else { return None };
-    if let TrailEvent::Opened(opened) = &**event { Some((**opened).clone()) } else { None }
-}
-
-pub(super) fn is_own(caller: &Caller, owner: &Principal) -> bool {
-    caller.principal().issuer == owner.issuer && caller.principal().subject == owner.subject
-}
-
-/// Whether the viewer may not see some class of the target from where they are: what somebody else
-/// was shown then stays hidden from them.
-pub(super) fn hides_something(resources: &Resources, caller: &Caller, target: &TargetName) -> bool {
-    let snapshot = Arc::clone(&resources.gateway.version().snapshot);
-    let now = resources.gateway.parts.clock.now();
-    let Some(facts) = snapshot.target(target).cloned() else { return true };
-    let classes: Vec<&DataClass> = facts.classes.iter().collect();
-    let authentication = caller.verified.authentication();
-    let who = policy::Who {
-        principal: caller.principal(),
-        origin: &caller.origin,
-        authentication: authentication.as_ref(),
-    };
-    let masks = policy::control::view(&snapshot, who, target, classes.iter().copied(), now);
-    masks.hides_any(classes)
 }
 
 pub(super) fn parse(id: &str) -> Result<SessionId, Fail> {

@@ -5,6 +5,7 @@
 //! {"n":1,"at":…,"event":{…}}                                            an event, as `show` tells it
 //! {"n":4,"at":…,"data":{"command":2,"stream":"output","base64":"…"}}    what crossed
 //! {"alive":…}                                                           nothing was written for a while
+//! {"results_withheld":true}                                             from here on no data
 //! {"end":"complete"}                                                    last
 //! ```
 //!
@@ -39,26 +40,22 @@ use crate::api::Caller;
 use crate::api::Resources;
 use crate::api::Shared;
 use crate::api::fail::Fail;
+use crate::api::look::Look;
+use crate::api::look::Sight;
 use crate::api::purpose::Purpose;
-use crate::api::sessions::allow_replay;
-use crate::api::sessions::hides_something;
-use crate::api::sessions::is_own;
-use crate::api::sessions::opening;
 use crate::api::sessions::parse;
-use crate::api::sessions::unreadable;
+use crate::api::source::Begun;
+use crate::api::source::Source;
+use crate::api::source::blocking;
+use crate::api::transfer::Transfer;
 use crate::api::viewers::Place;
-use crate::audit::archive::Reading;
-use crate::audit::entry::Opened;
-use crate::audit::follow::Follower;
 use crate::audit::recording::Entry;
 use crate::audit::recording::Seen;
 use crate::audit::recording::What;
 use crate::audit::told::Teller;
 use crate::model::Refusal;
-use crate::model::SessionId;
 use crate::model::encode::base64;
 use crate::model::refusal::RefusalCode;
-use crate::policy;
 
 /// How much is read at once, in bytes of lines; a line may be longer.
 const BATCH_BYTES: usize = 128 * 1024;
@@ -98,95 +95,54 @@ pub(super) async fn stream(
     let purpose = Purpose::of(query.purpose.as_deref())?;
     let session = parse(&id)?;
     let place = resources.viewers.enter(caller.principal()).map_err(Fail)?;
-    let mut source = Source::open(&resources, session).await?;
-    let first = blocking(move || source.next().map(|seen| (source, seen))).await;
-    let (source, first) = first.map_err(|error| Fail::ours(&error))?;
-    let first = match first {
-        Seen::One(entry) => entry,
-        Seen::End | Seen::Damaged(_) => return Err(Fail::not_found("session")),
-    };
-    let opened = opening(&first).ok_or_else(|| Fail::not_found("session"))?;
-    let own = is_own(&caller, &opened.principal);
     let action = if query.follow { "watch" } else { "replay" };
-    allow_replay(&resources, &caller, &opened, (action, &purpose, own))?;
-    let withheld = !own && hides_something(&resources, &caller, &opened.target);
+    let begun = Begun::of(&resources, caller, session, (action, &purpose)).await?;
     let live = resources.gateway.parts.registry.find(session).is_some();
-    let head = json!({ "session": session, "live": live, "results_withheld": withheld });
-    let told = Told { after: query.after, with_data: !withheld, teller: Teller::new(false) };
+    let head = |withheld| json!({ "session": session, "live": live, "results_withheld": withheld });
+    let sound = match begun {
+        Begun::Sound(sound) => *sound,
+        Begun::Damaged(what) => {
+            return Ok(answer(Body::from(format!("{}\n{}\n", head(false), damaged(&what)))));
+        }
+    };
+    let look = Arc::new(sound.look);
+    let told = Told::new(query.after, Sight::of(Arc::clone(&look)), look.is_own());
     let mut lines = Vec::new();
-    put(&mut lines, &head).map_err(|error| Fail::ours(&error))?;
-    let told = told.begun(&mut lines, &first).map_err(|error| Fail::ours(&error))?;
-    let asked_at = Instant::now();
-    let follow = query.follow;
+    put(&mut lines, &head(told.sight.is_withheld())).map_err(|error| Fail::ours(&error))?;
+    let told = told.begun(&mut lines, &sound.first).map_err(|error| Fail::ours(&error))?;
     let viewing = Viewing {
         resources,
-        caller,
-        opened,
-        with_data: !withheld,
-        own,
-        follow,
-        asked_at,
+        look,
+        sight: told.sight.clone(),
+        transfer: sound.transfer,
+        follow: query.follow,
+        asked_at: Instant::now(),
         _place: place,
     };
     let (sender, receiver) = mpsc::channel(BATCHES_MAX);
-    tokio::spawn(viewing.run(source, told, lines, sender));
+    tokio::spawn(viewing.run(sound.source, told, lines, sender));
     let body = futures_util::stream::unfold(receiver, |mut receiver| async move {
         let batch: Bytes = receiver.recv().await?;
         Some((Ok::<_, std::convert::Infallible>(batch), receiver))
     });
+    Ok(answer(Body::from_stream(body)))
+}
+
+fn answer(lines: Body) -> Response {
     let headers = [(CONTENT_TYPE, "application/x-ndjson"), (CACHE_CONTROL, "no-store")];
-    Ok((headers, Body::from_stream(body)).into_response())
+    (headers, lines).into_response()
 }
 
-/// Where entries come from.
-enum Source {
-    /// The spool: what is written meanwhile is read too.
-    Spool(Box<Follower>),
-    /// The store: all is written.
-    Store(Box<Reading>),
-}
-
-impl Source {
-    async fn open(resources: &Arc<Resources>, session: SessionId) -> Result<Self, Fail> {
-        let audit = Arc::clone(&resources.gateway.parts.audit);
-        match blocking(move || Follower::begin(&audit, session)).await {
-            Ok(Some(follower)) => return Ok(Self::Spool(Box::new(follower))),
-            Ok(None) => {}
-            // It left the spool at this very moment.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(Fail::ours(&error)),
-        }
-        let reading = resources.archive.recording(session).await;
-        reading.map(|reading| Self::Store(Box::new(reading))).map_err(|error| unreadable(&error))
-    }
-
-    fn next(&mut self) -> io::Result<Seen<Entry>> {
-        match self {
-            Self::Spool(follower) => follower.next(),
-            Self::Store(reading) => reading.next(),
-        }
-    }
-
-    /// Whether what is read up to the end is all.
-    fn has_ended(&self) -> bool {
-        match self {
-            Self::Spool(follower) => follower.has_ended(),
-            Self::Store(_) => true,
-        }
-    }
-}
-
-/// Does what blocks where it may.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> io::Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+/// The last line, where the rest cannot be read.
+fn damaged(what: &str) -> Value {
+    json!({ "end": "damaged", "detail": what })
 }
 
 /// Turns entries into lines.
 struct Told {
     after: u64,
-    with_data: bool,
+    sight: Sight,
+    own: bool,
     teller: Teller,
 }
 
@@ -201,18 +157,33 @@ enum Far {
 }
 
 impl Told {
+    fn new(after: u64, sight: Sight, own: bool) -> Self {
+        // Data has lines of its own.
+        let mut teller = Teller::new(false);
+        if sight.is_withheld() {
+            teller.withhold(own);
+        }
+        Self { after, sight, own, teller }
+    }
+
     fn begun(mut self, lines: &mut Vec<u8>, first: &Entry) -> io::Result<Self> {
         self.tell(lines, first)?;
         Ok(self)
     }
 
     fn tell(&mut self, lines: &mut Vec<u8>, entry: &Entry) -> io::Result<()> {
+        if let What::Event(event) = &entry.what
+            && self.sight.read(event)
+        {
+            self.teller.withhold(self.own);
+            put(lines, &json!({ "results_withheld": true }))?;
+        }
         if entry.n <= self.after {
             return Ok(());
         }
         match &entry.what {
             What::Event(_) => self.teller.tell(entry).map_or(Ok(()), |told| put(lines, &told)),
-            What::Data { .. } if !self.with_data => Ok(()),
+            What::Data { .. } if self.sight.is_withheld() => Ok(()),
             What::Data { command, stream, bytes } => {
                 let data = json!({ "command": command, "stream": stream, "base64": base64(bytes) });
                 put(lines, &json!({ "n": entry.n, "at": entry.at, "data": data }))
@@ -246,11 +217,11 @@ fn put(lines: &mut Vec<u8>, line: &Value) -> io::Result<()> {
 /// Somebody who looks.
 struct Viewing {
     resources: Arc<Resources>,
-    caller: Caller,
-    opened: Opened,
-    /// Data is told: where it is the session of somebody else, nothing of the target may be hidden.
-    with_data: bool,
-    own: bool,
+    look: Arc<Look>,
+    /// What they see of what was told so far.
+    sight: Sight,
+    /// The look, where the ledger is told of it as a transfer.
+    transfer: Option<Transfer>,
     follow: bool,
     /// When it was last asked whether they may.
     asked_at: Instant,
@@ -303,15 +274,16 @@ impl Viewing {
             (source, told, (lines, far)) = match read.await {
                 Ok(read) => read,
                 Err(error) => {
-                    tracing::error!(fault = "gateway", session = %self.opened.session, %error, "a recording cannot be read");
+                    tracing::error!(fault = "gateway", session = %self.look.session(), %error, "a recording cannot be read");
                     return Over::Said(
                         json!({ "end": "failed", "detail": "the gateway cannot read it now" }),
                     );
                 }
             };
+            self.sight = told.sight.clone();
             let over = match far {
                 Far::More => continue,
-                Far::Damaged(what) => json!({ "end": "damaged", "detail": what }),
+                Far::Damaged(what) => damaged(&what),
                 Far::End if source.has_ended() => json!({ "end": "complete" }),
                 Far::End if !self.follow => json!({ "end": "so-far" }),
                 Far::End if !lines.is_empty() => continue,
@@ -346,6 +318,9 @@ impl Viewing {
             self.ask()?;
             match room {
                 Ok(Ok(room)) => {
+                    if let Some(transfer) = &mut self.transfer {
+                        transfer.count(memchr::memchr_iter(b'\n', &lines).count(), lines.len());
+                    }
                     room.send(lines);
                     return Ok(());
                 }
@@ -373,27 +348,12 @@ impl Viewing {
     }
 
     fn may(&self) -> Result<(), Refusal> {
-        let no = |reason: String| {
-            Err(Refusal::new(RefusalCode::Unauthenticated, reason).hint("sign in again"))
-        };
-        if let Some(why) = self.caller.verified.ended() {
-            return no(format!("your login has ended: {why}"));
-        }
-        if self.caller.verified.is_expired(self.resources.gateway.parts.clock.now()) {
-            return no("your credential has expired".to_owned());
-        }
-        let Opened { target, principal, .. } = &self.opened;
-        let ask = policy::Ask::Replay { target, owner: principal };
-        self.caller.decide(&self.resources, &ask)?;
+        self.look.may()?;
         // What was left out from the beginning stays out; what becomes hidden ends the stream.
-        if self.with_data && !self.own && self.hides_more() {
+        if self.sight.has_narrowed() {
             let reason = "what you may see of this target has changed";
             return Err(Refusal::new(RefusalCode::Denied, reason).hint("ask again"));
         }
         Ok(())
-    }
-
-    fn hides_more(&self) -> bool {
-        hides_something(&self.resources, &self.caller, &self.opened.target)
     }
 }

@@ -18,6 +18,7 @@ use crate::model::Command;
 use crate::model::CredentialId;
 use crate::model::DataClass;
 use crate::model::HoldId;
+use crate::model::LawFacts;
 use crate::model::LoginId;
 use crate::model::Origin;
 use crate::model::Principal;
@@ -61,6 +62,10 @@ pub struct Opened {
     /// What the principal showed. `None`: a provider's own token, or it is the gateway itself.
     #[serde(default)]
     pub proof: Option<Proof>,
+    /// Under which law the target's data was: what is recorded stays under it. `None`: it was written
+    /// before recordings said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub law: Option<Box<LawFacts>>,
 }
 
 /// The login and the credential that a session rests on.
@@ -356,7 +361,7 @@ pub enum LedgerEvent {
         to: String,
         /// Where the importer's person sits.
         place: Option<String>,
-        /// `read` or `write`.
+        /// `read` or `write`; of a look at what was recorded or waits, `replay`, `search` or `approve`.
         direction: String,
         /// Which classes.
         classes: BTreeSet<DataClass>,
@@ -366,6 +371,10 @@ pub enum LedgerEvent {
         /// ledger said so.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         facts: Option<Box<TransferFacts>>,
+        /// Of a look, its own id: it counts apart from the session that is looked at. A search is of
+        /// many sessions, and has this in place of one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        look: Option<SessionId>,
     },
     /// How much a transfer moved so far, and whether that is all.
     TransferVolume {
@@ -379,8 +388,11 @@ pub enum LedgerEvent {
         /// Of a write transfer, how much went to the target: commands as `rows`, and their bytes.
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
         written: BTreeMap<DataClass, Volume>,
-        /// The session has ended.
+        /// The session, or the look, has ended.
         closed: bool,
+        /// Of which look, if it is of one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        look: Option<SessionId>,
     },
     /// A transfer's session did not end in order; the volume is at least what its trail has.
     TransferUnclean {

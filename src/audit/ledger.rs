@@ -285,12 +285,12 @@ impl<'a> Walk<'a> {
         if let LedgerEvent::Admitted(opened) = event {
             self.sessions.insert(opened.session, Known::default());
         }
-        if let LedgerEvent::TransferOpened { session, .. } = event
+        if let LedgerEvent::TransferOpened { session, look: None, .. } = event
             && let Some(known) = self.sessions.get_mut(session)
         {
             known.transfers = true;
         }
-        if let LedgerEvent::TransferVolume { session, volume, .. } = event
+        if let LedgerEvent::TransferVolume { session, volume, look: None, .. } = event
             && let Some(known) = self.sessions.get_mut(session)
         {
             known.volume = *volume;

@@ -71,6 +71,7 @@ impl Admission for Someone {
             observed: None,
             observe: false,
             proof: None,
+            law: None,
         }
     }
 }

@@ -10,6 +10,7 @@ use crate::audit::entry::TrailEvent;
 use crate::audit::recording::Entry;
 use crate::audit::recording::Stream;
 use crate::audit::recording::What;
+use crate::model::Command;
 
 /// How much of what a command showed, and of what was sent, is told with its end, in bytes.
 pub const SAMPLE_BYTES_MAX: usize = 64 * 1024;
@@ -21,6 +22,8 @@ const COMMANDS_MAX: usize = 1_024;
 pub struct Teller {
     /// What was shown and sent is told.
     with_data: bool,
+    /// What commands say is told, in full.
+    with_texts: bool,
     samples: BTreeMap<u64, Samples>,
 }
 
@@ -56,7 +59,16 @@ impl Sample {
 impl Teller {
     /// Tells events alone, or with what was shown and sent.
     pub fn new(with_data: bool) -> Self {
-        Self { with_data, samples: BTreeMap::new() }
+        Self { with_data, with_texts: true, samples: BTreeMap::new() }
+    }
+
+    /// From here on nothing that was shown and sent is told. A viewer of somebody else's session is
+    /// not told either what commands say: their texts and bound values may carry the same data. What
+    /// they do and touch is told, less the names of what may be called after a person.
+    pub fn withhold(&mut self, own: bool) {
+        self.with_data = false;
+        self.with_texts &= own;
+        self.samples.clear();
     }
 
     /// What `entry` says, as JSON; `None` for data, which is told with the command's end.
@@ -68,6 +80,12 @@ impl Teller {
             }
             What::Event(event) => {
                 let mut told = json!({ "n": entry.n, "at": entry.at, "event": event });
+                if let TrailEvent::Command { command, .. } = &**event
+                    && !self.with_texts
+                    && let Some(told) = told.pointer_mut("/event/command")
+                {
+                    *told = in_outline(command);
+                }
                 if let TrailEvent::Ended { number, result_cut, sent_cut, .. } = &**event {
                     let samples = self.samples.remove(number).unwrap_or_default();
                     if self.with_data
@@ -98,6 +116,70 @@ impl Teller {
         match stream {
             Stream::Output | Stream::Error => samples.result.add(bytes),
             Stream::Input => samples.sent.add(bytes),
+        }
+    }
+}
+
+/// What a command does and touches, without what it says.
+fn in_outline(command: &Command) -> Value {
+    let objects = command.objects.iter().map(|object| {
+        let name = object.has_plain_name().then_some(&object.name);
+        json!({ "kind": object.kind, "name": name, "effect": object.effect })
+    });
+    json!({
+        "verb": command.verb,
+        "effects": command.effects,
+        "objects": objects.collect::<Vec<_>>(),
+        "reads": command.reads,
+        "writes": command.writes,
+        "withheld": true,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::model::Effect;
+    use crate::model::Object;
+    use crate::model::Verdict;
+
+    #[test]
+    fn whoever_may_not_see_the_data_does_not_read_it_in_commands() {
+        let text = "SELECT * FROM people WHERE ssn = '123-45-6789'";
+        let mut command = Command::new("query", text);
+        command.details.push(("$1".to_owned(), "987-65-4321".to_owned()));
+        command.facts.push(("where".to_owned(), "no".to_owned()));
+        command.effects.insert(Effect::Read);
+        command.objects.push(Object::new("table", "public.people", Effect::Read));
+        command.objects.push(Object::new("path", "/patients/123-45-6789", Effect::Read));
+        let event = TrailEvent::Command {
+            number: 1,
+            command: Arc::new(command),
+            verdict: Verdict::Allow { rules: Vec::new() },
+            observed: false,
+            snapshot: None,
+        };
+        let entry = Entry { n: 2, at: Timestamp::UNIX_EPOCH, what: What::Event(Box::new(event)) };
+        let mut teller = Teller::new(true);
+        for own in [true, false] {
+            teller.withhold(own);
+            let told = teller.tell(&entry).unwrap();
+            assert_eq!(told.to_string().contains("6789"), own, "{told}");
+            assert_eq!(told.to_string().contains("4321"), own, "{told}");
+            let command = &told["event"]["command"];
+            assert_eq!(
+                (&command["verb"], &command["effects"][0]),
+                (&"query".into(), &"read".into())
+            );
+            assert_eq!(command["objects"][0]["name"], "public.people");
+            assert_eq!(
+                (&command["objects"][1]["kind"], command["withheld"] == true),
+                (&"path".into(), !own)
+            );
         }
     }
 }

@@ -12,6 +12,7 @@ use crate::cli::args::Gateway;
 use crate::cli::encode;
 use crate::cli::home::Home;
 use crate::cli::lines::Lines;
+use crate::cli::print::tame;
 use crate::cli::profile::Profile;
 use crate::cli::profile::Profiles;
 use crate::cli::wallet::Wallet;
@@ -285,7 +286,7 @@ pub(super) fn problem(status: u16, answer: &Value) -> String {
     let word = |name: &str| answer.get(name).and_then(Value::as_str);
     // `error_description` and `error` are OAuth's words (RFC 6749 §5.2).
     let detail = word("detail").or_else(|| word("error_description")).or_else(|| word("error"));
-    let mut text = detail.map_or_else(|| format!("the gateway answered {status}"), str::to_owned);
+    let mut text = detail.map_or_else(|| format!("the gateway answered {status}"), tame);
     let rules = answer.get("rules").and_then(Value::as_array).into_iter().flatten();
     let rules = rules.filter_map(Value::as_str).collect::<Vec<_>>();
     if !rules.is_empty() {
@@ -295,7 +296,7 @@ pub(super) fn problem(status: u16, answer: &Value) -> String {
     }
     if let Some(hint) = word("hint") {
         text.push_str("\nhint: ");
-        text.push_str(hint);
+        text.push_str(&tame(hint));
     }
     text
 }

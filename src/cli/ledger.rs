@@ -155,14 +155,18 @@ fn from_gateway(args: &Export, out: &mut Out) -> Result<Statement, CallError> {
         Framework::Gdpr => "gdpr",
         Framework::Raw => "raw",
     };
+    // Resolved once: seen from each page's own now, `7d` would leave out other rows than the one
+    // before did.
+    let Window { from, to } = window(args.from.as_deref(), args.to.as_deref())?;
+    let (from, to) = (from.map(|at| at.to_string()), to.map(|at| at.to_string()));
     let (mut upto, mut after) = (None::<String>, None::<String>);
     loop {
         let path = path(
             "/ledger/export",
             &[
                 ("framework", Some(framework)),
-                ("from", args.from.as_deref()),
-                ("to", args.to.as_deref()),
+                ("from", from.as_deref()),
+                ("to", to.as_deref()),
                 ("upto", upto.as_deref()),
                 ("after", after.as_deref()),
                 ("purpose", args.purpose.said.as_deref()),

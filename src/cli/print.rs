@@ -53,17 +53,34 @@ pub(super) fn table(head: &[&str], rows: &[Vec<String>]) {
     }
 }
 
-/// A text without what a terminal would obey: control signs and bidirectional overrides are shown
-/// as their code points.
+/// A text as part of one line, without what a terminal would obey: control signs, line feeds among
+/// them, and bidirectional overrides are shown as their code points.
 pub(super) fn tame(text: &str) -> String {
     let mut tamed = String::with_capacity(text.len());
     for sign in text.chars() {
         let bidi = matches!(sign, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-        if sign == '\n' || sign == '\t' || !(sign.is_control() || bidi) {
+        if sign == '\t' || !(sign.is_control() || bidi) {
             tamed.push(sign);
         } else {
             tamed.extend(sign.escape_unicode());
         }
     }
     tamed
+}
+
+/// A text of several lines, each tamed. Whoever prints them sees to it that none of them can be taken
+/// for a line of ours.
+pub(super) fn tame_lines(text: &str) -> Vec<String> {
+    text.lines().map(tame).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_from_outside_makes_no_line_of_its_own() {
+        assert_eq!(tame("a\nb\r\u{1b}[2J\u{202e}\tc"), "a\\u{a}b\\u{d}\\u{1b}[2J\\u{202e}\tc");
+        assert_eq!(tame_lines("a\r\nb\u{7}\n"), ["a", "b\\u{7}"]);
+    }
 }

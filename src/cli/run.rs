@@ -50,10 +50,10 @@ pub(super) fn command(args: Args) -> ExitCode {
             }));
         }
         Command::Check { config, offline, token, gateway } => {
-            if let Some(config) = config {
-                if let Err(code) = check(&config, !offline, as_json) {
-                    return code;
-                }
+            if let Some(config) = config
+                && let Err(code) = check(&config, !offline, as_json)
+            {
+                return code;
             }
             let Some(token) = token else { return ExitCode::SUCCESS };
             login::check_token(&gateway.into(), &token, as_json)
@@ -114,7 +114,7 @@ fn ended(called: Result<(), CallError>) -> ExitCode {
     match called {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            print::complain(&print::tame(&error.to_string()));
+            print::complain(&print::tame_lines(&error.to_string()).join("\n"));
             code(&error)
         }
     }
@@ -207,7 +207,7 @@ fn check(config: &Path, ask: bool, as_json: bool) -> Result<(), ExitCode> {
     if as_json {
         print::json(&json!(checked));
     } else {
-        print::line(print::tame(&checked.to_string()).trim_end());
+        print::line(print::tame_lines(&checked.to_string()).join("\n").trim_end());
     }
     if let Some(finding) = checked.stops() {
         print::complain(&print::tame(&format!("the gateway would not start: {finding}")));

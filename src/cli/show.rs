@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::cli::print::line;
 use crate::cli::print::table;
 use crate::cli::print::tame;
+use crate::cli::print::tame_lines;
 use crate::model::Clock;
 use crate::model::clock::System;
 use crate::model::place::PlaceMethod;
@@ -171,7 +172,8 @@ pub(super) fn hits(answer: &Value) {
         line(&format!("{command}  {who} from {country} at {target}: {verb} ×{times}"));
         let context = &hit["context"];
         let dots = |there: &Value| if *there == true { "…" } else { "" };
-        let part = text(context, "text").split_whitespace().collect::<Vec<_>>().join(" ");
+        let part = context["text"].as_str().unwrap_or_default().split_whitespace();
+        let part = tame(&part.collect::<Vec<_>>().join(" "));
         let (before, after) = (dots(&context["begins_later"]), dots(&context["ends_earlier"]));
         line(&format!("    {before}{part}{after}"));
     }
@@ -219,8 +221,10 @@ pub(super) fn requests(answer: &Value) {
             text(hold, "hold"),
             place(&hold["origin"])
         ));
-        line(&format!("    {}", text(&hold["command"], "text")));
         let command = &hold["command"];
+        for said in lines(&command["text"]) {
+            line(&format!("    {said}"));
+        }
         for detail in command["details"].as_array().into_iter().flatten() {
             line(&format!("    {}", pair(detail)));
         }
@@ -327,7 +331,11 @@ pub(super) fn details(event: &Value) -> Vec<String> {
     }
     if event["is"] == "command" {
         let command = &event["command"];
-        lines.extend(text(command, "text").lines().map(str::to_owned));
+        if command["withheld"] == true {
+            lines
+                .push("its text is left out: it may carry a class that you may not see".to_owned());
+        }
+        lines.extend(self::lines(&command["text"]));
         for detail in command["details"].as_array().into_iter().flatten() {
             lines.push(pair(detail));
         }
@@ -335,7 +343,7 @@ pub(super) fn details(event: &Value) -> Vec<String> {
     for (name, mark) in [("sent", "<"), ("result", ">")] {
         let sample = &event[name];
         if let Some(kept) = sample["text"].as_str() {
-            lines.extend(tame(kept).lines().map(|kept| format!("{mark} {kept}")));
+            lines.extend(tame_lines(kept).iter().map(|kept| format!("{mark} {kept}")));
             if sample["cut"] == true {
                 lines.push(format!("{mark} [cut: more than is kept]"));
             }
@@ -382,6 +390,11 @@ fn place(origin: &Value) -> String {
 }
 
 /// One detail of a command: `name = value`.
+/// The lines of a text; whoever prints them indents them.
+fn lines(text: &Value) -> Vec<String> {
+    tame_lines(text.as_str().unwrap_or_default())
+}
+
 fn pair(detail: &Value) -> String {
     detail.as_array().into_iter().flatten().map(plain).collect::<Vec<_>>().join(" = ")
 }
@@ -415,5 +428,28 @@ fn second(time: &str) -> String {
     match time.split_once('.') {
         Some((second, _)) => format!("{second}Z"),
         None => time.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_a_client_sent_makes_no_line_of_the_record() {
+        let forged = "7\n2026-11-29T09:12:44Z  #9 query -> allow [forged]";
+        let command =
+            json!({ "verb": forged, "text": "SELECT 1\n#8", "details": [["$1", forged]] });
+        let verdict = json!({ "is": "allow", "rules": [forged] });
+        let event = json!({ "is": "command", "number": 1, "command": command, "verdict": verdict });
+        assert!(!headline(&event).contains('\n'), "{}", headline(&event));
+        let told = details(&event);
+        assert!(told.iter().all(|line| !line.contains('\n')), "{told:?}");
+        assert_eq!(told.get(..2), Some(&["SELECT 1".to_owned(), "#8".to_owned()][..]));
+        assert_eq!(told.len(), 3, "a value is one line: {told:?}");
+        let withheld = json!({ "is": "command", "command": { "verb": "query", "withheld": true } });
+        assert!(details(&withheld).concat().contains("left out"));
     }
 }

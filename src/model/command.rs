@@ -77,10 +77,47 @@ pub struct Object {
     pub effect: Effect,
 }
 
+/// Kinds of things whose names are chosen by who builds a system, not by who is in its data.
+const PLAINLY_NAMED: [&str; 27] = [
+    "aggregate",
+    "cast",
+    "column",
+    "database",
+    "domain",
+    "event trigger",
+    "extension",
+    "foreign data wrapper",
+    "foreign table",
+    "function",
+    "index",
+    "language",
+    "materialized view",
+    "operator",
+    "policy",
+    "procedure",
+    "program",
+    "publication",
+    "routine",
+    "schema",
+    "sequence",
+    "setting",
+    "table",
+    "trigger",
+    "type",
+    "unit",
+    "view",
+];
+
 impl Object {
     /// An object of `kind` called `name`, to which `effect` happens.
     pub fn new(kind: impl Into<String>, name: impl Into<String>, effect: Effect) -> Self {
         Self { kind: kind.into(), name: name.into(), effect }
+    }
+
+    /// Whether what it is called says nothing of anybody: what a database defines does not, nor a
+    /// program. Paths, objects of Kubernetes and whatever else are often called after a person.
+    pub fn has_plain_name(&self) -> bool {
+        PLAINLY_NAMED.contains(&self.kind.as_str()) && !self.name.contains('/')
     }
 }
 

@@ -59,6 +59,7 @@ pub use place::Country;
 pub use place::Origin;
 pub use principal::Principal;
 pub use refusal::Refusal;
+pub use target::LawFacts;
 pub use target::Protocol;
 pub use target::TargetFacts;
 pub use verdict::Verdict;

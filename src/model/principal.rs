@@ -54,6 +54,29 @@ pub struct Principal {
     pub actors: Vec<Actor>,
 }
 
+impl Principal {
+    /// In what capacity it asks: what kind of asker it is, and which agents act for it. What a person
+    /// does and what an agent does for that person differ in this alone.
+    pub fn acting(&self) -> String {
+        let kind = match self.kind {
+            Kind::Person => "person",
+            Kind::Workload => "workload",
+            Kind::Agent => "agent",
+            Kind::Gateway => "gateway",
+        };
+        let actors =
+            self.actors.iter().map(|actor| format!(" {:?}", (&actor.issuer, &actor.subject)));
+        std::iter::once(kind.to_owned()).chain(actors).collect()
+    }
+
+    /// Whether both are the same asker in the same capacity: what one did is the other's own. A
+    /// person's agent is not the person, nor another agent of theirs.
+    pub fn is_same(&self, other: &Self) -> bool {
+        (&self.issuer, &self.subject) == (&other.issuer, &other.subject)
+            && self.acting() == other.acting()
+    }
+}
+
 impl fmt::Display for Principal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for actor in &self.actors {
@@ -108,4 +131,39 @@ pub struct Counters {
     pub cn_pi: Option<u64>,
     /// Those of them whose sensitive personal data it provides.
     pub cn_sens: Option<u64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_agent_is_neither_its_person_nor_another_agent_of_theirs() {
+        let alice = Principal {
+            issuer: "https://login.example".to_owned(),
+            subject: "u-alice".to_owned(),
+            name: "alice".to_owned(),
+            kind: Kind::Person,
+            roles: BTreeSet::new(),
+            entity: None,
+            residence: None,
+            person: "u-alice".to_owned(),
+            attributes: BTreeMap::new(),
+            actors: Vec::new(),
+        };
+        let agent = |subject: &str, name: &str| {
+            let (subject, name) = (subject.to_owned(), name.to_owned());
+            let actors = vec![Actor { issuer: alice.issuer.clone(), subject, name }];
+            Principal { kind: Kind::Agent, actors, ..alice.clone() }
+        };
+        let bot = agent("bot", "bot");
+        assert!(alice.is_same(&alice) && bot.is_same(&agent("bot", "renamed")));
+        let nameless = Principal { kind: Kind::Agent, ..alice.clone() };
+        for other in [&bot, &nameless] {
+            assert!(!alice.is_same(other) && !other.is_same(&alice));
+        }
+        assert!(!bot.is_same(&agent("other", "bot")) && !bot.is_same(&nameless));
+        let renewed = Principal { roles: BTreeSet::from(["dba".to_owned()]), ..alice.clone() };
+        assert!(alice.is_same(&renewed), "what somebody may changes, and who it is does not");
+    }
 }

@@ -73,6 +73,44 @@ pub struct TargetFacts {
     pub observe: bool,
 }
 
+/// What decides under which law a target's data is, and which of it may be shown. A recording keeps
+/// it: what it shows stays under the law of its source, whatever becomes of the target.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LawFacts {
+    /// Every class of data it held.
+    pub classes: BTreeSet<DataClass>,
+    /// The country it stood in.
+    pub country: Country,
+    /// The legal entity that answered for its data.
+    pub owner: EntityId,
+    /// Laws declared to apply in addition.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub laws: BTreeSet<String>,
+    /// How many US persons' data could be reached in it, at most. `None`: nobody declared it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub us_persons: Option<u64>,
+}
+
+impl TargetFacts {
+    /// What decides under which law its data is.
+    pub fn law(&self) -> LawFacts {
+        LawFacts {
+            classes: self.classes.clone(),
+            country: self.country.clone(),
+            owner: self.owner.clone(),
+            laws: self.laws.clone(),
+            us_persons: self.us_persons,
+        }
+    }
+
+    /// The same target, as it was under `law`.
+    #[must_use]
+    pub fn under(&self, law: &LawFacts) -> Self {
+        let LawFacts { classes, country, owner, laws, us_persons } = law.clone();
+        Self { country, classes, owner, laws, us_persons, ..self.clone() }
+    }
+}
+
 /// What happens at connect when no legal basis covers the transfer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

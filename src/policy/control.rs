@@ -3,6 +3,7 @@
 //! Approving, searching and replaying are accesses to data and decided likewise, for whoever looks
 //! and from where they look.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -10,10 +11,12 @@ use jiff::Timestamp;
 
 use crate::model::Command;
 use crate::model::DataClass;
+use crate::model::LawFacts;
 use crate::model::Origin;
 use crate::model::Principal;
 use crate::model::Refusal;
 use crate::model::RuleId;
+use crate::model::TargetFacts;
 use crate::model::TargetName;
 use crate::model::login::Authentication;
 use crate::model::refusal::RefusalCode;
@@ -28,6 +31,7 @@ use crate::policy::seat::Seat;
 use crate::policy::seat::ask_gateway;
 use crate::policy::seat::person_of;
 use crate::policy::seat::place_facts;
+use crate::policy::snapshot::Place;
 use crate::policy::snapshot::Snapshot;
 use crate::policy::step_up::Lifted;
 use crate::policy::step_up::Proven;
@@ -68,6 +72,9 @@ pub enum Ask<'a> {
     Replay {
         /// The session's target.
         target: &'a TargetName,
+        /// Under which law the target's data was when it was recorded; the stricter answer holds.
+        /// `None`: it is not known, and only what holds now is asked.
+        law: Option<&'a LawFacts>,
         /// Whose session it is.
         owner: &'a Principal,
     },
@@ -92,13 +99,51 @@ pub enum Ask<'a> {
     },
 }
 
-/// Decides a question of the control plane: the rules that permit it, or the refusal.
+/// What permits something that was asked of the control plane.
+#[derive(Debug, Clone)]
+pub struct Allowed {
+    /// The rules.
+    pub rules: Vec<RuleId>,
+    /// Of an access to a target's data: what the law says.
+    pub access: Option<Box<Access>>,
+}
+
+/// An access to a target's data, as the law sees it.
+#[derive(Debug, Clone)]
+pub struct Access {
+    /// The target, as it was when that is the stricter answer.
+    pub facts: Arc<TargetFacts>,
+    /// The classes that are accessed.
+    pub classes: BTreeSet<DataClass>,
+    /// The answer.
+    pub decision: Decision,
+}
+
+impl Allowed {
+    fn plainly(rules: Vec<RuleId>) -> Self {
+        Self { rules, access: None }
+    }
+
+    fn at(seat: &Seat, rules: Vec<RuleId>, classes: &BTreeSet<DataClass>) -> Self {
+        let (facts, classes) = (Arc::clone(&seat.facts), classes.clone());
+        let decision = seat.residency.applied.clone();
+        Self { rules, access: Some(Box::new(Access { facts, classes, decision })) }
+    }
+
+    /// The stricter of two that both have to hold.
+    fn and(self, other: Self) -> Self {
+        let severity = |one: &Self| one.access.as_ref().map(|a| a.decision.outcome.severity());
+        if severity(&other) > severity(&self) { other } else { self }
+    }
+}
+
+/// Decides a question of the control plane: what permits it, or the refusal.
 pub fn may(
     snapshot: &Snapshot,
     who: Who<'_>,
     ask: &Ask<'_>,
     now: Timestamp,
-) -> Result<Vec<RuleId>, Refusal> {
+) -> Result<Allowed, Refusal> {
     let Who { principal, origin, authentication } = who;
     let proven = Proven::at(principal.kind, authentication, now);
     let who = Arc::new(principal.clone());
@@ -111,23 +156,31 @@ pub fn may(
             decide::may_answer(principal, requester, approvers)?;
             let carried = command.reads.union(&command.writes).cloned().collect();
             let seat = sit(target, Purpose::Approve(&carried))?;
-            approve(snapshot, (&seat, &proven), requester, command)
+            let rules = approve(snapshot, (&seat, &proven), requester, command)?;
+            Ok(Allowed::at(&seat, rules, &carried))
         }
         Ask::ListSessions { own_only } => {
             let mut facts = place_facts(origin);
             facts.flag("own", own_only);
             let what = if own_only { "list their sessions" } else { "list everybody's sessions" };
             let asked = words::Asked { who: principal, what, target: None };
-            of_gateway(snapshot, (Action::Search, &facts), asked, &proven)
+            of_gateway(snapshot, (Action::Search, &facts), asked, &proven).map(Allowed::plainly)
         }
-        Ask::Replay { target, owner } => {
-            let seat = sit(target, Purpose::Replay)?;
-            let mut facts = seat.facts(&seat.residency.applied);
-            facts.flag("own", is_same(principal, owner));
-            facts.text("owner", owner.name.as_str());
+        Ask::Replay { target, law, owner } => {
             let what = format!("see sessions of {owner}");
             let asked = words::Asked { who: principal, what: &what, target: Some(target) };
-            of_target(snapshot, (&seat, &proven), (Action::Replay, &facts), asked)
+            let own = principal.is_same(owner);
+            let look = |place: &Place| {
+                let seat = Seat::take(snapshot, (&who, origin), place, Purpose::Replay, now);
+                let mut facts = seat.facts(&seat.residency.applied);
+                facts.flag("own", own);
+                facts.text("owner", owner.name.as_str());
+                let rules = of_target(snapshot, (&seat, &proven), (Action::Replay, &facts), asked)?;
+                Ok(Allowed::at(&seat, rules, &seat.facts.classes))
+            };
+            let mut looks = places(snapshot, target, law)?.into_iter().map(|place| look(&place));
+            let now = looks.next().unwrap_or_else(|| Err(words::no_target(target)))?;
+            looks.try_fold(now, |strictest, then| Ok(strictest.and(then?)))
         }
         Ask::Search { target, own } => {
             let seat = sit(target, Purpose::Search)?;
@@ -135,38 +188,71 @@ pub fn may(
             facts.flag("own", own);
             let what = if own { "search their sessions" } else { "search others' sessions" };
             let asked = words::Asked { who: principal, what, target: Some(target) };
-            of_target(snapshot, (&seat, &proven), (Action::Search, &facts), asked)
+            let rules = of_target(snapshot, (&seat, &proven), (Action::Search, &facts), asked)?;
+            Ok(Allowed::at(&seat, rules, &seat.facts.classes))
         }
         Ask::Kill { target, owner } => {
-            let facts = administering(origin, "kill", is_same(principal, owner));
+            let facts = administering(origin, "kill", principal.is_same(owner));
             let seat = sit(target, Purpose::Session)?;
             let what = format!("end sessions of {owner}");
             let asked = words::Asked { who: principal, what: &what, target: Some(target) };
             of_target(snapshot, (&seat, &proven), (Action::Administer, &facts), asked)
+                .map(Allowed::plainly)
         }
         Ask::Administer { what } => {
             let facts = administering(origin, what, false);
             let what = format!("administer `{what}`");
             let asked = words::Asked { who: principal, what: &what, target: None };
-            of_gateway(snapshot, (Action::Administer, &facts), asked, &proven)
+            of_gateway(snapshot, (Action::Administer, &facts), asked, &proven).map(Allowed::plainly)
         }
     }
 }
 
-/// Decides which of `classes` of `target` a viewer of a recording may see, from where they look.
+/// The target as it is and, where what is recorded of it was under another law, as it was then.
+fn places<'s>(
+    snapshot: &'s Snapshot,
+    target: &TargetName,
+    then: Option<&LawFacts>,
+) -> Result<Vec<Cow<'s, Place>>, Refusal> {
+    let now = snapshot.place(target).ok_or_else(|| words::no_target(target))?;
+    let mut places = vec![Cow::Borrowed(now)];
+    if let Some(then) = then.filter(|then| **then != now.facts.law()) {
+        let owner = snapshot.entity(&then.owner).cloned();
+        let owner = owner.ok_or_else(|| words::no_owner(target, &then.owner))?;
+        places.push(Cow::Owned(Place { facts: Arc::new(now.facts.under(then)), owner }));
+    }
+    Ok(places)
+}
+
+/// Decides which of `classes` of `target` a viewer of a recording may see, from where they look; of
+/// one that was made under another law, what may be seen under both.
 pub fn view<'a>(
     snapshot: &Snapshot,
     who: Who<'_>,
-    target: &TargetName,
+    (target, law): (&TargetName, Option<&LawFacts>),
     classes: impl IntoIterator<Item = &'a DataClass>,
     now: Timestamp,
 ) -> Masks {
+    let mut masks = Masks::none_asked();
     // Of a target that is gone nothing is known, so nothing is shown.
-    let Some(place) = snapshot.place(target) else { return Masks::none_asked() };
+    let Ok(places) = places(snapshot, target, law) else { return masks };
     let principal = Arc::new(who.principal.clone());
-    let seat = Seat::take(snapshot, (&principal, who.origin), place, Purpose::Replay, now);
     let proven = Proven::at(principal.kind, who.authentication, now);
-    decide::masks(snapshot, &seat, &proven, classes)
+    let mut classes = classes.into_iter().collect::<BTreeSet<_>>();
+    for place in &places {
+        let seat = Seat::take(snapshot, (&principal, who.origin), place, Purpose::Replay, now);
+        // A class that the target held at one time alone is that time's to answer for.
+        let held = |class: &DataClass| place.facts.classes.iter().any(|one| one.covers(class));
+        let asked = classes.iter().copied().filter(|class| held(class));
+        let theirs = decide::masks(snapshot, &seat, &proven, asked);
+        theirs.shown().iter().for_each(|class| masks.show(class.clone()));
+        theirs.hidden().iter().for_each(|(class, rules)| masks.hide(class.clone(), rules.clone()));
+    }
+    classes.retain(|class| masks.hides(class) && !masks.hidden().contains_key(*class));
+    for class in classes {
+        masks.hide(class.clone(), words::own(words::UNDECLARED));
+    }
+    masks
 }
 
 /// The question `approve`; the exact statement is shown, so what it carries must be too.
@@ -247,8 +333,4 @@ fn administering(origin: &Origin, what: &str, own: bool) -> Facts {
     facts.text("what", what);
     facts.flag("own", own);
     facts
-}
-
-fn is_same(one: &Principal, other: &Principal) -> bool {
-    (&one.issuer, &one.subject) == (&other.issuer, &other.subject)
 }

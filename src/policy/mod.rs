@@ -47,6 +47,8 @@ pub use admit::Asked;
 pub use admit::Permit;
 pub use admit::admit;
 pub use admit::readmit;
+pub use control::Access;
+pub use control::Allowed;
 pub use control::Ask;
 pub use control::Who;
 pub use control::may;

@@ -75,7 +75,7 @@ pub struct Snapshot {
 }
 
 /// A target as decisions see it: its facts, and the entity that answers for its data.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Place {
     pub(super) facts: Arc<TargetFacts>,
     pub(super) owner: Entity,

@@ -3,6 +3,7 @@
 //! Knows answers; decides nothing. What the engine said in detail stays inside: a client reads a
 //! policy's own reason, or that none permits it.
 
+use crate::model::EntityId;
 use crate::model::Principal;
 use crate::model::Refusal;
 use crate::model::RuleId;
@@ -166,6 +167,16 @@ pub(super) fn residency(decision: &Decision) -> Refusal {
 pub(super) fn no_target(name: &TargetName) -> Refusal {
     Refusal::new(RefusalCode::NoTarget, format!("no target `{name}`, or none that you may know of"))
         .hint("ask an administrator of this gateway which targets you may reach")
+}
+
+/// What was recorded belongs to somebody of whom nothing is known any more.
+pub(super) fn no_owner(target: &TargetName, owner: &EntityId) -> Refusal {
+    let reason = format!(
+        "`{owner}` answered for the data of `{target}` when it was recorded, and is no entity now"
+    );
+    Refusal::new(RefusalCode::Residency, reason)
+        .by(own(RESIDENCY))
+        .hint("ask an administrator of this gateway to declare that entity again")
 }
 
 /// What rules say under `of`, each once.

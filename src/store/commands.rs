@@ -13,6 +13,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::model::Command;
+use crate::model::Object;
 use crate::model::SessionId;
 use crate::model::Verdict;
 use crate::model::digest::Digest;
@@ -54,7 +55,8 @@ pub struct IndexedCommand {
     pub text: String,
     /// There is more of the text.
     pub cut: bool,
-    /// What it touches and how: `read:table:public.customers`.
+    /// What it touches and how: `read:table:public.customers`, or `read:path` where the name may be
+    /// called after a person.
     pub objects: BTreeSet<String>,
     /// It was denied.
     pub denied: bool,
@@ -82,10 +84,16 @@ impl IndexedCommand {
         let digest = digest.as_bytes().get(..DIGEST_BYTES).unwrap_or_default();
         let text = beginning(&command.text, TEXT_BYTES_MAX);
         let objects = command.objects.iter().take(OBJECTS_MAX).map(|object| {
-            let name = beginning(&object.name, OBJECT_BYTES_MAX);
+            let Object { effect, kind, name } = object;
+            // Whoever may not read texts may search these: what may be called after a person is in
+            // the texts alone.
+            if !object.has_plain_name() {
+                return storable(&format!("{effect}:{kind}"));
+            }
+            let name = beginning(name, OBJECT_BYTES_MAX);
             // They are kept in one text, parted by spaces.
             let name = name.replace(char::is_whitespace, "\u{a0}");
-            storable(&format!("{}:{}:{name}", object.effect, object.kind))
+            storable(&format!("{effect}:{kind}:{name}"))
         });
         Self {
             number,

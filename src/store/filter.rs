@@ -62,11 +62,18 @@ pub struct Owner {
     pub issuer: String,
     /// Who they are there.
     pub subject: String,
+    /// In what capacity, as [`Principal::acting`] says it: what a person's agent did is not the
+    /// person's own.
+    pub acting: String,
 }
 
 impl From<&Principal> for Owner {
     fn from(principal: &Principal) -> Self {
-        Self { issuer: principal.issuer.clone(), subject: principal.subject.clone() }
+        Self {
+            issuer: principal.issuer.clone(),
+            subject: principal.subject.clone(),
+            acting: principal.acting(),
+        }
     }
 }
 
@@ -120,12 +127,15 @@ impl Filter {
     fn either(&self, db: &Db, mut statement: Statement) -> Statement {
         statement = match &self.whose {
             Whose::Everybodys => statement,
-            Whose::Own(Owner { issuer, subject }) => statement
+            Whose::Own(Owner { issuer, subject, acting }) => statement
                 .and(" AND s.subject = $#", subject.as_str())
-                .and(" AND s.issuer = $#", issuer.as_str()),
-            Whose::Others(Owner { issuer, subject }) => statement
+                .and(" AND s.issuer = $#", issuer.as_str())
+                .and(" AND s.acting = $#", acting.as_str()),
+            // Where it is not known who acted, it is nobody's own.
+            Whose::Others(Owner { issuer, subject, acting }) => statement
                 .and(" AND NOT (s.subject = $#", subject.as_str())
-                .and(" AND s.issuer = $#)", issuer.as_str()),
+                .and(" AND s.issuer = $#", issuer.as_str())
+                .and(" AND COALESCE(s.acting, '') = $#)", acting.as_str()),
         };
         if let Some(within) = &self.within {
             let text = db.either(

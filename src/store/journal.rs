@@ -157,8 +157,9 @@ impl Store {
         Statement::new(
             "INSERT INTO sessions \
              (session, opened_at, issuer, subject, principal, address, country, target, protocol, \
-             observe, gateway) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) \
-             ON CONFLICT (session) DO NOTHING",
+             observe, gateway, acting) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) \
+             ON CONFLICT (session) DO UPDATE SET acting = excluded.acting \
+             WHERE sessions.acting IS NULL",
         )
         .with(opened.session.to_string())
         .with(at)
@@ -171,6 +172,7 @@ impl Store {
         .with(opened.protocol.as_str())
         .with(i64::from(opened.observe))
         .with(&*self.gateway)
+        .with(storable(&opened.principal.acting()))
     }
 }
 

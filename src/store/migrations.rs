@@ -25,6 +25,8 @@ pub(super) fn sqlite() -> Migrator {
             include_str!("../../migrations/sqlite/0004_commands_and_keys.sql"),
         ),
         (5, "retention", include_str!("../../migrations/sqlite/0005_retention.sql")),
+        (6, "acting", include_str!("../../migrations/sqlite/0006_acting.sql")),
+        (7, "names", include_str!("../../migrations/sqlite/0007_names.sql")),
     ])
 }
 
@@ -38,6 +40,8 @@ pub(super) fn postgres() -> Migrator {
             include_str!("../../migrations/postgres/0004_commands_and_keys.sql"),
         ),
         (5, "retention", include_str!("../../migrations/postgres/0005_retention.sql")),
+        (6, "acting", include_str!("../../migrations/postgres/0006_acting.sql")),
+        (7, "names", include_str!("../../migrations/postgres/0007_names.sql")),
     ])
 }
 

@@ -37,6 +37,9 @@ pub struct SessionRow {
     pub subject: String,
     /// The name shown.
     pub principal: String,
+    /// In what capacity, as `Principal::acting` says it. `None`: it is not known.
+    #[serde(skip)]
+    pub acting: Option<String>,
     /// From which address.
     pub address: String,
     /// From which country, where known.
@@ -146,6 +149,7 @@ fn session_row(row: &Row) -> Result<SessionRow, StoreError> {
         issuer: row.get("issuer")?,
         subject: row.get("subject")?,
         principal: row.get("principal")?,
+        acting: row.get("acting")?,
         address: row.get("address")?,
         country: row.get::<Option<String>>("country")?.and_then(|country| country.parse().ok()),
         target: row.parsed("target")?,

@@ -270,7 +270,7 @@ fn who_may_not_see_a_class_of_the_target_gets_what_was_asked_and_not_what_was_an
         let told = finish(sessions(demo, "dana", &[&[verb, &id], &purpose[..]].concat()));
         assert!(told.code == 0 && told.out.contains("results are left out"), "{told:?}");
         assert!(
-            told.out.contains("withheld-from-dana") && !told.out.contains("<masked"),
+            !told.out.contains("withheld-from-dana") && !told.out.contains("<masked"),
             "{told:?}"
         );
     }

@@ -1,5 +1,6 @@
 //! The gateway's own host, asked as programs and browsers ask it, on a gateway in memory.
 
+mod looking;
 mod pages;
 mod retention;
 mod search;

@@ -57,6 +57,7 @@ async fn session(site: &Site) -> SessionId {
         observed: None,
         observe: false,
         proof: None,
+        law: None,
     };
     let audit = Arc::clone(&site.resources.gateway.parts.audit);
     let (_, trail) = audit.admit(Session(opened.clone())).unwrap();
@@ -142,6 +143,9 @@ async fn a_recording_under_hold_is_not_erased_and_one_that_is_erased_stays_prove
         assert!(row.erased_at.is_some());
         assert_eq!(store.index_cursor(session).await.unwrap(), None, "nor is it indexed again");
     }
+    // By whom and why is not for everybody who has the id.
+    let shown = site.call("GET", &format!("/api/v1/sessions/{one}"), &alice, &NULL).await;
+    assert!(shown.status == 404 && !shown.text.contains("olaf"), "{}", shown.text);
     let ledger = ledger(&site);
     for is in ["legal-hold", "legal-hold-lifted", "erased", "expired"] {
         assert_eq!(ledger.matches(&format!("\"is\":\"{is}\"")).count(), 1, "{is}");

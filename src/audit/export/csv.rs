@@ -1,6 +1,7 @@
 //! Transfers as lines of CSV (RFC 4180): one a class, so that volumes can be added up.
 //!
-//! A cell that a spreadsheet would take for a formula begins with `'`.
+//! What a spreadsheet would take for a formula, at the beginning of a cell or behind a `;` in it, has
+//! a `'` before it.
 
 use crate::audit::entry::Volume;
 use crate::audit::export::Raw;
@@ -122,13 +123,31 @@ fn line<'a>(cells: impl Iterator<Item = &'a String>) -> String {
 }
 
 fn cell(text: &str) -> String {
-    let mut plain = text.replace(char::is_control, " ");
-    if plain.starts_with(['=', '+', '-', '@']) {
-        plain.insert(0, '\'');
-    }
+    let text = text.replace(char::is_control, " ");
+    // Many a spreadsheet parts cells at `;`, whatever stands in quotes before a comma.
+    let parts = text.split(';').map(|part| {
+        let begin = part.trim_start_matches([' ', '"']);
+        let blanks = part.get(..part.len().saturating_sub(begin.len())).unwrap_or_default();
+        let guard = if begin.starts_with(['=', '+', '-', '@']) { "'" } else { "" };
+        format!("{blanks}{guard}{begin}")
+    });
+    let plain = parts.collect::<Vec<_>>().join(";");
     if plain.contains([',', '"', '#', ' ']) {
         format!("\"{}\"", plain.replace('"', "\"\""))
     } else {
         plain
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_part_of_a_cell_is_a_formula_for_whoever_parts_cells_elsewhere() {
+        assert_eq!(cell("=1+1"), "'=1+1");
+        assert_eq!(cell(" @SUM(A1)"), "\" '@SUM(A1)\"");
+        assert_eq!(cell("a;=cmd|' /C calc'!A0; -2"), "\"a;'=cmd|' /C calc'!A0; '-2\"");
+        assert_eq!(cell("a-b;c+d"), "a-b;c+d");
     }
 }

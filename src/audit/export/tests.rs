@@ -103,6 +103,7 @@ fn opened(session: SessionId, direction: &str) -> LedgerEvent {
             reason: "with a legal basis".to_owned(),
         },
         facts: Some(Box::new(facts())),
+        look: None,
     }
 }
 
@@ -114,6 +115,7 @@ fn volume(session: SessionId, rows: u64, closed: bool) -> LedgerEvent {
         classes: [("pii.email".parse().unwrap(), moved)].into(),
         written: BTreeMap::new(),
         closed,
+        look: None,
     }
 }
 
@@ -178,6 +180,7 @@ fn a_transfer_that_a_crash_cut_has_the_most_that_is_known_of_it() {
             classes: BTreeMap::new(),
             written: BTreeMap::new(),
             closed: false,
+            look: None,
         },
         LedgerEvent::TransferUnclean { session, volume: trail },
     ];
@@ -209,6 +212,7 @@ fn what_is_written_to_a_target_is_the_volume_of_a_write() {
         classes: BTreeMap::new(),
         written: [("pii.email".parse().unwrap(), sent)].into(),
         closed: true,
+        look: None,
     };
     let rows = rows(Window::default(), vec![opened(session, "write"), last, over(session)]);
     assert_eq!((rows[0].direction.as_str(), rows[0].volume), ("write", sent));
@@ -250,6 +254,7 @@ fn a_write_counts_its_own_classes() {
         written: [("phi".parse().unwrap(), sent(2)), ("pii.email".parse().unwrap(), sent(5))]
             .into(),
         closed: true,
+        look: None,
     };
     let rows = rows(Window::default(), vec![write("pii.email"), write("phi"), last, over(session)]);
     assert_eq!((rows[0].classes.len(), rows[0].volume), (1, sent(5)));
@@ -344,4 +349,47 @@ fn entries_are_found_by_session_person_target_and_kind() {
     assert_eq!(count(&Which { user: Some("nobody".to_owned()), ..all.clone() }), 0);
     assert_eq!(count(&Which { target: Some("customers".parse().unwrap()), ..all.clone() }), 2);
     assert_eq!(count(&Which { kind: Some("transfer-volume".to_owned()), ..all }), 1);
+}
+
+#[test]
+fn a_look_at_a_session_counts_apart_from_it() {
+    let (session, one, other) = (SessionId::fresh(), SessionId::fresh(), SessionId::fresh());
+    let look = |id: SessionId, mut event: LedgerEvent| {
+        if let LedgerEvent::TransferOpened { look, direction, .. } = &mut event {
+            (*look, *direction) = (Some(id), "replay".to_owned());
+        }
+        if let LedgerEvent::TransferVolume { look, .. } = &mut event {
+            *look = Some(id);
+        }
+        event
+    };
+    let started = LedgerEvent::Started {
+        gateway: "weir-1".to_owned(),
+        snapshot: Digest::ZERO,
+        observed: Vec::new(),
+        ledger_key: None,
+        wrapping_key: None,
+        configuration: None,
+    };
+    let events = vec![
+        opened(session, "read"),
+        look(one, opened(session, "read")),
+        volume(session, 4, false),
+        look(one, volume(session, 7, true)),
+        look(other, opened(session, "read")),
+        over(session),
+        started,
+    ];
+    let rows = rows(Window::default(), events);
+    let told =
+        rows.iter().map(|row| (row.direction.as_str(), row.state, row.volume.rows, row.look));
+    let told = told.collect::<Vec<_>>();
+    assert_eq!(
+        told,
+        [
+            ("replay", State::Closed, 12, Some(one)),
+            ("read", State::Open, 9, None),
+            ("replay", State::Unclean, 0, Some(other)),
+        ]
+    );
 }

@@ -33,7 +33,7 @@ pub struct Transfer {
     pub state: State,
     /// Its session.
     pub session: SessionId,
-    /// `read` or `write`.
+    /// `read` or `write`; `replay`, `search` or `approve`.
     pub direction: String,
     /// The exporter's entity.
     pub exporter: String,
@@ -51,6 +51,9 @@ pub struct Transfer {
     pub volume: Volume,
     /// Approvals of commands of the session.
     pub approvals: Vec<Approval>,
+    /// Of a look at what was recorded or waits, its id; a search has no other session.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub look: Option<SessionId>,
 }
 
 /// How a transfer stands.
@@ -96,6 +99,8 @@ pub struct Transfers {
     open: BTreeMap<SessionId, Vec<Open>>,
     /// What was last told of the volumes of sessions that have any.
     told: BTreeMap<SessionId, Told>,
+    /// Looks that are not over.
+    looks: BTreeMap<SessionId, Transfer>,
     /// Who approved what in a session.
     approvals: BTreeMap<SessionId, Vec<Approval>>,
     /// Of which session a hold is that waits.
@@ -133,8 +138,22 @@ impl Transfers {
             self.holds.insert(hold.clone(), *session);
         } else if let LedgerEvent::HoldEnded { hold, ending } = &line.event {
             self.answered(line, hold, ending);
-        } else if let LedgerEvent::TransferVolume { session, volume, classes, written, closed } =
+        } else if let LedgerEvent::TransferVolume { look: Some(look), volume, classes, .. } =
             &line.event
+        {
+            self.looked(line, *look, (*volume, classes));
+        } else if let LedgerEvent::Started { .. } = &line.event {
+            // A look ends with the gateway; where that did not say so, it crashed.
+            let left = std::mem::take(&mut self.looks).into_values();
+            left.for_each(|look| self.finished(Transfer { state: State::Unclean, ..look }));
+        } else if let LedgerEvent::TransferVolume {
+            session,
+            volume,
+            classes,
+            written,
+            closed,
+            ..
+        } = &line.event
         {
             let state = if *closed { State::Closed } else { State::Open };
             let (carried, written) = (classes.clone(), written.clone());
@@ -148,6 +167,10 @@ impl Transfers {
         | LedgerEvent::TrailRecovered { session, .. } = &line.event
         {
             self.over(*session);
+        } else if let Some((look, transfer)) =
+            opened(line).and_then(|transfer| Some((transfer.look?, transfer)))
+        {
+            self.looks.insert(look, transfer);
         } else if let Some(transfer) = opened(line) {
             self.begin(line, transfer);
         }
@@ -163,7 +186,31 @@ impl Transfers {
         for session in self.open.keys().copied().collect::<Vec<_>>() {
             self.over(session);
         }
+        let looks = std::mem::take(&mut self.looks).into_values();
+        looks.for_each(|look| self.finished(look));
         self.finished
+    }
+
+    /// A look is over.
+    fn looked(
+        &mut self,
+        line: &Line<LedgerEvent>,
+        look: SessionId,
+        (volume, classes): (Volume, &BTreeMap<DataClass, Volume>),
+    ) {
+        let Some(mut transfer) = self.looks.remove(&look) else { return };
+        transfer.classes.extend(classes.iter().map(|(class, volume)| (class.clone(), *volume)));
+        transfer.volume = volume;
+        transfer.state = State::Closed;
+        transfer.closed_entry = Some(line.n);
+        transfer.closed_at = Some(line.at);
+        self.finished(transfer);
+    }
+
+    fn finished(&mut self, transfer: Transfer) {
+        if self.window.touches(transfer.opened_at, transfer.closed_at) {
+            self.finished.push(transfer);
+        }
     }
 
     fn answered(&mut self, line: &Line<LedgerEvent>, hold: &HoldId, ending: &HoldEnding) {
@@ -256,8 +303,17 @@ impl Open {
 }
 
 fn opened(line: &Line<LedgerEvent>) -> Option<Transfer> {
-    let LedgerEvent::TransferOpened { session, from, to, place, direction, classes, basis, facts } =
-        &line.event
+    let LedgerEvent::TransferOpened {
+        session,
+        from,
+        to,
+        place,
+        direction,
+        classes,
+        basis,
+        facts,
+        look,
+    } = &line.event
     else {
         return None;
     };
@@ -277,5 +333,6 @@ fn opened(line: &Line<LedgerEvent>) -> Option<Transfer> {
         classes: classes.iter().map(|class| (class.clone(), Volume::default())).collect(),
         volume: Volume::default(),
         approvals: Vec::new(),
+        look: *look,
     })
 }

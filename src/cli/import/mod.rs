@@ -87,7 +87,7 @@ pub(super) fn run(args: &access::Import, as_json: bool) -> Result<(), CallError>
     if found.entries.is_empty() {
         return Err(CallError::Usage(format!("{} names no target", args.file.display())));
     }
-    let text = print::tame(&catalogue(&found.entries, &args.file));
+    let text = print::tame_lines(&catalogue(&found.entries, &args.file)).join("\n") + "\n";
     if as_json {
         print::json(&serde_json::json!({ "toml": text, "remarks": found.remarks }));
     } else {

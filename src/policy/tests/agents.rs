@@ -78,7 +78,7 @@ fn a_policy_cannot_give_an_agent_more() {
     may(&Ask::Administer { what: "policy" }).unwrap_err();
     let customers = name("customers");
     may(&Ask::Kill { target: &customers, owner: &dana() }).unwrap_err();
-    may(&Ask::Replay { target: &customers, owner: &dana() }).unwrap_err();
+    may(&Ask::Replay { target: &customers, law: None, owner: &dana() }).unwrap_err();
     may(&Ask::Search { target: &customers, own: false }).unwrap_err();
 }
 

@@ -1,14 +1,16 @@
 //! Approving, listing, searching, replaying, ending sessions.
 
 use super::*;
+use crate::model::LawFacts;
 use crate::model::RuleId;
 use crate::model::refusal::RefusalCode;
 use crate::policy::Ask;
 use crate::policy::may;
+use crate::policy::transfer::Outcome;
 use crate::policy::view;
 
 fn asks(principal: &Principal, country: &str, ask: &Ask<'_>) -> Result<Vec<RuleId>, Refusal> {
-    may(&demo(), who(principal, &from(country)), ask, now())
+    may(&demo(), who(principal, &from(country)), ask, now()).map(|allowed| allowed.rules)
 }
 
 #[test]
@@ -85,12 +87,17 @@ fn searches_are_accesses_at_each_target() {
 #[test]
 fn replays_are_accesses_and_kills_are_for_administrators() {
     let (alice, target) = (alice(), name("customers"));
-    let replay = Ask::Replay { target: &target, owner: &alice };
+    let replay = Ask::Replay { target: &target, law: None, owner: &alice };
     assert_eq!(ids(&asks(&alice, "DE", &replay).unwrap()), ["control.replay-own-sessions"]);
     asks(&olaf(), "DE", &replay).unwrap();
     asks(&mei(), "DE", &replay).unwrap_err();
     let sister = person("mei2", &["dba"], Some("acme-sg"));
     assert_eq!(asks(&sister, "SG", &replay).unwrap_err().code, RefusalCode::Residency);
+    // What she does herself is not her agent's own, nor the other way round.
+    let agent = Principal { kind: Kind::Agent, ..alice.clone() };
+    asks(&agent, "DE", &replay).unwrap_err();
+    asks(&alice, "DE", &Ask::Replay { target: &target, law: None, owner: &agent }).unwrap_err();
+    asks(&agent, "DE", &Ask::Replay { target: &target, law: None, owner: &agent }).unwrap();
     let kill = Ask::Kill { target: &target, owner: &alice };
     asks(&dana(), "DE", &kill).unwrap();
     asks(&alice, "DE", &kill).unwrap_err();
@@ -106,11 +113,51 @@ fn replays_are_accesses_and_kills_are_for_administrators() {
 fn who_replays_sees_what_they_may_see_not_what_the_owner_saw() {
     let all = select().reads;
     let sees = |principal: &Principal, country: &str| {
-        let masks = view(&demo(), who(principal, &from(country)), &name("customers"), &all, now());
+        let masks =
+            view(&demo(), who(principal, &from(country)), (&name("customers"), None), &all, now());
         masks.shown().clone()
     };
     assert_eq!(sees(&olaf(), "DE"), all);
     assert_eq!(sees(&alice(), "DE"), classes(&["pii.name"]));
     assert!(sees(&mei(), "SG").is_empty());
     assert!(sees(&olaf(), "").is_empty());
+}
+
+#[test]
+fn a_recording_stays_under_the_law_of_its_source() {
+    let target = name("customers");
+    let law = demo().target(&target).unwrap().law();
+    // What was recorded before the target was anonymised, moved or handed to somebody else.
+    let now_is = demo_with("customers", |facts| facts.classes.clear());
+    let olaf = olaf();
+    let sister = person("ravi", &["dpo"], Some("acme-sg"));
+    let asked =
+        |snapshot: &Snapshot, who_asks: &Principal, country: &str, law: Option<&LawFacts>| {
+            let ask = Ask::Replay { target: &target, law, owner: &alice() };
+            may(snapshot, who(who_asks, &from(country)), &ask, now())
+        };
+    asked(&now_is, &sister, "SG", None).unwrap();
+    let refusal = asked(&now_is, &sister, "SG", Some(&law)).unwrap_err();
+    assert_eq!(refusal.code, RefusalCode::Residency);
+    let allowed = asked(&now_is, &olaf, "DE", Some(&law)).unwrap();
+    assert_eq!(allowed.access.unwrap().decision.outcome, Outcome::None);
+    // The stricter holds whichever it is.
+    let nothing = LawFacts { classes: BTreeSet::new(), ..law.clone() };
+    let refusal = asked(&demo(), &sister, "SG", Some(&nothing)).unwrap_err();
+    assert_eq!(refusal.code, RefusalCode::Residency);
+    // What the target held then is hidden from whoever may not see it, and what it never held.
+    let phone = classes(&["pii.phone"]);
+    let all = law.classes.union(&phone).cloned().collect::<BTreeSet<_>>();
+    let sees = |principal: &Principal, law: Option<&LawFacts>| {
+        view(&now_is, who(principal, &from("DE")), (&target, law), &all, now())
+    };
+    assert_eq!(sees(&olaf, Some(&law)).shown(), &law.classes);
+    assert_eq!(sees(&alice(), Some(&law)).shown(), &classes(&["pii.name"]));
+    assert!(sees(&olaf, None).shown().is_empty());
+    assert!(sees(&olaf, Some(&law)).hidden().contains_key(phone.first().unwrap()));
+    // An entity that is declared no more answers for nothing.
+    let gone = LawFacts { owner: "acme-old".parse().unwrap(), ..law };
+    let refusal = asked(&demo(), &olaf, "DE", Some(&gone)).unwrap_err();
+    assert!(refusal.reason.contains("acme-old"), "{refusal:?}");
+    assert!(sees(&olaf, Some(&gone)).shown().is_empty());
 }

@@ -25,7 +25,11 @@ use crate::identity::Verified;
 use crate::model::Command;
 use crate::model::DataClass;
 use crate::model::EntityId;
+use crate::model::Origin;
+use crate::model::Principal;
 use crate::model::Refusal;
+use crate::model::RuleId;
+use crate::model::TargetFacts;
 use crate::model::digest::Digest;
 use crate::policy;
 use crate::policy::Permit;
@@ -59,6 +63,7 @@ impl Admission for Permit {
             observed: self.observed().cloned(),
             observe: target.observe,
             proof: proof(self.identity()),
+            law: Some(Box::new(target.law())),
         }
     }
 }
@@ -72,7 +77,8 @@ fn proof(identity: &Verified) -> Option<Proof> {
     })
 }
 
-fn note(decision: &Decision) -> TransferNote {
+/// A decision, as it is recorded.
+pub fn note(decision: &Decision) -> TransferNote {
     TransferNote {
         outcome: decision.outcome.to_string(),
         rows: decision.rows.clone(),
@@ -80,9 +86,29 @@ fn note(decision: &Decision) -> TransferNote {
     }
 }
 
-/// What is known of a transfer that `snapshot` decided. Of the register, what is on file there.
-fn facts(permit: &Permit, snapshot: &Snapshot, decision: &Decision, read: bool) -> TransferFacts {
-    let (target, principal) = (permit.target(), permit.principal());
+/// Who moves data from or to a target, and what let them.
+#[derive(Debug, Clone, Copy)]
+pub struct About<'a> {
+    /// Who.
+    pub principal: &'a Arc<Principal>,
+    /// From where.
+    pub origin: &'a Origin,
+    /// The target.
+    pub target: &'a TargetFacts,
+    /// The snapshot that decided.
+    pub version: Digest,
+    /// The rules that permitted it.
+    pub rules: &'a [RuleId],
+}
+
+/// What is known of a transfer. Of the register, what is on file now under the ids that decided.
+pub fn facts(
+    about: About<'_>,
+    snapshot: &Snapshot,
+    decision: &Decision,
+    read: bool,
+) -> TransferFacts {
+    let About { principal, origin, target, version, rules } = about;
     let party = |id: Option<&EntityId>| {
         let entity = id.and_then(|id| snapshot.entity(id));
         PartyNote {
@@ -102,7 +128,7 @@ fn facts(permit: &Permit, snapshot: &Snapshot, decision: &Decision, read: bool) 
     let bases = decision.bases.iter().filter_map(|id| snapshot.basis(id)).map(basis);
     TransferFacts {
         principal: Arc::clone(principal),
-        origin: permit.origin().clone(),
+        origin: origin.clone(),
         target: target.name.clone(),
         protocol: target.protocol,
         region: target.region.clone(),
@@ -112,8 +138,8 @@ fn facts(permit: &Permit, snapshot: &Snapshot, decision: &Decision, read: bool) 
         ways: ways.collect(),
         bases: bases.collect(),
         duties: decision.obligations.iter().map(duty).collect(),
-        snapshot: snapshot.version(),
-        rules: permit.rules().to_vec(),
+        snapshot: version,
+        rules: rules.to_vec(),
         valid_until: decision.valid_until,
     }
 }
@@ -268,6 +294,16 @@ impl Guard {
         Ok(())
     }
 
+    fn about<'a>(&'a self, snapshot: &Snapshot) -> About<'a> {
+        About {
+            principal: self.permit.principal(),
+            origin: self.permit.origin(),
+            target: self.permit.target(),
+            version: snapshot.version(),
+            rules: self.permit.rules(),
+        }
+    }
+
     fn moved(&self, state: &State) -> LedgerEvent {
         LedgerEvent::TransferVolume {
             session: self.session(),
@@ -275,11 +311,13 @@ impl Guard {
             classes: state.carried.clone(),
             written: state.written.clone(),
             closed: false,
+            look: None,
         }
     }
 
     fn read(&self, standing: &Standing, classes: BTreeSet<DataClass>) -> LedgerEvent {
         let (principal, decision) = (self.permit.principal(), &standing.decision);
+        let snapshot = &standing.snapshot;
         LedgerEvent::TransferOpened {
             session: self.session(),
             from: self.permit.target().owner.to_string(),
@@ -288,7 +326,8 @@ impl Guard {
             direction: "read".to_owned(),
             classes,
             basis: note(decision),
-            facts: Some(Box::new(facts(&self.permit, &standing.snapshot, decision, true))),
+            facts: Some(Box::new(facts(self.about(snapshot), snapshot, decision, true))),
+            look: None,
         }
     }
 
@@ -307,7 +346,8 @@ impl Guard {
             direction: "write".to_owned(),
             classes,
             basis: note(decision),
-            facts: Some(Box::new(facts(&self.permit, snapshot, decision, false))),
+            facts: Some(Box::new(facts(self.about(snapshot), snapshot, decision, false))),
+            look: None,
         }
     }
 }

@@ -70,6 +70,9 @@ use crate::session::registry::Registry;
 use crate::store::Journal;
 use crate::store::Note;
 
+pub use account::About;
+pub use account::facts;
+pub use account::note;
 pub use answer::Answer;
 pub use answer::Masked;
 pub use answer::Plumbing;
@@ -470,8 +473,14 @@ impl Drop for Guard {
         let audit = &self.parts.audit;
         let mut closing = Ok(());
         if transfers {
-            let event =
-                LedgerEvent::TransferVolume { session, volume, classes, written, closed: true };
+            let event = LedgerEvent::TransferVolume {
+                session,
+                volume,
+                classes,
+                written,
+                closed: true,
+                look: None,
+            };
             closing = audit.record(&event).map(|_| ());
         }
         let last = TrailEvent::Closed { reason, commands, volume };

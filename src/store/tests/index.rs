@@ -1,5 +1,6 @@
 //! The index of sessions, holds and principals, and whose rows are whose.
 
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
@@ -26,6 +27,8 @@ use crate::model::SessionId;
 use crate::model::clock::Standing;
 use crate::model::digest::Digest;
 use crate::model::place::PlaceMethod;
+use crate::model::principal::Actor;
+use crate::model::principal::Kind;
 use crate::store::Filter;
 use crate::store::Journal;
 use crate::store::Note;
@@ -33,10 +36,12 @@ use crate::store::Owner;
 use crate::store::Place;
 use crate::store::Store;
 use crate::store::Whose;
+use crate::store::db::Statement;
 use crate::store::migrations;
 
 on_both!(
     a_session_is_listed_while_it_lives_and_after,
+    what_an_agent_did_is_not_its_persons_own,
     gateways_that_share_a_database_close_only_their_own_rows,
     a_hold_is_listed_whatever_its_command_has_in_it,
     whoever_was_seen_last_under_a_name_is_found,
@@ -65,6 +70,7 @@ pub(super) fn opened(session: SessionId, subject: &str) -> Note {
         observed: None,
         observe: true,
         proof: None,
+        law: None,
     };
     Note::Opened { at: seconds(0), opened: Box::new(opened) }
 }
@@ -120,6 +126,37 @@ async fn a_session_is_listed_while_it_lives_and_after(case: Case) {
     assert_eq!(store.sessions(&all()).await.unwrap().len(), 2);
     assert_eq!(store.sessions(&Filter { limit: Some(1), ..all() }).await.unwrap().len(), 1);
     assert!(store.session(SessionId::fresh()).await.unwrap().is_none());
+}
+
+/// The session of `agent`, at its person's name and subject.
+fn opened_by(session: SessionId, agent: Principal) -> Note {
+    let Note::Opened { at, mut opened } = opened(session, "alice") else { unreachable!() };
+    opened.principal = agent.into();
+    Note::Opened { at, opened }
+}
+
+async fn what_an_agent_did_is_not_its_persons_own(case: Case) {
+    let store = &case.store;
+    let (by_hand, by_bot, old) = (SessionId::fresh(), SessionId::fresh(), SessionId::fresh());
+    let alice = principal("alice");
+    let (issuer, subject, name) = (alice.issuer.clone(), "bot".to_owned(), "bot".to_owned());
+    let actors = vec![Actor { issuer, subject, name }];
+    let bot = Principal { kind: Kind::Agent, actors, ..alice.clone() };
+    write(store, [opened(by_hand, "alice"), opened_by(by_bot, bot.clone()), opened(old, "alice")])
+        .await;
+    let forgotten = "UPDATE sessions SET acting = NULL WHERE session = $1";
+    store.db.execute(Statement::new(forgotten).with(old.to_string())).await.unwrap();
+    let found = async |whose: Whose| {
+        let rows = store.sessions(&Filter { whose, ..all() }).await.unwrap();
+        rows.iter().map(|row| row.session).collect::<BTreeSet<_>>()
+    };
+    assert_eq!(found(Whose::Own(Owner::from(&alice))).await, [by_hand].into());
+    assert_eq!(found(Whose::Own(Owner::from(&bot))).await, [by_bot].into());
+    assert_eq!(found(Whose::Others(Owner::from(&alice))).await, [by_bot, old].into());
+    assert_eq!(found(Whose::Others(Owner::from(&bot))).await, [by_hand, old].into());
+    // Whoever reads the recording again says who acted.
+    write(store, [opened(old, "alice")]).await;
+    assert_eq!(found(Whose::Own(Owner::from(&alice))).await, [by_hand, old].into());
 }
 
 async fn gateways_that_share_a_database_close_only_their_own_rows(case: Case) {
