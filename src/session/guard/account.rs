@@ -232,7 +232,7 @@ impl Guard {
         }
         for (decision, classes) in fresh {
             let again = classes.iter().any(|class| state.written.contains_key(class));
-            self.opens(&mut state, again, self.write(snapshot, &decision, classes))
+            self.opens(&mut state, again, &self.write(snapshot, &decision, classes))
                 .map_err(|error| self.unrecorded(&error))?;
         }
         state.writing.extend(asked);
@@ -263,7 +263,7 @@ impl Guard {
         if transfers && !open {
             let classes = self.permit.target().classes.iter().filter(shown).cloned().collect();
             let again = state.reading.is_some();
-            self.opens(&mut state, again, self.read(&standing, classes))?;
+            self.opens(&mut state, again, &self.read(&standing, classes))?;
             let (basis, told) = (Arc::clone(decision), state.volume.bytes);
             state.reading = Some(Reading { basis, told });
         }
@@ -285,11 +285,16 @@ impl Guard {
 
     /// Opens a transfer in the ledger. Where its data goes on on another basis than before, what
     /// moved until now is told first: it counts to that one.
-    fn opens(&self, state: &mut State, again: bool, opened: LedgerEvent) -> Result<(), Unrecorded> {
+    fn opens(
+        &self,
+        state: &mut State,
+        again: bool,
+        opened: &LedgerEvent,
+    ) -> Result<(), Unrecorded> {
         if again {
             self.parts.audit.record(&self.moved(state))?;
         }
-        self.parts.audit.record(&opened)?;
+        self.parts.audit.record(opened)?;
         state.transfers = true;
         Ok(())
     }

@@ -1,5 +1,7 @@
 //! What a target's messages say, as far as a gateway must know it.
 
+use std::fmt::Write;
+
 use bytes::Bytes;
 
 use crate::protocol::postgres::wire::Frame;
@@ -122,7 +124,8 @@ impl Report {
                 b'q' => "QUERY",
                 _ => continue,
             };
-            text.push_str(&format!("{name}: {}\n", lossy(value)));
+            // Writing into a string does not fail.
+            let _written = writeln!(text, "{name}: {}", lossy(value));
         }
     }
 
