@@ -83,6 +83,18 @@ impl Filter {
         self.limit.unwrap_or(LIST_ROWS_MAX).min(LIST_ROWS_MAX)
     }
 
+    /// Whether it lets through the sessions of somebody or something alone.
+    pub(super) fn narrows(&self) -> bool {
+        matches!(self.whose, Whose::Own(_))
+            || self.within.is_some()
+            || self.user.is_some()
+            || self.target.is_some()
+            || self.protocol.is_some()
+            || self.class.is_some()
+            || self.country.is_some()
+            || self.live
+    }
+
     /// Adds the conditions for a list of sessions, which the statement calls `s`.
     pub(super) fn sessions(&self, db: &Db, statement: Statement) -> Statement {
         let mut statement = self.either(db, statement);

@@ -15,6 +15,17 @@ use crate::store::db::Row;
 use crate::store::db::Statement;
 use crate::store::query::Scope;
 
+/// Up to how many commands are looked at one by one, rather than all that have the words.
+const FEW_MAX: u32 = 5_000;
+
+/// In SQLite the words are looked up first, and the newest rows come out of that one by one.
+const BY_WORDS: &str = "commands_text CROSS JOIN commands c ON c.command = commands_text.rowid \
+                        CROSS JOIN sessions s ON s.session = c.session WHERE commands_text MATCH ";
+/// Or each command of few sessions is held against the words, which many others may have as well.
+const BY_SESSIONS: &str = "sessions s CROSS JOIN commands c ON c.session = s.session \
+                           CROSS JOIN commands_text ON commands_text.rowid = c.command \
+                           WHERE commands_text MATCH ";
+
 /// A command that a search has found: all that a session asked in these very words.
 #[derive(Debug, Clone, Serialize)]
 pub struct Hit {
@@ -62,29 +73,39 @@ impl Store {
         filter: &Filter,
     ) -> Result<Vec<Hit>, StoreError> {
         let scope = if names_only { Scope::Names } else { Scope::Everything };
-        // In SQLite the words are looked up first, and the newest rows come out of that one by one.
-        let text = self.db.either(
-            "SELECT c.*, c.denied AS command_denied, \
-             s.principal, s.country, s.target, s.protocol \
-             FROM commands_text CROSS JOIN commands c ON c.command = commands_text.rowid \
-             CROSS JOIN sessions s ON s.session = c.session WHERE commands_text MATCH ",
+        let few = self.db.either(true, false) && filter.narrows() && self.are_few(filter).await?;
+        let statement = Statement::new(
             "SELECT c.session, c.first_number, c.first_at, c.last_at, c.times, \
              c.denied AS command_denied, c.held, c.verb, c.objects, c.text, c.cut, \
-             s.principal, s.country, s.target, s.protocol \
-             FROM commands c JOIN sessions s ON s.session = c.session WHERE c.words @@ ",
+             s.principal, s.country, s.target, s.protocol FROM ",
         );
         let statement = if self.db.either(true, false) {
-            Statement::new(text).and("$#", query.fts5(scope))
+            let from = if few { BY_SESSIONS } else { BY_WORDS };
+            statement.plain(from).and("$#", query.fts5(scope))
         } else {
-            Statement::new(text).and("CAST($# AS TSQUERY)", query.tsquery(scope))
+            // PostgreSQL plans by itself.
+            let from = "commands c JOIN sessions s ON s.session = c.session WHERE c.words @@ ";
+            statement.plain(from).and("CAST($# AS TSQUERY)", query.tsquery(scope))
         };
         let statement = filter.commands(&self.db, statement);
-        let order = self.db.either(
-            " ORDER BY commands_text.rowid DESC LIMIT $#",
-            " ORDER BY c.command DESC LIMIT $#",
-        );
+        let order = if self.db.either(!few, false) {
+            " ORDER BY commands_text.rowid DESC LIMIT $#"
+        } else {
+            " ORDER BY c.command DESC LIMIT $#"
+        };
         let statement = statement.and(order, filter.rows_max()).replanned();
         self.db.rows(statement).await?.iter().map(hit).collect()
+    }
+
+    /// Whether the sessions that `filter` lets through asked at most [`FEW_MAX`] commands.
+    async fn are_few(&self, filter: &Filter) -> Result<bool, StoreError> {
+        let text = "SELECT COUNT(*) AS found FROM (SELECT 1 FROM sessions s \
+                    CROSS JOIN commands c ON c.session = s.session WHERE 1 = 1";
+        let statement = filter.commands(&self.db, Statement::new(text));
+        let statement = statement.and(" LIMIT $#)", FEW_MAX.saturating_add(1));
+        let row = self.db.row(statement).await?;
+        let found = row.map(|row| row.count("found")).transpose()?;
+        Ok(found.is_some_and(|found| found <= u64::from(FEW_MAX)))
     }
 }
 

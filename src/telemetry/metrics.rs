@@ -1,4 +1,4 @@
-//! Metrics: what a gateway measures of itself, as a page that Prometheus reads (OpenMetrics 1.0).
+//! Metrics: what a gateway measures of itself, as a page that Prometheus reads (`OpenMetrics` 1.0).
 //!
 //! Knows no other module: whoever composes a gateway fills a [`Sheet`] when the page is asked for.
 //! Names and labels are few and fixed. None of them is a person, a target's data or a text that a
