@@ -132,7 +132,9 @@ pub(super) async fn list(
     let principal = caller.principal();
     let own = (principal.issuer.as_str(), principal.subject.as_str());
     let all = resources.gateway.logins.list((!whose.all).then_some(own)).await;
-    let rows = all.map_err(|error| Fail::ours(&error))?.into_iter().map(|(login, credentials)| {
+    let all = all.map_err(|error| Fail::ours(&error))?.into_iter();
+    let shown = all.filter(|(login, _)| whose.all || principal.answers_for(&login.principal));
+    let rows = shown.map(|(login, credentials)| {
         let current = caller.verified.login() == Some(&login.id);
         let credentials = credentials.into_iter().map(Listed::from).collect();
         Row { login, credentials, current }
@@ -170,7 +172,7 @@ pub(super) async fn revoke(
         if matches!(error, LoginError::Ended) { missing() } else { failed(&error) }
     })?;
     let who = caller.principal();
-    let own = login.principal.issuer == who.issuer && login.principal.subject == who.subject;
+    let own = who.answers_for(&login.principal);
     let rules = if own {
         Vec::new()
     } else {
@@ -207,7 +209,8 @@ pub(super) async fn logout(
         let who = caller.principal();
         let own = Some((who.issuer.as_str(), who.subject.as_str()));
         let all = resources.gateway.logins.list(own).await.map_err(|error| Fail::ours(&error))?;
-        all.into_iter().map(|(login, _)| login.id).collect::<Vec<_>>()
+        let own = all.into_iter().filter(|(login, _)| who.answers_for(&login.principal));
+        own.map(|(login, _)| login.id).collect::<Vec<_>>()
     } else {
         caller.verified.login().cloned().into_iter().collect()
     };

@@ -9,10 +9,10 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
 use crate::audit::Audit;
-use crate::audit::record;
 use crate::audit::recording::Entries;
 use crate::audit::recording::Entry;
 use crate::audit::recording::Seen;
+use crate::audit::spooled;
 use crate::model::SessionId;
 
 /// Follows a recording in the spool: what is written is read, chunk by whole chunk. The file stays
@@ -55,7 +55,7 @@ impl Follower {
         let (bytes, ended) = written(audit, session, &file)?;
         until.store(bytes, Ordering::Release);
         let bounded = Bounded { file, at: 0, until: Arc::clone(&until) };
-        let entries = record::entries(BufReader::new(bounded), session, &key)?;
+        let entries = spooled::entries(BufReader::new(bounded), session, &key)?;
         Ok(Some(Self { audit: Arc::clone(audit), session, until, entries, ended }))
     }
 

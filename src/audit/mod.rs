@@ -24,6 +24,7 @@
 mod aws;
 pub mod archive;
 pub mod chain;
+mod closing;
 pub mod entry;
 pub mod export;
 pub mod follow;
@@ -41,6 +42,7 @@ pub mod recorded;
 pub mod recording;
 mod recover;
 pub mod spool;
+mod spooled;
 pub mod storage;
 pub mod told;
 pub mod trail;

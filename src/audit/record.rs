@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
-use std::io::BufReader;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -19,11 +18,11 @@ use std::sync::atomic::Ordering;
 use crate::audit::Unrecorded;
 use crate::audit::chain::Damage;
 use crate::audit::chain::Head;
+use crate::audit::closing::Unclosed;
 use crate::audit::entry::LedgerEvent;
 use crate::audit::entry::TrailEvent;
 use crate::audit::keys::DataKey;
 use crate::audit::keys::KeyRing;
-use crate::audit::keys::WrappedKey;
 use crate::audit::ledger::Appended;
 use crate::audit::ledger::Found;
 use crate::audit::ledger::Ledger;
@@ -31,8 +30,6 @@ use crate::audit::note::NoteKey;
 use crate::audit::note::SignedNote;
 use crate::audit::recorded::Admission;
 use crate::audit::recorded::Recorded;
-use crate::audit::recording::Chunks;
-use crate::audit::recording::Entries;
 use crate::audit::recording::Header;
 use crate::audit::recording::Writer;
 use crate::audit::spool;
@@ -69,33 +66,26 @@ pub struct Options {
 /// The record of one gateway: its ledger, and the trails of its sessions.
 #[derive(Debug)]
 pub struct Audit {
-    folders: Folders,
+    pub(super) folders: Folders,
     gateway: String,
-    region: RegionName,
-    keys: KeyRing,
+    pub(super) region: RegionName,
+    pub(super) keys: KeyRing,
     clock: Arc<dyn Clock>,
-    room: Arc<Room>,
+    pub(super) room: Arc<Room>,
     syncer: Option<Arc<Syncer>>,
     ledger: Mutex<Ledger>,
     signer: String,
-    open: Mutex<BTreeMap<SessionId, Arc<Trail>>>,
+    pub(super) open: Mutex<BTreeMap<SessionId, Arc<Trail>>>,
     /// Why no session may begin.
     barred: Mutex<Option<String>>,
     /// The heads that were last put into the ledger, so that only changes are.
-    noted: Mutex<BTreeMap<SessionId, Head>>,
+    pub(super) noted: Mutex<BTreeMap<SessionId, Head>>,
     /// What could not be written since the start.
     failures: Arc<AtomicU64>,
     /// Trails of sessions that ended and could not be closed.
-    unclosed: Mutex<BTreeMap<SessionId, Unclosed>>,
+    pub(super) unclosed: Mutex<BTreeMap<SessionId, Unclosed>>,
     /// As long as it is open, no other gateway writes here.
     _lock: fs::File,
-}
-
-/// A session that ended, whose trail could not be closed yet.
-#[derive(Debug)]
-struct Unclosed {
-    trail: Arc<Trail>,
-    last: TrailEvent,
 }
 
 /// The record cannot be opened, so the gateway does not start.
@@ -304,7 +294,7 @@ impl Audit {
         })
     }
 
-    fn append(&self, event: &LedgerEvent) -> Result<Head, Failed> {
+    pub(super) fn append(&self, event: &LedgerEvent) -> Result<Head, Failed> {
         let unrecorded = |source| {
             self.failures.fetch_add(1, Ordering::Relaxed);
             Unrecorded::new("an entry of the ledger", source)
@@ -345,71 +335,6 @@ impl Audit {
     /// The key that signs the ledger, as C2SP writes a verifier's key.
     pub fn signer(&self) -> &str {
         &self.signer
-    }
-
-    /// Closes a trail: its last entry, its head in the ledger, its file with the closed ones. What
-    /// fails is tried again when heads are noted.
-    pub fn close(&self, trail: &Arc<Trail>, last: &TrailEvent) -> Result<(), Unrecorded> {
-        let closed = self.try_close(trail, last, None);
-        if closed.is_err() {
-            let unclosed = Unclosed { trail: Arc::clone(trail), last: last.clone() };
-            lock(&self.unclosed).insert(trail.session(), unclosed);
-        }
-        closed
-    }
-
-    /// `given_up`: why the last entry is not waited for any longer.
-    fn try_close(
-        &self,
-        trail: &Trail,
-        last: &TrailEvent,
-        given_up: Option<String>,
-    ) -> Result<(), Unrecorded> {
-        let session = trail.session();
-        let event = match trail.finish(last) {
-            Ok(head) => LedgerEvent::TrailClosed { session, head },
-            Err(error) => match given_up {
-                None => return Err(error),
-                damage => LedgerEvent::TrailRecovered { session, head: trail.head(), damage },
-            },
-        };
-        match self.append(&event) {
-            Ok(_) | Err(Failed::With(_)) => {}
-            Err(Failed::Without(error)) => return Err(error),
-        }
-        lock(&self.open).remove(&session);
-        lock(&self.noted).remove(&session);
-        self.put_away(session).map_err(|source| Unrecorded::new("the end of a trail", source))
-    }
-
-    /// Closes what could not be closed before; a last entry that still cannot be written is given up,
-    /// and the ledger says so.
-    fn close_again(&self) {
-        let unclosed = std::mem::take(&mut *lock(&self.unclosed));
-        for (session, Unclosed { trail, last }) in unclosed {
-            let why = Some("its end could not be written".to_owned());
-            if let Err(error) = self.try_close(&trail, &last, why) {
-                tracing::error!(fault = "gateway", %session, "a trail cannot be closed: {}", Chain(&error));
-                lock(&self.unclosed).insert(session, Unclosed { trail, last });
-            }
-        }
-    }
-
-    /// Moves a recording and its key to the closed ones.
-    pub(super) fn put_away(&self, session: SessionId) -> io::Result<()> {
-        let Folders { open, closed } = &self.folders;
-        let key = spool::key_of(open, session);
-        if key.exists() {
-            fs::rename(key, spool::key_of(closed, session))?;
-        }
-        match fs::rename(spool::recording_of(open, session), spool::recording_of(closed, session)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                // It was moved when the rest failed.
-                let moved = spool::recording_of(closed, session).exists();
-                if moved { Ok(()) } else { Err(error) }
-            }
-            renamed => renamed,
-        }
     }
 
     /// Writes what waits in open trails. To be called every [`crate::audit::FLUSH_MS`].
@@ -493,21 +418,6 @@ impl Audit {
         Folders::sessions(&self.folders.closed)
     }
 
-    /// Lets go of a recording in the spool that ended: the store has it, or it was erased. The key
-    /// goes first: where the rest fails, nobody can read what is left.
-    pub fn forget(&self, session: SessionId) -> io::Result<()> {
-        gone(fs::remove_file(spool::key_of(&self.folders.closed, session)))?;
-        let path = spool::recording_of(&self.folders.closed, session);
-        let bytes = match fs::metadata(&path) {
-            Ok(file) => file.len(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(error),
-        };
-        gone(fs::remove_file(&path))?;
-        self.room.give_back(bytes);
-        Ok(())
-    }
-
     /// When a record counts as written.
     pub fn level(&self) -> Level {
         if self.syncer.is_some() { Level::Disk } else { Level::Process }
@@ -527,77 +437,10 @@ impl Audit {
     pub fn failures(&self) -> u64 {
         self.failures.load(Ordering::Relaxed)
     }
-
-    /// The entries of a session's recording, if it is in the spool; what waits is written first.
-    pub fn spooled(
-        &self,
-        session: SessionId,
-    ) -> io::Result<Option<Entries<Box<dyn io::BufRead + Send>>>> {
-        let Some((file, key)) = self.spooled_file(session)? else { return Ok(None) };
-        let reader: Box<dyn io::BufRead + Send> = match self.written(session) {
-            // What is being written at this moment is not read in its midst.
-            Some(bytes) => Box::new(BufReader::new(io::Read::take(file, bytes))),
-            None => Box::new(BufReader::new(file)),
-        };
-        entries(reader, session, &key).map(Some)
-    }
-
-    /// The file of a session's recording and its key, if it is in the spool.
-    pub(super) fn spooled_file(
-        &self,
-        session: SessionId,
-    ) -> io::Result<Option<(fs::File, DataKey)>> {
-        let Some(path) = self.folders.find(session) else { return Ok(None) };
-        // A session may end, and its file move, between the look and the opening.
-        let file = match fs::File::open(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                fs::File::open(spool::recording_of(&self.folders.closed, session))?
-            }
-            opened => opened?,
-        };
-        let key = self.spooled_key(session)?;
-        Ok(Some((file, key)))
-    }
-
-    /// How many bytes of an open session's recording are written, what waits among them.
-    pub(super) fn written(&self, session: SessionId) -> Option<u64> {
-        let trail = lock(&self.open).get(&session).cloned()?;
-        trail.flush();
-        Some(trail.bytes())
-    }
-
-    /// The data key of a recording in the spool.
-    pub(super) fn spooled_key(&self, session: SessionId) -> io::Result<DataKey> {
-        let wrapped = self.spooled_wrapped(session)?;
-        self.keys.unwrap(&wrapped, &session, &self.region).map_err(io::Error::other)
-    }
-
-    /// The wrapped data key of a recording in the spool.
-    pub fn spooled_wrapped(&self, session: SessionId) -> io::Result<WrappedKey> {
-        let Folders { open, closed } = &self.folders;
-        let bytes = fs::read(spool::key_of(open, session))
-            .or_else(|_| fs::read(spool::key_of(closed, session)))?;
-        Ok(serde_json::from_slice(&bytes)?)
-    }
-}
-
-/// The entries of `session`'s recording, opened with `key`.
-pub fn entries<R: io::BufRead>(
-    reader: R,
-    session: SessionId,
-    key: &DataKey,
-) -> io::Result<Entries<R>> {
-    let damaged = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
-    let chunks = Chunks::begin(reader)?.map_err(|damage| damaged(damage.to_string()))?;
-    if chunks.header().session != session {
-        return Err(damaged(format!("it is the recording of {}", chunks.header().session)));
-    }
-    let opened = Entries::open(chunks, key)?;
-    opened.ok_or_else(|| damaged("the key at hand is another recording's".to_owned()))
 }
 
 /// How an entry of the ledger failed.
-enum Failed {
+pub(super) enum Failed {
     /// It is not in the ledger.
     Without(Unrecorded),
     /// It is in the ledger, which the disk may not have.
@@ -614,15 +457,7 @@ fn locked(dir: &Path) -> Result<fs::File, OpenError> {
     Ok(file)
 }
 
-/// Whether a file is gone, by us or before.
-pub(super) fn gone(removed: io::Result<()>) -> io::Result<()> {
-    match removed {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        Ok(()) | Err(_) => Ok(()),
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -18,12 +18,12 @@ use crate::audit::entry::TrailEvent;
 use crate::audit::entry::Volume;
 use crate::audit::keys::DataKey;
 use crate::audit::ledger::Known;
-use crate::audit::record::gone;
 use crate::audit::recording::Chunks;
 use crate::audit::recording::Entries;
 use crate::audit::recording::Seen;
 use crate::audit::recording::What;
 use crate::audit::spool;
+use crate::audit::spooled::gone;
 use crate::model::SessionId;
 use crate::model::digest::Digest;
 

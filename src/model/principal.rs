@@ -75,6 +75,14 @@ impl Principal {
         (&self.issuer, &self.subject) == (&other.issuer, &other.subject)
             && self.acting() == other.acting()
     }
+
+    /// Whether this one may end what the other has begun: it is the same asker, or the person for whom
+    /// the other acts. An agent has no say in what its person does themselves.
+    pub fn answers_for(&self, other: &Self) -> bool {
+        let plain = self.kind == Kind::Person && self.actors.is_empty();
+        let theirs = (&self.issuer, &self.subject) == (&other.issuer, &other.subject);
+        self.is_same(other) || (plain && theirs)
+    }
 }
 
 impl fmt::Display for Principal {
@@ -163,6 +171,9 @@ mod tests {
             assert!(!alice.is_same(other) && !other.is_same(&alice));
         }
         assert!(!bot.is_same(&agent("other", "bot")) && !bot.is_same(&nameless));
+        assert!(alice.answers_for(&bot) && bot.answers_for(&bot));
+        assert!(!bot.answers_for(&alice) && !bot.answers_for(&agent("other", "bot")));
+        assert!(!nameless.answers_for(&alice));
         let renewed = Principal { roles: BTreeSet::from(["dba".to_owned()]), ..alice.clone() };
         assert!(alice.is_same(&renewed), "what somebody may changes, and who it is does not");
     }

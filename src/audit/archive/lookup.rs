@@ -13,8 +13,8 @@ use crate::audit::archive::ShelfError;
 use crate::audit::archive::Shelved;
 use crate::audit::archive::upload::folder_of;
 use crate::audit::keys::KeyError;
-use crate::audit::record;
 use crate::audit::recording::Entries;
+use crate::audit::spooled;
 use crate::audit::storage::BadName;
 use crate::audit::storage::Name;
 use crate::audit::storage::Storage;
@@ -95,7 +95,7 @@ impl Archive {
             runtime: tokio::runtime::Handle::current(),
         };
         let reader: Box<dyn io::BufRead + Send> = Box::new(reader);
-        tokio::task::block_in_place(|| record::entries(reader, session, &key)).map_err(Into::into)
+        tokio::task::block_in_place(|| spooled::entries(reader, session, &key)).map_err(Into::into)
     }
 }
 
