@@ -13,11 +13,11 @@ use crate::api::Caller;
 use crate::api::look::Look;
 use crate::api::look::Sight;
 use crate::api::purpose::Purpose;
-use crate::audit::Admission;
+use crate::api::tests::Session;
+use crate::api::tests::opened;
 use crate::audit::TrailEvent;
 use crate::audit::entry::Ending;
 use crate::audit::entry::Opened;
-use crate::audit::entry::TransferNote;
 use crate::audit::entry::Volume;
 use crate::audit::recording::Stream;
 use crate::audit::spool;
@@ -25,10 +25,8 @@ use crate::identity::Verified;
 use crate::model::Command;
 use crate::model::Origin;
 use crate::model::Principal;
-use crate::model::Protocol;
 use crate::model::SessionId;
 use crate::model::Verdict;
-use crate::model::digest::Digest;
 use crate::model::principal::Actor;
 use crate::model::principal::Kind;
 use crate::session::testing::World;
@@ -47,35 +45,8 @@ when { principal.roles.contains("auditor") && context.what == "ledger" };
 
 const NULL: Value = Value::Null;
 
-struct Session(Opened);
-
-impl Admission for Session {
-    fn opened(&self) -> Opened {
-        self.0.clone()
-    }
-}
-
 async fn site() -> Site {
     Site::of(World::new(POLICIES, vec![World::target("crm", &["pii.email"])]).await).await
-}
-
-fn opened(principal: Arc<Principal>) -> Opened {
-    Opened {
-        session: SessionId::fresh(),
-        principal,
-        origin: World::origin(),
-        target: "crm".parse().unwrap(),
-        protocol: Protocol::Http,
-        region: "here".parse().unwrap(),
-        snapshot: Digest::ZERO,
-        rules: Vec::new(),
-        transfer: TransferNote { outcome: "none".into(), rows: Vec::new(), reason: String::new() },
-        suppressed: false,
-        observed: None,
-        observe: false,
-        proof: None,
-        law: None,
-    }
 }
 
 fn command(number: u64, text: &str) -> TrailEvent {
@@ -150,8 +121,8 @@ fn agent_of(person: &Principal) -> Arc<Principal> {
 async fn an_agents_session_is_somebody_elses_for_its_person() {
     let site = site().await;
     let alice = World::approver("alice", &[]);
-    let own = recorded(&site, opened(Arc::clone(&alice)), &[command(1, "/own")], b"").await;
-    let bots = recorded(&site, opened(agent_of(&alice)), &[command(1, "/bot")], b"").await;
+    let own = recorded(&site, opened(Arc::clone(&alice), "crm"), &[command(1, "/own")], b"").await;
+    let bots = recorded(&site, opened(agent_of(&alice), "crm"), &[command(1, "/bot")], b"").await;
     let (_, engineer) = site.world.sign_in("alice", &["engineer"]).await;
     assert_eq!(show(&site, &engineer, own, "").await.status, 200);
     assert_eq!(show(&site, &engineer, bots, "look").await.status, 403);
@@ -167,10 +138,10 @@ async fn what_one_may_not_see_any_more_is_left_out_of_ones_own() {
     let alice = World::approver("alice", &[]);
     let secret_data = b"carol@example.com";
     let shown = [masks(false), command(1, "/first"), masks(true), command(2, "/second")];
-    let session = recorded(&site, opened(Arc::clone(&alice)), &shown, secret_data).await;
+    let session = recorded(&site, opened(Arc::clone(&alice), "crm"), &shown, secret_data).await;
     let masked = [masks(false), command(1, "/masked")];
-    let masked = recorded(&site, opened(Arc::clone(&alice)), &masked, b"<masked>").await;
-    let observed = Opened { observe: true, ..opened(alice) };
+    let masked = recorded(&site, opened(Arc::clone(&alice), "crm"), &masked, b"<masked>").await;
+    let observed = Opened { observe: true, ..opened(alice, "crm") };
     let observed = recorded(&site, observed, &[command(1, "/seen")], secret_data).await;
     let (_, dba) = site.world.sign_in("alice", &["dba"]).await;
     let (_, engineer) = site.world.sign_in("alice", &["engineer"]).await;
@@ -208,7 +179,7 @@ async fn what_becomes_hidden_while_somebody_looks_is_noticed() {
     let site = site().await;
     let entity = Some("acme-de".parse().unwrap());
     let alice = Principal { entity, ..Principal::clone(&World::approver("alice", &["dba"])) };
-    let opened = opened(Arc::new(alice.clone()));
+    let opened = opened(Arc::new(alice.clone()), "crm");
     let later = site.resources.gateway.parts.clock.now() + jiff::SignedDuration::from_hours(1);
     let verified = Verified::for_test(alice, Some(later));
     let caller = Caller { verified, origin: World::origin() };
@@ -230,7 +201,8 @@ async fn what_becomes_hidden_while_somebody_looks_is_noticed() {
 async fn whoever_may_not_see_a_class_reads_no_texts_of_others() {
     let site = site().await;
     let events = [command(1, "/people?ssn=123-45-6789")];
-    let session = recorded(&site, opened(World::approver("bob", &[])), &events, b"data").await;
+    let session =
+        recorded(&site, opened(World::approver("bob", &[]), "crm"), &events, b"data").await;
     let (_, rita) = site.world.sign_in("rita", &["auditor"]).await;
     let (_, dana) = site.world.sign_in("dana", &["dba"]).await;
     assert!(show(&site, &dana, session, "look").await.text.contains("6789"));
@@ -246,9 +218,10 @@ async fn one_answer_is_bounded_and_takes_a_place_among_those_who_look() {
     let alice = World::approver("alice", &[]);
     let long = "x".repeat(1024 * 1024);
     let events = (1..=6).map(|number| command(number, &long)).collect::<Vec<_>>();
-    let texts = recorded(&site, opened(Arc::clone(&alice)), &events, b"").await;
+    let texts = recorded(&site, opened(Arc::clone(&alice), "crm"), &events, b"").await;
     let bulk = vec![b'x'; 33 * 1024 * 1024];
-    let data = recorded(&site, opened(Arc::clone(&alice)), &[command(1, "/bulk")], &bulk).await;
+    let data =
+        recorded(&site, opened(Arc::clone(&alice), "crm"), &[command(1, "/bulk")], &bulk).await;
     let (_, secret) = site.world.sign_in("alice", &["engineer"]).await;
     let got = show(&site, &secret, texts, "").await;
     assert!(got.json()["cut"] == true && got.text.len() < 5 * 1024 * 1024, "{}", got.text.len());
@@ -269,7 +242,7 @@ async fn one_answer_is_bounded_and_takes_a_place_among_those_who_look() {
 async fn damage_at_the_beginning_is_told_to_those_who_might_look() {
     let site = site().await;
     let alice = World::approver("alice", &[]);
-    let session = recorded(&site, opened(alice), &[command(1, "/own")], b"").await;
+    let session = recorded(&site, opened(alice, "crm"), &[command(1, "/own")], b"").await;
     let audit = &site.resources.gateway.parts.audit;
     let path = spool::recording_of(&audit.folders().closed, session);
     let mut bytes = std::fs::read(&path).unwrap();
@@ -323,7 +296,7 @@ async fn a_look_from_abroad_is_in_the_ledger_and_its_export() {
     let site = site().await;
     let bob = World::approver("bob", &[]);
     let session =
-        recorded(&site, opened(bob), &[command(1, "/people")], b"carol@example.com").await;
+        recorded(&site, opened(bob, "crm"), &[command(1, "/people")], b"carol@example.com").await;
     let (_, dana) = site.world.sign_in("dana", &["dba"]).await;
     let (_, rita) = site.world.sign_in("rita", &["auditor"]).await;
     let transfers = async || {

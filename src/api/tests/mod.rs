@@ -25,10 +25,17 @@ use crate::api::Resources;
 use crate::api::Signing;
 use crate::api::Viewers;
 use crate::api::pages::in_url;
+use crate::audit::Admission;
+use crate::audit::entry::Opened;
+use crate::audit::entry::TransferNote;
 use crate::model::Command;
 use crate::model::Origin;
+use crate::model::Principal;
+use crate::model::Protocol;
+use crate::model::SessionId;
 use crate::model::TargetName;
 use crate::model::clock::System;
+use crate::model::digest::Digest;
 use crate::model::verdict::Masks;
 use crate::session::testing::World;
 use crate::store;
@@ -175,4 +182,33 @@ fn body(pairs: &[(&str, &str)]) -> Body {
 fn elsewhere() -> Origin {
     let address: IpAddr = "192.0.2.7".parse().unwrap();
     Origin { address, ..World::origin() }
+}
+
+/// A session, to be admitted as it is.
+pub(super) struct Session(pub(super) Opened);
+
+impl Admission for Session {
+    fn opened(&self) -> Opened {
+        self.0.clone()
+    }
+}
+
+/// A session of somebody's at a target, that is about to begin.
+pub(super) fn opened(principal: Arc<Principal>, target: &str) -> Opened {
+    Opened {
+        session: SessionId::fresh(),
+        principal,
+        origin: World::origin(),
+        target: target.parse().unwrap(),
+        protocol: Protocol::Http,
+        region: "here".parse().unwrap(),
+        snapshot: Digest::ZERO,
+        rules: Vec::new(),
+        transfer: TransferNote { outcome: "none".into(), rows: Vec::new(), reason: String::new() },
+        suppressed: false,
+        observed: None,
+        observe: false,
+        proof: None,
+        law: None,
+    }
 }

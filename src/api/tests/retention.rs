@@ -8,19 +8,16 @@ use serde_json::json;
 
 use super::Got;
 use super::Site;
-use crate::audit::Admission;
+use crate::api::tests::Session;
+use crate::api::tests::opened;
 use crate::audit::LedgerEvent;
 use crate::audit::TrailEvent;
 use crate::audit::archive::Shelved;
-use crate::audit::entry::Opened;
-use crate::audit::entry::TransferNote;
 use crate::audit::entry::Volume;
 use crate::audit::verify;
 use crate::model::Command;
-use crate::model::Protocol;
 use crate::model::SessionId;
 use crate::model::Verdict;
-use crate::model::digest::Digest;
 use crate::session::testing::World;
 use crate::store::Collector;
 
@@ -32,33 +29,10 @@ when { context.what == "retention" || context.what == "ledger" };
 
 const NULL: Value = Value::Null;
 
-struct Session(Opened);
-
-impl Admission for Session {
-    fn opened(&self) -> Opened {
-        self.0.clone()
-    }
-}
-
 /// A session of alice's that ended, recorded, in the index and in the store.
 async fn session(site: &Site) -> SessionId {
-    let session = SessionId::fresh();
-    let opened = Opened {
-        session,
-        principal: World::approver("alice", &[]),
-        origin: World::origin(),
-        target: "crm".parse().unwrap(),
-        protocol: Protocol::Http,
-        region: "here".parse().unwrap(),
-        snapshot: Digest::ZERO,
-        rules: Vec::new(),
-        transfer: TransferNote { outcome: "none".into(), rows: Vec::new(), reason: String::new() },
-        suppressed: false,
-        observed: None,
-        observe: false,
-        proof: None,
-        law: None,
-    };
+    let opened = opened(World::approver("alice", &[]), "crm");
+    let session = opened.session;
     let audit = Arc::clone(&site.resources.gateway.parts.audit);
     let (_, trail) = audit.admit(Session(opened.clone())).unwrap();
     let command = TrailEvent::Command {

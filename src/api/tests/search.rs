@@ -9,17 +9,14 @@ use serde_json::Value;
 use super::Got;
 use super::Site;
 use super::in_url;
+use crate::api::tests::opened;
 use crate::audit::TrailEvent;
-use crate::audit::entry::Opened;
-use crate::audit::entry::TransferNote;
 use crate::model::Command;
 use crate::model::Effect;
 use crate::model::Object;
 use crate::model::Origin;
-use crate::model::Protocol;
 use crate::model::SessionId;
 use crate::model::Verdict;
-use crate::model::digest::Digest;
 use crate::session::testing::World;
 use crate::store::Collector;
 
@@ -46,23 +43,8 @@ async fn site() -> Site {
 
 /// A session of somebody's in which they asked this.
 async fn session(site: &Site, who: &str, target: &str, text: &str) -> SessionId {
-    let session = SessionId::fresh();
-    let opened = Opened {
-        session,
-        principal: World::approver(who, &[]),
-        origin: World::origin(),
-        target: target.parse().unwrap(),
-        protocol: Protocol::Http,
-        region: "here".parse().unwrap(),
-        snapshot: Digest::ZERO,
-        rules: Vec::new(),
-        transfer: TransferNote { outcome: "none".into(), rows: Vec::new(), reason: String::new() },
-        suppressed: false,
-        observed: None,
-        observe: false,
-        proof: None,
-        law: None,
-    };
+    let opened = opened(World::approver(who, &[]), target);
+    let session = opened.session;
     let mut command = Command::new("GET", text);
     command.objects.push(Object::new("path", "/api/people", Effect::Read));
     let command = TrailEvent::Command {
