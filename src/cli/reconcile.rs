@@ -91,7 +91,7 @@ pub(super) fn run(args: &Reconcile, as_json: bool) -> ExitCode {
             }
         }
         Err(error) => {
-            print::complain(&print::tame(&error.to_string()));
+            print::complain(&print::tame_lines(&error.to_string()).join("\n"));
             ExitCode::from(match error {
                 Failed::Call(CallError::Unreached(_)) => 3,
                 Failed::Call(CallError::Damaged(_)) | Failed::Damaged(_) => 4,

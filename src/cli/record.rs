@@ -228,7 +228,11 @@ pub(super) fn checkpoint(
 fn text(answer: &Value, name: &str) -> Result<String, CallError> {
     let text = answer.get(name).and_then(Value::as_str);
     let odd = || CallError::Unreached("the gateway's answer is not understood".to_owned());
-    text.map(print::tame).ok_or_else(odd)
+    let tamed = |text: &str| {
+        let lines = print::tame_lines(text).into_iter().map(|line| line + "\n");
+        lines.collect::<String>()
+    };
+    text.map(tamed).ok_or_else(odd)
 }
 
 /// Makes a key file, and prints what others may know of the key.

@@ -17,15 +17,22 @@ use crate::model::digest::Digest;
 /// first that does not follow.
 pub(super) fn chain(bytes: &[u8]) {
     let bound = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-    let ledger = chain::read_from::<LedgerEvent>(bytes, Digest::ZERO, |line, _, _| again(&line));
+    let ledger = chain::read_from::<LedgerEvent>(bytes, Digest::ZERO, |line, _, _| known(&line));
     let trail = chain::read_from::<TrailEvent>(bytes, Digest::ZERO, |line, _, _| again(&line));
     for reading in [ledger, trail].into_iter().flatten() {
         assert!(reading.bytes <= bound);
         assert!(reading.damage.is_some() || reading.bytes == bound);
     }
     for line in bytes.split(|byte| *byte == b'\n') {
-        serde_json::from_slice(line).iter().for_each(again::<LedgerEvent>);
+        serde_json::from_slice(line).iter().for_each(known);
         serde_json::from_slice(line).iter().for_each(again::<TrailEvent>);
+    }
+}
+
+/// An entry of a kind that a later version knows is read by its bytes alone, and never written.
+fn known(line: &Line<LedgerEvent>) {
+    if line.event != LedgerEvent::Unknown {
+        again(line);
     }
 }
 

@@ -196,6 +196,8 @@ fn a_receipt_that_the_gateway_gives_verifies_alone() {
         all[0]["session"].as_str().map(str::to_owned)
     });
     let kept = Kept::of(demo);
+    let shown = Ran::of(&demo.weir("dana", &["audit", "checkpoint"])).out;
+    assert!(shown.contains("\n\n\u{2014} "), "a signed note, to be kept as it is: {shown}");
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("receipt");
     let output = file.to_str().unwrap();

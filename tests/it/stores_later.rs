@@ -81,7 +81,9 @@ fn a_store_that_is_found_elsewhere_gets_nothing_more_and_no_session_begins_until
     for session in [running, last_session(&gateway)] {
         wait_for("what waited in the store", || is_stored(&gateway, &session).then_some(()));
     }
-    assert_eq!(gateway.verify().code, 0, "{:?}", gateway.verify());
+    // Verified without the store, which has what is not here any more.
+    let verified = gateway.verify_with(&["--without-store"]);
+    assert_eq!(verified.code, 0, "{verified:?}");
 }
 
 #[test]
@@ -114,7 +116,9 @@ fn a_slow_store_disturbs_nobody_and_nothing_is_lost() {
         wait_for("the recording in the store", || stored(session).then_some(()));
     }
     assert_eq!(gateway.psql("alice", &["SELECT 'fast'"]).code, 0);
-    assert_eq!(gateway.verify().code, 0, "{:?}", gateway.verify());
+    // Verified without the store, which has what is not here any more.
+    let verified = gateway.verify_with(&["--without-store"]);
+    assert_eq!(verified.code, 0, "{verified:?}");
 }
 
 fn checked(prepared: &Prepared, more: &[&str]) -> Ran {
