@@ -307,7 +307,8 @@ pub async fn start(config_file: &Path) -> Result<Running, StartError> {
         reader: Arc::new(reader),
         ssh_host_key: ssh_host_key.clone(),
         signing: api::Signing::default(),
-        viewers: api::Viewers::default(),
+        viewers: api::Viewers::of_streams(),
+        searches: api::Viewers::of_searches(),
     });
     let own = Arc::new(serve::Own(api));
     let front = Arc::new(serve::Front {

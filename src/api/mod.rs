@@ -113,6 +113,8 @@ pub struct Resources {
     pub signing: Signing,
     /// Who reads a recording as a stream now.
     pub viewers: Viewers,
+    /// Who searches now.
+    pub searches: Viewers,
 }
 
 /// The API, ready to answer.

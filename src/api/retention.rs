@@ -116,6 +116,7 @@ fn fail(error: &EraseError) -> Fail {
         EraseError::Elsewhere { .. } => refused("give that gateway's URL by --gateway"),
         EraseError::Live(_) => refused("end it first: weir sessions kill"),
         EraseError::Held(_) => refused("it ends with weir sessions release, by whoever may"),
+        EraseError::Erased { .. } => refused("weir ledger ls --session ID says why"),
         EraseError::NotHeld(_) => refused("weir ledger ls --session ID says what was done to it"),
         EraseError::Store(_) | EraseError::Archive(_) | EraseError::Ledger(_) => Fail::ours(&error),
     }

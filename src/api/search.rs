@@ -109,6 +109,7 @@ pub(super) async fn search(
         (Whose::Others(owner()), reach.others, false),
         (Whose::Others(owner()), reach.names_only, true),
     ];
+    let place = resources.searches.enter(caller.principal()).map_err(Fail)?;
     let mut hits = Vec::new();
     for (whose, within, names_only) in places {
         if within.is_empty() {
@@ -119,6 +120,7 @@ pub(super) async fn search(
         let found = found.map_err(|error| failed(&error))?;
         hits.extend(found.into_iter().map(|hit| (hit, names_only)));
     }
+    drop(place);
     hits.sort_by_key(|(hit, _)| std::cmp::Reverse((hit.last_at, hit.session, hit.number)));
     let limit = filter.limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
     let cut = hits.len() >= limit;

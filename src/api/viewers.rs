@@ -1,4 +1,4 @@
-//! Who reads recordings as streams now: so many at most, and so many of one person.
+//! Who reads recordings, or searches, now: so many at most, and so many of one person.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,14 +9,21 @@ use crate::model::Principal;
 use crate::model::Refusal;
 use crate::model::refusal::RefusalCode;
 
-/// Most streams at once.
-const STREAMS_MAX: usize = 256;
-/// Most streams of one person at once.
-const STREAMS_PER_PERSON_MAX: usize = 16;
+/// Most streams at once, and of one person.
+const STREAMS_MAX: (usize, usize) = (256, 16);
+/// Most searches at once, and of one person.
+const SEARCHES_MAX: (usize, usize) = (8, 2);
 
-/// Counts the streams that are read.
-#[derive(Debug, Default)]
-pub struct Viewers(Arc<Mutex<BTreeMap<Viewer, usize>>>);
+/// Counts those who look.
+#[derive(Debug)]
+pub struct Viewers {
+    counts: Counts,
+    what: &'static str,
+    all_max: usize,
+    own_max: usize,
+}
+
+type Counts = Arc<Mutex<BTreeMap<Viewer, usize>>>;
 
 /// Issuer and subject.
 type Viewer = (String, String);
@@ -24,27 +31,41 @@ type Viewer = (String, String);
 /// A place among the viewers, until it is dropped.
 #[derive(Debug)]
 pub(super) struct Place {
-    viewers: Arc<Mutex<BTreeMap<Viewer, usize>>>,
+    viewers: Counts,
     viewer: Viewer,
 }
 
 impl Viewers {
-    /// A place for one more stream of `principal`.
+    /// For those who read recordings.
+    pub fn of_streams() -> Self {
+        Self::new("recordings are read", STREAMS_MAX)
+    }
+
+    /// For those who search.
+    pub fn of_searches() -> Self {
+        Self::new("searches run", SEARCHES_MAX)
+    }
+
+    fn new(what: &'static str, (all_max, own_max): (usize, usize)) -> Self {
+        Self { counts: Counts::default(), what, all_max, own_max }
+    }
+
+    /// A place for one more of `principal`.
     pub(super) fn enter(&self, principal: &Principal) -> Result<Place, Refusal> {
         let viewer = (principal.issuer.clone(), principal.subject.clone());
-        let mut viewers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut viewers = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let own = viewers.get(&viewer).copied().unwrap_or_default();
         let all = viewers.values().copied().fold(0, usize::saturating_add);
-        if own >= STREAMS_PER_PERSON_MAX || all >= STREAMS_MAX {
+        if own >= self.own_max || all >= self.all_max {
+            let Self { what, all_max, own_max, .. } = self;
             let reason = format!(
-                "too many recordings are read at once: at most {STREAMS_PER_PERSON_MAX} by one \
-                 person, and {STREAMS_MAX} in all"
+                "too many {what} at once: at most {own_max} by one person, and {all_max} in all"
             );
             return Err(Refusal::new(RefusalCode::TooLarge, reason).hint("end one of yours first"));
         }
         viewers.insert(viewer.clone(), own.saturating_add(1));
         drop(viewers);
-        Ok(Place { viewers: Arc::clone(&self.0), viewer })
+        Ok(Place { viewers: Arc::clone(&self.counts), viewer })
     }
 }
 
@@ -67,15 +88,15 @@ mod tests {
 
     #[test]
     fn one_person_has_so_many_streams_and_gets_one_back_for_each_that_ends() {
-        let viewers = Viewers::default();
+        let viewers = Viewers::of_streams();
         let gateway = Verified::gateway(None);
         let principal = gateway.principal();
         let enter = |_| viewers.enter(principal).unwrap();
-        let mut places = (0..STREAMS_PER_PERSON_MAX).map(enter).collect::<Vec<_>>();
+        let mut places = (0..STREAMS_MAX.1).map(enter).collect::<Vec<_>>();
         viewers.enter(principal).unwrap_err();
         places.pop();
         places.push(viewers.enter(principal).unwrap());
         drop(places);
-        assert!(viewers.0.lock().unwrap().is_empty());
+        assert!(viewers.counts.lock().unwrap().is_empty());
     }
 }

@@ -85,6 +85,8 @@ pub(super) struct Found {
     pub(super) torn: Option<LedgerEvent>,
     /// The key that it was signed with last, as its entries say.
     pub(super) signed_by: Option<String>,
+    /// The key that wrapped recordings' keys last, as its entries say.
+    pub(super) wrapped_by: Option<String>,
     /// Sessions that it admitted and did not close, and those of `watched` that it did.
     pub(super) sessions: BTreeMap<SessionId, Known>,
 }
@@ -158,7 +160,7 @@ impl Ledger {
             }
         }
         let signed = promised.map_or(0, |promised| promised.size);
-        let Walk { frontier, signed_by, sessions, .. } = walk;
+        let Walk { frontier, signed_by, wrapped_by, sessions, .. } = walk;
         let (checkpoints_bytes, tried, unsynced) = (Some(checkpoints_bytes), signed, false);
         let ledger = Self {
             path,
@@ -172,7 +174,7 @@ impl Ledger {
             checkpoints_bytes,
             unsynced,
         };
-        Ok(Found { ledger, torn, signed_by, sessions })
+        Ok(Found { ledger, torn, signed_by, wrapped_by, sessions })
     }
 
     /// Appends one entry.
@@ -256,6 +258,7 @@ struct Walk<'a> {
     frontier: Frontier,
     at_promise: Option<Digest>,
     signed_by: Option<String>,
+    wrapped_by: Option<String>,
     watched: &'a BTreeSet<SessionId>,
     sessions: BTreeMap<SessionId, Known>,
     /// When the first entry was written, and the last.
@@ -265,7 +268,8 @@ struct Walk<'a> {
 impl<'a> Walk<'a> {
     fn new(watched: &'a BTreeSet<SessionId>) -> Self {
         let (frontier, sessions) = (Frontier::new(), BTreeMap::new());
-        Self { frontier, at_promise: None, signed_by: None, watched, sessions, from_to: None }
+        let (at_promise, signed_by, wrapped_by) = (None, None, None);
+        Self { frontier, at_promise, signed_by, wrapped_by, watched, sessions, from_to: None }
     }
 
     fn see(&mut self, line: &Line<LedgerEvent>, text: &[u8], promised: Option<u64>) {
@@ -275,8 +279,9 @@ impl<'a> Walk<'a> {
         }
         let from = self.from_to.map_or(line.at, |(from, _)| from);
         self.from_to = Some((from, line.at));
-        if let LedgerEvent::Started { ledger_key: Some(key), .. } = &line.event {
-            self.signed_by = Some(key.clone());
+        if let LedgerEvent::Started { ledger_key, wrapping_key, .. } = &line.event {
+            self.signed_by = ledger_key.clone().or(self.signed_by.take());
+            self.wrapped_by = wrapping_key.clone().or(self.wrapped_by.take());
         }
         self.see_session(&line.event);
     }

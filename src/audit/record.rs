@@ -121,6 +121,15 @@ pub enum OpenError {
         /// Who asked.
         asked: String,
     },
+    /// There was a ledger, and it is not there any more.
+    #[error(
+        "the ledger {path} is gone, though this gateway has run here: put it back; another one under \
+         the same id and key would contradict it"
+    )]
+    LedgerGone {
+        /// The ledger's file.
+        path: PathBuf,
+    },
     /// The latest checkpoint is not the ledger's, or is gone.
     #[error(
         "the checkpoints in {path} are not those of this ledger: {why}; somebody changed or removed \
@@ -173,7 +182,12 @@ impl Audit {
         let name = options.dir.join("gateway");
         match fs::read_to_string(&name) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Ok(is) if is == options.gateway => {}
+            Ok(is) if is == options.gateway => {
+                let path = options.dir.join("ledger.jsonl");
+                if !path.exists() {
+                    return Err(OpenError::LedgerGone { path });
+                }
+            }
             Ok(is) => {
                 let (path, asked) = (options.dir.clone(), options.gateway.clone());
                 return Err(OpenError::OtherGateway { path, is, asked });
@@ -184,8 +198,9 @@ impl Audit {
             Room::new(options.spool_bytes_max, folders.bytes().map_err(failed(&options.dir))?);
         let left = Folders::sessions(&folders.open).map_err(failed(&folders.open))?;
         let signers = options.signers.clone();
-        let Found { ledger, torn, signed_by, sessions } =
+        let Found { ledger, torn, signed_by, wrapped_by, sessions } =
             Ledger::open(&options.dir, &options.gateway, signers, &left)?;
+        tell_of_lost_key(options, wrapped_by.as_deref());
         fs::write(&name, &options.gateway).map_err(failed(&name))?;
         let signer = continued(&options.signers, signed_by.as_deref())?;
         let syncer = match options.level {
@@ -459,6 +474,18 @@ fn locked(dir: &Path) -> Result<fs::File, OpenError> {
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Recordings whose key nobody has are not readable: somebody may have it still.
+fn tell_of_lost_key(options: &Options, wrapped_by: Option<&str>) {
+    let known = |by: &str| options.keys.keys().any(|key| key.id().as_str() == by);
+    if let Some(by) = wrapped_by.filter(|by| !known(by)) {
+        tracing::error!(
+            fault = "gateway",
+            key = by,
+            "earlier recordings were wrapped by a key that is not at hand and cannot be read: give it as `wrapping_previous` in [audit.keys]"
+        );
+    }
 }
 
 /// The key that signs, which has to be the one that did, or be signed for by it.

@@ -497,3 +497,14 @@ fn what_a_forgotten_recordings_key_is_goes_first() {
     audit.forget(session).unwrap();
     assert!(!spool::key_of(&closed, session).exists());
 }
+
+#[test]
+fn a_ledger_that_is_gone_is_not_begun_again() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(written(dir.path()));
+    for file in ["ledger.jsonl", "checkpoints.jsonl"] {
+        drop(fs::remove_file(dir.path().join(file)));
+    }
+    assert!(matches!(open(dir.path()), Err(OpenError::LedgerGone { .. })));
+    assert!(!dir.path().join("ledger.jsonl").exists());
+}

@@ -58,14 +58,23 @@ pub(super) fn table(head: &[&str], rows: &[Vec<String>]) {
 pub(super) fn tame(text: &str) -> String {
     let mut tamed = String::with_capacity(text.len());
     for sign in text.chars() {
-        let bidi = matches!(sign, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-        if sign == '\t' || !(sign.is_control() || bidi) {
+        if sign == '\t' || !(sign.is_control() || is_unseen(sign)) {
             tamed.push(sign);
         } else {
             tamed.extend(sign.escape_unicode());
         }
     }
     tamed
+}
+
+/// Signs that change how others are read and are not seen: marks of direction, separators of lines,
+/// joiners of nothing, tags.
+fn is_unseen(sign: char) -> bool {
+    matches!(
+        sign,
+        '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+            | '\u{feff}' | '\u{e0000}'..='\u{e007f}'
+    )
 }
 
 /// A text of several lines, each tamed. Whoever prints them sees to it that none of them can be taken
@@ -81,6 +90,7 @@ mod tests {
     #[test]
     fn what_comes_from_outside_makes_no_line_of_its_own() {
         assert_eq!(tame("a\nb\r\u{1b}[2J\u{202e}\tc"), "a\\u{a}b\\u{d}\\u{1b}[2J\\u{202e}\tc");
+        assert_eq!(tame("a\u{61c}b\u{2028}c\u{feff}"), "a\\u{61c}b\\u{2028}c\\u{feff}");
         assert_eq!(tame_lines("a\r\nb\u{7}\n"), ["a", "b\\u{7}"]);
     }
 }

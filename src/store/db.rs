@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
+use std::time::Instant;
 
 use jiff::Timestamp;
 use sqlx::AssertSqlSafe;
@@ -21,6 +22,7 @@ use sqlx::Pool;
 use sqlx::Postgres;
 use sqlx::Row as _;
 use sqlx::Sqlite;
+use sqlx::SqliteConnection;
 use sqlx::SqlitePool;
 use sqlx::Type;
 use sqlx::database::HasStatementCache;
@@ -36,6 +38,8 @@ use crate::store::StoreError;
 /// How long anything asked of the database may take: getting a connection, every statement of a
 /// transaction, and its end.
 pub(super) const ANSWER_MAX: Duration = Duration::from_secs(5);
+/// After so many of SQLite's steps it is looked whether somebody still waits.
+const PROGRESS_STEPS: i32 = 1_000;
 /// How long a connection may take on its way back into the pool.
 const RELEASE_MAX: Duration = Duration::from_secs(2);
 
@@ -102,8 +106,7 @@ impl Db {
     pub(super) async fn rows(&self, statement: Statement) -> Result<Vec<Row>, StoreError> {
         match self {
             Self::Sqlite(pool) => {
-                let rows =
-                    answered(pool, async |connection| connection.fetch_all(query(statement)).await);
+                let rows = answered(pool, async |connection| fetched(connection, statement).await);
                 Ok(rows.await?.into_iter().map(Row::Sqlite).collect())
             }
             Self::Postgres(pool) => {
@@ -162,6 +165,25 @@ impl Db {
             }
         }
     }
+}
+
+/// The rows of a statement. One that may take long is ended by SQLite itself once nobody waits for
+/// it: it would go on in its thread, and take processor and disk from everybody else.
+async fn fetched(
+    connection: &mut SqliteConnection,
+    statement: Statement,
+) -> Result<Vec<SqliteRow>, sqlx::Error> {
+    let is_long = statement.replan;
+    if is_long {
+        let begun = Instant::now();
+        let goes_on = move || begun.elapsed() < ANSWER_MAX;
+        connection.lock_handle().await?.set_progress_handler(PROGRESS_STEPS, goes_on);
+    }
+    let rows = connection.fetch_all(query(statement)).await;
+    if is_long {
+        connection.lock_handle().await?.remove_progress_handler();
+    }
+    rows
 }
 
 /// Lends a connection to `work`, and gives up on both after [`ANSWER_MAX`].

@@ -22,6 +22,7 @@ use crate::store::Store;
 use crate::store::StoreError;
 use crate::store::db::Row;
 use crate::store::db::Statement;
+use crate::store::recording_keys::Destroyed;
 
 /// How many sessions whose time is over are looked up at once.
 const EXPIRED_ROWS_MAX: u32 = 500;
@@ -71,6 +72,16 @@ pub enum EraseError {
         session = _0.session, held_by = _0.held_by, held_at = _0.held_at, reason = _0.reason
     )]
     Held(Box<LegalHold>),
+    /// It was erased, so there is nothing to keep.
+    #[error("the recording of session {session} was erased at {at:.0} by {by}")]
+    Erased {
+        /// The session.
+        session: SessionId,
+        /// When.
+        at: Timestamp,
+        /// By whom.
+        by: String,
+    },
     /// It is under none.
     #[error("session {0} is under no legal hold")]
     NotHeld(SessionId),
@@ -98,6 +109,11 @@ impl Store {
         self.is_ours(archive, session).await?;
         if let Some(held) = self.legal_hold(session).await? {
             return Err(EraseError::Held(Box::new(held)));
+        }
+        if let Some(Destroyed { at, by, .. }) =
+            self.recording_key(session).await?.and_then(|key| key.destroyed)
+        {
+            return Err(EraseError::Erased { session, at, by });
         }
         let (by, reason) = (Arc::clone(by), reason.to_owned());
         let name = by.name.clone();

@@ -15,16 +15,12 @@ use crate::store::db::Row;
 use crate::store::db::Statement;
 use crate::store::query::Scope;
 
-/// Up to how many commands are looked at one by one, rather than all that have the words.
+/// Up to how many commands are gathered first, so that of the others that have the words too nothing
+/// but the number is read.
 const FEW_MAX: u32 = 5_000;
-
-/// In SQLite the words are looked up first, and the newest rows come out of that one by one.
-const BY_WORDS: &str = "commands_text CROSS JOIN commands c ON c.command = commands_text.rowid \
-                        CROSS JOIN sessions s ON s.session = c.session WHERE commands_text MATCH ";
-/// Or each command of few sessions is held against the words, which many others may have as well.
-const BY_SESSIONS: &str = "sessions s CROSS JOIN commands c ON c.session = s.session \
-                           CROSS JOIN commands_text ON commands_text.rowid = c.command \
-                           WHERE commands_text MATCH ";
+/// The plus keeps SQLite from asking for the words of each command by itself.
+const AMONG_FEW: &str = " AND +commands_text.rowid IN (SELECT c.command FROM sessions s \
+                         CROSS JOIN commands c ON c.session = s.session WHERE 1 = 1";
 
 /// A command that a search has found: all that a session asked in these very words.
 #[derive(Debug, Clone, Serialize)]
@@ -80,19 +76,21 @@ impl Store {
              s.principal, s.country, s.target, s.protocol FROM ",
         );
         let statement = if self.db.either(true, false) {
-            let from = if few { BY_SESSIONS } else { BY_WORDS };
-            statement.plain(from).and("$#", query.fts5(scope))
+            // The words are looked up first, and the newest rows come out of that one by one.
+            let from = "commands_text CROSS JOIN commands c ON c.command = commands_text.rowid \
+                        CROSS JOIN sessions s ON s.session = c.session WHERE commands_text MATCH ";
+            let found = statement.plain(from).and("$#", query.fts5(scope));
+            if few { filter.commands(&self.db, found.plain(AMONG_FEW)).plain(")") } else { found }
         } else {
             // PostgreSQL plans by itself.
             let from = "commands c JOIN sessions s ON s.session = c.session WHERE c.words @@ ";
             statement.plain(from).and("CAST($# AS TSQUERY)", query.tsquery(scope))
         };
         let statement = filter.commands(&self.db, statement);
-        let order = if self.db.either(!few, false) {
-            " ORDER BY commands_text.rowid DESC LIMIT $#"
-        } else {
-            " ORDER BY c.command DESC LIMIT $#"
-        };
+        let order = self.db.either(
+            " ORDER BY commands_text.rowid DESC LIMIT $#",
+            " ORDER BY c.command DESC LIMIT $#",
+        );
         let statement = statement.and(order, filter.rows_max()).replanned();
         self.db.rows(statement).await?.iter().map(hit).collect()
     }

@@ -116,7 +116,8 @@ impl Site {
             reader: Arc::new(NoReader),
             ssh_host_key: "ssh-ed25519 AAAA".to_owned(),
             signing: Signing::default(),
-            viewers: Viewers::default(),
+            viewers: Viewers::of_streams(),
+            searches: Viewers::of_searches(),
         });
         let api = Api::of(Arc::clone(&resources));
         Self { world, api, resources }

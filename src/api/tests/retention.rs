@@ -107,6 +107,9 @@ async fn a_recording_under_hold_is_not_erased_and_one_that_is_erased_stays_prove
     let erased = keep(&site, &olaf, one, "erase").await;
     assert_eq!(erased.status, 200, "{}", erased.text);
     assert_eq!(erased.json()["erased"], true);
+    // There is nothing left to be kept.
+    let late = keep(&site, &olaf, one, "hold").await;
+    assert!(late.status == 403 && late.text.contains("was erased at"), "{}", late.text);
 
     for (session, why) in [(one, "by olaf: case 7"), (other, "kept for 30 days")] {
         let path = format!("/api/v1/sessions/{session}?purpose=look");
