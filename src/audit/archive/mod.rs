@@ -211,7 +211,7 @@ impl Archive {
     }
 
     /// Brings everything to the store that is due, and all that there is if `all`, as far as it gets
-    /// in [`ROUND_S_MAX`]; first asks the store about itself, if it has to be asked. What fails is
+    /// in `ROUND_S_MAX`; first asks the store about itself, if it has to be asked. What fails is
     /// logged once, is in the ledger, and is tried again at a later round. A recording that the store
     /// has wholly leaves the spool once `lets_go` says so. To be called about every second. `true`:
     /// the store takes what it is given.
